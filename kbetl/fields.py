@@ -1,0 +1,128 @@
+"""Where a row keeps the fields that everything else asks for, whatever wrote it.
+
+All functions take the parsed row and are pure. None means that the row has no such field: absent and
+null are the same (Arrow adds nulls). A field of a wrong type raises BadRow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kbetl.errors import BadRow
+
+Row = Mapping[str, Any]
+
+MODULE_NAME = ("module_name", "entry_point", "name")
+PYTHON_CODE = ("python_code", "pytorch_code", "code")
+TRITON_CODE = ("triton_code", "original_triton_code")
+REASONING = ("reasoning", "reasoning_content")
+"""In order of weight: vLLM and the evals rows use the first, verifiers and older vLLM the second."""
+
+
+def info(row: Row) -> Row:
+    """The `info` object of a rollout, also where a tool stored it as JSON text; empty if there is none."""
+    value = row.get("info")
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else {}
+        except json.JSONDecodeError:
+            raise BadRow("field 'info' is text that is not JSON") from None
+    if not isinstance(value, Mapping):
+        raise BadRow(f"field 'info' is {_type(value)}, not an object")
+    return value
+
+
+def module_name(row: Row) -> str | None:
+    """The class name of the module, from `info` first; KernelBook, evals and KernelBench spellings."""
+    return _first_text(row, MODULE_NAME)
+
+
+def python_code(row: Row) -> str | None:
+    """The PyTorch source."""
+    return _first_text(row, PYTHON_CODE)
+
+
+def triton_code(row: Row) -> str | None:
+    """The reference Triton kernel."""
+    return _first_text(row, TRITON_CODE)
+
+
+def reward(row: Row) -> float | None:
+    """The measured reward as a float; None where there is none (yet), or none that is finite."""
+    value = row.get("reward")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRow(f"field 'reward' is {_type(value)} {json.dumps(value)[:40]}, not a number or null")
+    return float(value)
+
+
+def completion(row: Row) -> str | None:
+    """The text of the last assistant message of a rollout; None where it holds no such text."""
+    value = row.get("completion")
+    if isinstance(value, str):
+        return value
+    texts = [_text(message.get("content")) for message in assistant_messages(row)]
+    return next((text for text in reversed(texts) if text), None)
+
+
+def reasoning(row: Row) -> str | None:
+    """The reasoning of all assistant messages, joined by a blank line; None where it holds none."""
+    found = [text for message in assistant_messages(row) if (text := message_reasoning(message))]
+    return "\n\n".join(found) or None
+
+
+def message_reasoning(message: Row) -> str | None:
+    """One message's own reasoning, from the first field that holds any."""
+    return next((text for key in REASONING if (text := _text(message.get(key)))), None)
+
+
+def assistant_messages(row: Row) -> Iterator[Row]:
+    """The assistant messages of `completion`, in order."""
+    for message in messages(row, "completion"):
+        if message.get("role") == "assistant":
+            yield message
+
+
+def messages(row: Row, field: str) -> Sequence[Row]:
+    """A list of messages; empty where the field is absent, null or plain text."""
+    value = row.get(field)
+    if value is None or isinstance(value, str):
+        return ()
+    if not isinstance(value, list):
+        raise BadRow(f"field '{field}' is {_type(value)}, not text or a list of messages")
+    for index, message in enumerate(value):
+        if not isinstance(message, Mapping):
+            raise BadRow(f"field '{field}[{index}]' is {_type(message)}, not a message")
+    return value
+
+
+def _text(content: Any) -> str | None:
+    """Message content as text: a string, or the text parts of a list."""
+    if content is None or isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+        return "".join(part for part in parts if isinstance(part, str))
+    raise BadRow(f"message content is {_type(content)}, not text or a list of parts")
+
+
+def _first_text(row: Row, keys: Sequence[str]) -> str | None:
+    for place in (info(row), row):
+        for key in keys:
+            value = place.get(key)
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise BadRow(f"field '{key}' is {_type(value)}, not text")
+            return value
+    return None
+
+
+def _type(value: Any) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", type(None): "null"}
+    return names.get(type(value), "an object")

@@ -1,0 +1,224 @@
+"""JSON in, exactly; canonical JSON out, one spelling for one content.
+
+orjson does the work. What it would change without a word (integers beyond 64 bit become floats, the
+last of two equal keys wins, NaN is refused) is noticed here and read by the standard library instead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from kbetl.errors import BadRow
+
+MAX_DEPTH = 250
+"""Levels of nesting that a row may have; orjson writes at most 254."""
+
+_EXACT_FLOAT = 2.0**63
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOKEN = re.compile(
+    r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|-?\d+(?:\.\d+)?[eE][+-]?\d+|-?\d{300,}(?:\.\d+)?', re.DOTALL
+)
+
+
+class Parsed(NamedTuple):
+    """A JSON text and what it says."""
+
+    value: Any
+    """Non-finite numbers are None here."""
+    text: str
+    """The text as it came, but for `null` in place of NaN, Infinity and numbers beyond a double."""
+    nonfinite: tuple[str, ...]
+    """SQLite JSON paths of those numbers, such as `$.metrics.speedup`."""
+
+
+def read_json(line: bytes) -> Parsed:
+    """Reads one JSON text without losing anything.
+
+    Raises BadRow where the text is not JSON, not UTF-8, names a key twice in one object, nests deeper
+    than MAX_DEPTH or holds a lone surrogate (which neither UTF-8, Parquet nor a request can carry).
+    """
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _read_slowly(line)
+    survey = _Survey()
+    survey.visit(value, 1)
+    if survey.huge or not _names_each_key_once(line, survey.keys):
+        return _read_slowly(line)
+    return Parsed(value, line.decode(), ())
+
+
+class _Survey:
+    """Counts keys and notices numbers that orjson may have rounded."""
+
+    def __init__(self) -> None:
+        self.keys = 0
+        self.huge = False
+
+    def visit(self, value: Any, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise BadRow(f"it nests deeper than {MAX_DEPTH} levels")
+        if type(value) is dict:
+            self.keys += len(value)
+            value = value.values()
+        elif type(value) is not list:
+            value = (value,)
+        for child in value:
+            kind = type(child)
+            if kind is dict or kind is list:
+                self.visit(child, depth + 1)
+            elif kind is float and not -_EXACT_FLOAT < child < _EXACT_FLOAT:
+                self.huge = True
+
+
+def _names_each_key_once(line: bytes, keys: int) -> bool:
+    """Whether the text has just as many keys as were parsed; False also where counting cannot tell.
+
+    A key ends with `":`. Inside a string the quote is escaped, so `\\":` is no key, unless the key
+    itself ends with a backslash; a blank between quote and colon hides a key. Both go the slow way.
+    """
+    if b'" :' in line or b'"\t:' in line or b'"\n' in line or b'"\r' in line:
+        return False
+    found = line.count(b'":')
+    if found == keys:
+        return True
+    return found - line.count(b'\\":') == keys and b'\\\\":' not in line
+
+
+def _read_slowly(line: bytes) -> Parsed:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRow(f"invalid UTF-8: byte 0x{line[error.start]:02x} at offset {error.start}") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_pairs)
+    except json.JSONDecodeError as error:
+        raise BadRow(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise BadRow(f"it nests deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:  # integers of more than 4,300 digits
+        raise BadRow(f"a number that cannot be read: {error}") from None
+    _Survey().visit(value, 1)
+    surrogate = next(_surrogates(value, "$"), None)
+    if surrogate is not None:
+        raise BadRow(f"a lone surrogate at {surrogate}: not Unicode text")
+    paths: list[str] = []
+    value = _finite(value, "$", paths)
+    if paths:
+        text = _TOKEN.sub(_null_for_nonfinite, text)
+    return Parsed(value, text, tuple(paths))
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise BadRow(f"the key {json.dumps(key)} stands twice in one object")
+            seen.add(key)
+    return result
+
+
+def _null_for_nonfinite(match: re.Match[str]) -> str:
+    token = match[0]
+    return token if token[0] == '"' or math.isfinite(float(token)) else "null"
+
+
+def _finite(value: Any, path: str, paths: list[str]) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        paths.append(path)
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(child, _step(path, key), paths) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_finite(child, f"{path}[{index}]", paths) for index, child in enumerate(value)]
+    return value
+
+
+def _step(path: str, key: str) -> str:
+    return f"{path}.{key}" if re.fullmatch(r"[A-Za-z_]\w*", key) else f"{path}.{json.dumps(key)}"
+
+
+def _surrogates(value: Any, path: str) -> Iterator[str]:
+    """The paths of texts and keys that hold a lone surrogate."""
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            yield path
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            if _SURROGATE.search(key):
+                yield f"a key of {path}"
+            yield from _surrogates(child, _step(path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _surrogates(child, f"{path}[{index}]")
+
+
+def plain_value(value: Any) -> Parsed:
+    """The same as `read_json` for a value that comes from Arrow or CSV: spelled, and made finite."""
+    paths: list[str] = []
+    try:
+        text = orjson.dumps(value)
+    except (orjson.JSONEncodeError, TypeError):
+        spelled = json.dumps(value, ensure_ascii=False, default=_no_json_type)
+        return read_json(spelled.encode("utf-8", "surrogatepass"))
+    if b"null" in text:
+        value = _finite(value, "$", paths)
+    return Parsed(value, text.decode(), tuple(paths))
+
+
+def _no_json_type(value: object) -> object:
+    raise BadRow(f"a value of type {type(value).__name__} has no JSON spelling")
+
+
+Leaves = Mapping[str, Any]
+"""Keys to leave out, as a tree: `{"a": {}, "b": {"[]": {"c": {}}}}` drops `a` and `b[].c`."""
+
+
+def canonical_json(value: Any, left_out: Leaves | None = None) -> bytes:
+    """The one spelling of a JSON content: sorted keys, no blanks, UTF-8.
+
+    Keys whose value is None are left out at any depth (Arrow adds them), integral floats are written
+    as integers, integers beyond 64 bit keep their digits.
+
+    >>> canonical_json({"b": 1.0, "a": {"c": None}})
+    b'{"a":{},"b":1}'
+
+    Raises ValueError for NaN and Infinity: they have no JSON spelling.
+    """
+    return orjson.dumps(_content(value, left_out or {}), option=orjson.OPT_SORT_KEYS)
+
+
+def _content(value: Any, left_out: Leaves) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool:
+        return value
+    if kind is dict:
+        return {
+            key: child if type(child) is str else _content(child, left_out.get(key, {}))
+            for key, child in value.items()
+            if child is not None and not (key in left_out and not left_out[key])
+        }
+    if kind is list or kind is tuple:
+        inner = left_out.get("[]", {})
+        return [_content(child, inner) for child in value]
+    if kind is float:
+        return _number(value)
+    if kind is int and not -(2**63) <= value < 2**64:
+        return orjson.Fragment(str(value))
+    return value
+
+
+def _number(value: float) -> Any:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} has no JSON spelling")
+    if value.is_integer():
+        return _content(int(value), {})
+    return value
