@@ -1,0 +1,176 @@
+"""Store: a connection with a lifetime, transactions, settings, runs and tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import kbetl
+from kbetl.errors import ConfigError, StoreError
+from kbetl.resources import sql
+from kbetl.store import opening
+from kbetl.store.guarded import guarded_connection
+
+Parameters = Mapping[str, Any]
+
+SETTINGS = ("min_reward", "split_by", "split_seed", "split_share")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with milliseconds: how every table keeps times."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of a command, as the store remembers it. `status` is None while it runs or if it was killed."""
+
+    id: int
+    command: str
+    options: Mapping[str, Any]
+    task: str | None
+    task_hash: str | None
+    started_at: str
+    ended_at: str | None
+    status: int | None
+    pid: int
+
+
+class Store:
+    """One store file, open. Writing goes through `transaction`; statements are files of `sql/queries`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens for writing; makes the file where there is none. Raises StoreError where it must not be touched."""
+        return cls(path, opening.open_for_writing(path))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Opens for reading alone. Raises StoreError where there is no store, and makes none."""
+        return cls(path, opening.open_read_only(path))
+
+    def another(self) -> Self:
+        """A second writing connection to the same store, for another thread."""
+        return type(self).open(self.path)
+
+    def guarded(self) -> sqlite3.Connection:
+        """A connection for SQL that came from the user; the caller closes it."""
+        return guarded_connection(self.path)
+
+    def close(self) -> None:
+        """Closes the connection; what was committed stays."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """`begin immediate` to commit; rolls back on any exception, and names the store in SQLite's errors."""
+        with self.explained():
+            self.connection.execute("begin immediate")
+            try:
+                yield
+                self.connection.execute("commit")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("rollback")
+                raise
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns an SQLite error that a user can cause (disk, rights, damage, lock) into a StoreError."""
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"store {self.path}: {opening.explain(error)}") from error
+
+    def execute(self, query: str, parameters: Parameters | None = None) -> sqlite3.Cursor:
+        """Runs `sql/queries/QUERY.sql` with named parameters."""
+        return self.connection.execute(sql(f"queries/{query}"), parameters or {})
+
+    def execute_many(self, query: str, parameters: Iterable[Parameters]) -> int:
+        """Runs `sql/queries/QUERY.sql` for each; gives the number of rows that changed."""
+        return self.connection.executemany(sql(f"queries/{query}"), parameters).rowcount
+
+    def rows(self, query: str, parameters: Parameters | None = None) -> list[Any]:
+        """All rows of `sql/queries/QUERY.sql`, as tuples; for results that are small by their nature."""
+        with self.explained():
+            return self.execute(query, parameters).fetchall()
+
+    # settings
+
+    def setting(self, key: str) -> Any:
+        """The value of one of SETTINGS."""
+        found = self.rows("setting", {"key": key})
+        if not found:
+            raise ConfigError(f"no setting {key!r}; there are {', '.join(SETTINGS)}")
+        return found[0][0]
+
+    def change_setting(self, key: str, value: float | str) -> None:
+        """Changes one of SETTINGS; every view follows at once."""
+        with self.transaction():
+            self.execute("change_setting", {"key": key, "value": value})
+
+    # runs
+
+    def begin_run(
+        self, command: str, options: Parameters, *, task: str | None = None, task_hash: str | None = None
+    ) -> int:
+        """Records that a command began; gives the run's id. `options` must hold no secrets."""
+        with self.transaction():
+            cursor = self.execute(
+                "begin_run",
+                {
+                    "command": command,
+                    "options": json.dumps(options, ensure_ascii=False, sort_keys=True),
+                    "task": task,
+                    "task_hash": task_hash,
+                    "started_at": now(),
+                    "pid": os.getpid(),
+                    "kbetl_version": kbetl.__version__,
+                },
+            )
+        return int(cursor.lastrowid or 0)
+
+    def end_run(
+        self, run_id: int, status: int, counts: Parameters, *, cost_usd: float | None = None
+    ) -> None:
+        """Records how a command ended: its exit status and what it counted."""
+        with self.transaction():
+            self.execute(
+                "end_run",
+                {
+                    "run_id": run_id,
+                    "status": status,
+                    "ended_at": now(),
+                    "counts": json.dumps(counts, ensure_ascii=False),
+                    "cost_usd": cost_usd,
+                },
+            )
+
+    def last_run(self, task: str) -> Run | None:
+        """The newest run that asked about a task; None where there was none."""
+        found = self.rows("last_run", {"task": task})
+        return _run(found[0]) if found else None
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    run_id, command, options, task, task_hash, started_at, ended_at, status, pid = row
+    return Run(run_id, command, json.loads(options), task, task_hash, started_at, ended_at, status, pid)

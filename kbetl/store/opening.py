@@ -1,0 +1,251 @@
+"""Opens a store, or refuses it untouched: damaged, foreign, newer, missing.
+
+SQLite file header: https://www.sqlite.org/fileformat2.html#the_database_header
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from kbetl.errors import StoreError
+from kbetl.resources import sql, sql_names
+
+APPLICATION_ID = 0x6B62746C  # "kbtl", in the header of every store
+PAGE_SIZE_BYTES = 16384
+BUSY_TIMEOUT_MS = 60_000
+QUICK_CHECK_BYTES = 32 * 2**20
+"""Stores up to this size are checked page by page before a command writes to them (some 20 ms)."""
+
+_MAGIC = b"SQLite format 3\x00"
+
+
+def latest_schema() -> int:
+    """The schema number that this kbetl writes."""
+    return int(sql_names("migrations")[-1].split("_")[0])
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write; raises StoreError where there is no store this kbetl can read."""
+    _inspect(path)
+    connection = _connect(path, "ro")
+    with _named(path), _closed_on_error(connection):
+        connection.execute("pragma query_only = on")
+        schema = _schema_of(connection, path)
+        if schema < latest_schema():
+            raise StoreError(
+                f"store {path} has schema {schema}; this kbetl reads {latest_schema()}. "
+                f"Migrate it with a writing command: kbetl ingest, kbetl enrich or kbetl use"
+            )
+    return connection
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection that writes; makes a new store, migrates an old one after a backup, remakes changed views."""
+    if not path.exists() or path.stat().st_size == 0:
+        _create(path)
+    else:
+        _inspect(path)
+        _check_pages(path)
+    connection = _connect(path, "rw")
+    with _named(path), _closed_on_error(connection):
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("pragma synchronous = full")
+        schema = _schema_of(connection, path)
+        if schema < latest_schema():
+            _migrate(connection, path, schema)
+        remake_views(connection)
+    return connection
+
+
+def remake_views(connection: sqlite3.Connection) -> list[str]:
+    """Drops and makes anew each view whose file changed; returns their names."""
+    stored = dict(connection.execute("select name, sql from sqlite_schema where type = 'view'"))
+    wanted = {name: _statement(sql(f"views/{name}")) for name in sql_names("views")}
+    changed = [name for name, text in wanted.items() if stored.get(name) != text]
+    if changed:
+        with _immediate(connection):
+            for name in changed:
+                connection.execute(f'drop view if exists "{name}"')
+                connection.execute(wanted[name])
+    return changed
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one; `executescript` would commit an open transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _statement(text: str) -> str:
+    """What SQLite keeps of a view's file: from `create` on."""
+    return text[text.index("create view") :].strip().removesuffix(";")
+
+
+def _inspect(path: Path) -> None:
+    """Reads the header alone, so that a file that is no store is not touched even by SQLite."""
+    if path.is_dir():
+        raise StoreError(f"store {path} is a folder; name a file with -d")
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        raise StoreError(f"no store at {path}; `kbetl ingest` makes one, or name another with -d") from None
+    except OSError as error:
+        raise StoreError(f"store {path} cannot be read: {error.strerror}") from None
+    if len(header) < 100 or not header.startswith(_MAGIC):
+        raise StoreError(f"{path} is not a kbetl store (no SQLite file); name another with -d")
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise StoreError(f"{path} is a database of another program, not a kbetl store; name another with -d")
+    _refuse_newer(int.from_bytes(header[60:64], "big"), path)
+    if not _beside(path, "-wal").exists():
+        _refuse_cut(path, header)
+
+
+def _refuse_cut(path: Path, header: bytes) -> None:
+    page_size = int.from_bytes(header[16:18], "big")
+    page_size = 65536 if page_size == 1 else page_size
+    pages = int.from_bytes(header[28:32], "big")
+    size = path.stat().st_size
+    if size < pages * page_size:
+        raise StoreError(
+            f"store {path} is damaged: {size} bytes where its header says {pages * page_size}. "
+            "It was left untouched; restore a copy"
+        )
+
+
+def _refuse_newer(schema: int, path: Path) -> None:
+    if schema > latest_schema():
+        raise StoreError(
+            f"store {path} has schema {schema}; this kbetl knows up to {latest_schema()}. "
+            "Upgrade kbetl, or open an older copy"
+        )
+
+
+def _schema_of(connection: sqlite3.Connection, path: Path) -> int:
+    schema: int = connection.execute("pragma user_version").fetchone()[0]
+    _refuse_newer(schema, path)
+    connection.execute("select count(*) from sqlite_schema").fetchone()
+    return schema
+
+
+def _check_pages(path: Path) -> None:
+    """Refuses a small store with a broken page; a large one shows it when the page is read."""
+    if path.stat().st_size > QUICK_CHECK_BYTES:
+        return
+    with _named(path), contextlib.closing(_connect(path, "ro")) as connection:
+        found = connection.execute("pragma quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise StoreError(f"store {path} is damaged ({found}). It was left untouched; restore a copy")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(
+            f"file:{quote(str(path))}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+    except sqlite3.Error as error:
+        raise StoreError(f"store {path} cannot be opened: {error}") from error
+
+
+def _create(path: Path) -> None:
+    """Makes the file in one transaction with a rollback journal: it is a whole store, or empty."""
+    if not path.parent.is_dir():
+        raise StoreError(f"store {path}: the folder {path.parent} does not exist; make it first")
+    connection = _connect(path, "rwc")
+    with _named(path), contextlib.closing(connection):
+        connection.execute(f"pragma page_size = {PAGE_SIZE_BYTES}")
+        connection.execute("pragma synchronous = full")
+        connection.execute("begin exclusive")
+        with _ended(connection):
+            if connection.execute("pragma user_version").fetchone()[0] == 0:
+                connection.execute(f"pragma application_id = {APPLICATION_ID}")
+                for name in sql_names("migrations"):
+                    _apply(connection, name)
+        connection.execute("pragma journal_mode = wal")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, schema: int) -> None:
+    """One transaction per migration, after a backup beside the store."""
+    backup = _beside(path, f".schema{schema}.backup")
+    with contextlib.closing(sqlite3.connect(backup)) as copy:
+        connection.backup(copy)
+    for name in sql_names("migrations"):
+        number = int(name.split("_")[0])
+        with _immediate(connection):
+            if connection.execute("pragma user_version").fetchone()[0] < number:
+                _apply(connection, name)
+
+
+def _apply(connection: sqlite3.Connection, name: str) -> None:
+    for statement in statements(sql(f"migrations/{name}")):
+        connection.execute(statement)
+    connection.execute(f"pragma user_version = {int(name.split('_')[0])}")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return Path(os.fspath(path) + suffix)
+
+
+@contextlib.contextmanager
+def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("begin immediate")
+    with _ended(connection):
+        yield
+
+
+@contextlib.contextmanager
+def _ended(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits the open transaction, or rolls it back on any exception."""
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """SQLite's own words do not say which file they are about."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"store {path}: {explain(error)}") from error
+
+
+def explain(error: sqlite3.Error) -> str:
+    """What an SQLite error means and what to do about it, in one line."""
+    text = str(error)
+    if "malformed" in text or "not a database" in text:
+        return f"it is damaged ({text}); restore a copy"
+    if "locked" in text or "busy" in text:
+        return f"another process has held it for {BUSY_TIMEOUT_MS // 1000} s ({text}); end it, then run this again"
+    if "full" in text:
+        return f"the disk is full ({text}); free some space, then run this again"
+    if "readonly" in text:
+        return f"it cannot be written ({text}); check the rights of file and folder"
+    return text

@@ -1,0 +1,29 @@
+-- What a plain run would still ask for the tasks in use: why is `new` (no outcome yet) or `failed`.
+-- Rewards must be above min_reward where the task says so. A task with another `where` of its own is
+-- listed with its failed samples alone: only `kbetl enrich --dry-run` can evaluate that `where`.
+create view pending as
+select
+  samples.hash as sample_hash,
+  tasks.name as task,
+  tasks.hash as task_hash,
+  samples.module_name as module_name,
+  case when outcomes.status is null then 'new' else 'failed' end as why
+from tasks
+join samples on samples.kind = tasks.about
+left join outcomes
+  on outcomes.sample_hash = samples.hash
+  and outcomes.task_hash = tasks.hash
+  and outcomes.attempt = 0
+where tasks.in_use = 1
+  and (outcomes.status is null or outcomes.status = 'failed')
+  and (
+    tasks.restriction is null
+    or outcomes.status = 'failed'
+    or (
+      tasks.restriction = 'reward > :min_reward'
+      and coalesce(
+        (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+        samples.reward
+      ) > (select settings.value from settings where settings.key = 'min_reward')
+    )
+  )

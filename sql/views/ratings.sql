@@ -1,0 +1,25 @@
+-- One row per sample that was asked for its difficulty, with the labels in use.
+-- difficulty is null where status is not ok; reward is the newest known.
+create view ratings as
+select
+  outcomes.sample_hash as sample_hash,
+  samples.module_name as module_name,
+  coalesce(
+    (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+    samples.reward
+  ) as reward,
+  outcomes.value as difficulty,
+  outcomes.status as status,
+  answers.content as evaluation_raw,
+  tasks.model as model,
+  outcomes.task_hash as task_hash,
+  coalesce(answers.answered_at, outcomes.decided_at) as answered_at
+from tasks
+join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0
+join samples on samples.hash = outcomes.sample_hash
+left join answers
+  on answers.request_hash = outcomes.request_hash
+  and answers.attempt = outcomes.attempt
+  and answers.try = outcomes.try
+where tasks.name = 'difficulty'
+  and tasks.in_use = 1

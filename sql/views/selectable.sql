@@ -1,0 +1,31 @@
+-- What `--where` and a task's `where` may name: the columns of samples, ratings and rollouts, each once.
+-- reward is the newest known; rating_model is the model that rated. Columns that are not named cost nothing.
+create view selectable as
+select
+  samples.hash as sample_hash,
+  samples.hash as hash,
+  samples.kind as kind,
+  samples.module_name as module_name,
+  samples.code_hash as code_hash,
+  samples.code_point as code_point,
+  samples.name_point as name_point,
+  coalesce(
+    (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+    samples.reward
+  ) as reward,
+  samples.nonfinite as nonfinite,
+  (select ratings.difficulty from ratings where ratings.sample_hash = samples.hash) as difficulty,
+  (select ratings.status from ratings where ratings.sample_hash = samples.hash) as status,
+  (select ratings.evaluation_raw from ratings where ratings.sample_hash = samples.hash) as evaluation_raw,
+  (select ratings.model from ratings where ratings.sample_hash = samples.hash) as rating_model,
+  (select ratings.task_hash from ratings where ratings.sample_hash = samples.hash) as task_hash,
+  (select ratings.answered_at from ratings where ratings.sample_hash = samples.hash) as answered_at,
+  (select rollouts.model from rollouts where rollouts.sample_hash = samples.hash) as model,
+  (select rollouts.environment from rollouts where rollouts.sample_hash = samples.hash) as environment,
+  (select rollouts.example_id from rollouts where rollouts.sample_hash = samples.hash) as example_id,
+  (select rollouts.completion from rollouts where rollouts.sample_hash = samples.hash) as completion,
+  (select rollouts.reasoning from rollouts where rollouts.sample_hash = samples.hash) as reasoning,
+  (select rollouts.finish_reason from rollouts where rollouts.sample_hash = samples.hash) as finish_reason,
+  (select rollouts.error from rollouts where rollouts.sample_hash = samples.hash) as error,
+  samples.row as row
+from samples
