@@ -30,7 +30,7 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One invocation of a command, as the store remembers it. `status` is None while it runs or if it was killed."""
+    """One invocation of a command. `status` is None while it runs, and for ever if it was killed."""
 
     id: int
     command: str
@@ -52,7 +52,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Opens for writing; makes the file where there is none. Raises StoreError where it must not be touched."""
+        """Opens for writing, makes a missing file. Raises StoreError for what must not be touched."""
         return cls(path, opening.open_for_writing(path))
 
     @classmethod
@@ -149,9 +149,7 @@ class Store:
             )
         return int(cursor.lastrowid or 0)
 
-    def end_run(
-        self, run_id: int, status: int, counts: Parameters, *, cost_usd: float | None = None
-    ) -> None:
+    def end_run(self, run_id: int, status: int, counts: Parameters, *, cost_usd: float | None = None) -> None:
         """Records how a command ended: its exit status and what it counted."""
         with self.transaction():
             self.execute(

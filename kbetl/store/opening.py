@@ -26,7 +26,7 @@ _MAGIC = b"SQLite format 3\x00"
 
 def latest_schema() -> int:
     """The schema number that this kbetl writes."""
-    return int(sql_names("migrations")[-1].split("_")[0])
+    return int(sql_names("migrations")[-1].split("_", 1)[0])
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -45,7 +45,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection that writes; makes a new store, migrates an old one after a backup, remakes changed views."""
+    """A connection that writes; makes a missing store, migrates an old one, remakes changed views."""
     if not path.exists() or path.stat().st_size == 0:
         _create(path)
     else:
@@ -184,7 +184,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: int) -> None:
     with contextlib.closing(sqlite3.connect(backup)) as copy:
         connection.backup(copy)
     for name in sql_names("migrations"):
-        number = int(name.split("_")[0])
+        number = int(name.split("_", 1)[0])
         with _immediate(connection):
             if connection.execute("pragma user_version").fetchone()[0] < number:
                 _apply(connection, name)
@@ -193,7 +193,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: int) -> None:
 def _apply(connection: sqlite3.Connection, name: str) -> None:
     for statement in statements(sql(f"migrations/{name}")):
         connection.execute(statement)
-    connection.execute(f"pragma user_version = {int(name.split('_')[0])}")
+    connection.execute(f"pragma user_version = {int(name.split('_', 1)[0])}")
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -243,7 +243,8 @@ def explain(error: sqlite3.Error) -> str:
     if "malformed" in text or "not a database" in text:
         return f"it is damaged ({text}); restore a copy"
     if "locked" in text or "busy" in text:
-        return f"another process has held it for {BUSY_TIMEOUT_MS // 1000} s ({text}); end it, then run this again"
+        seconds = BUSY_TIMEOUT_MS // 1000
+        return f"another process has held it for {seconds} s ({text}); end it, then run this again"
     if "full" in text:
         return f"the disk is full ({text}); free some space, then run this again"
     if "readonly" in text:

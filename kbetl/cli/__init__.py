@@ -1,0 +1,108 @@
+"""The command line: reads options, calls one function, prints what comes back."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import click
+
+import kbetl
+from kbetl import config
+from kbetl.cli.commands import COMMANDS
+from kbetl.errors import ConfigError, Interrupted, KbetlError
+
+EPILOG = "Exit status: 0 all done; 1 an error; 2 wrong usage; 3 something left over; 130, 143 interrupted."
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "KBETL"}, epilog=EPILOG
+)
+@click.version_option(kbetl.__version__, "--version", prog_name="kbetl")
+def cli() -> None:
+    """Make training data: an incremental, resumable ETL on one SQLite file.
+
+    \b
+    kbetl demo                          the whole pipeline, no key, no network
+    kbetl ingest rollouts.jsonl         store rows by their content
+    kbetl enrich                        rate what has no rating yet
+    kbetl query "select * from filtered limit 3"
+    """
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point of the script `kbetl`."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; gives its exit status. What a user can cause becomes one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        config.load_dotenv()
+        status = cli.main(
+            arguments, prog_name="kbetl", standalone_mode=False, default_map=_defaults(config.load_toml())
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted; what was committed is kept, run the same command again to go on", 130)
+    except KbetlError as error:
+        return _say(str(error), error.exit_status)
+    except sqlite3.OperationalError as error:
+        return _say(f"the store failed: {error}", 1)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of stdout went away, as `| head` does: nobody is left to tell
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _say(message: str, status: int) -> int:
+    click.echo(f"kbetl: {message}", err=True)
+    return status
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Interrupted("terminated; what was committed is kept, run the same command again to go on", 143)
+
+
+def _defaults(toml: Mapping[str, Any]) -> dict[str, Any]:
+    """`kbetl.toml` as click wants it: a table per command; `database` at the top holds for all."""
+    known = {
+        command.name: {parameter.name for parameter in command.params if parameter.name}
+        for command in COMMANDS
+    }
+    defaults: dict[str, Any] = {name: {} for name in known if name}
+    for key, value in toml.items():
+        if key == "database":
+            for options in defaults.values():
+                options.setdefault("database", value)
+        elif key in known and isinstance(value, dict):
+            defaults[key].update(_options(key, value, known[key]))
+        else:
+            raise ConfigError(
+                f"{config.TOML}: unknown key {key!r}; it knows database and tables named like commands"
+            )
+    return defaults
+
+
+def _options(table: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    options = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            names = ", ".join(sorted(option.replace("_", "-") for option in known))
+            raise ConfigError(f"{config.TOML}: [{table}] has no option {key!r}; it knows {names}")
+        options[name] = value
+    return options
