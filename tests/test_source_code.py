@@ -186,10 +186,24 @@ def test_a_changed_token_is_other_code(program: list[Line], data: st.DataObject)
     assert canonical_code(_laid_out(changed, data)) != canonical_code(_laid_out(program, data))
 
 
+STATEMENTS = "import torch\nx = torch.rand(2, 3)  # small\n"
+CLASS = r"""
+class Größe(nn.Module):
+    '''Doubles.
+
+    Twice.'''
+  # a comment at another depth
+    def forward(self, x: "Tensor", *, eps=1_0.5e-3j) -> "Tensor":
+        if x.ndim != 0xFF and not x.any():
+            return x ** 2 // eps @ x[..., ::-1,
+                1:]; x = f"{x!r:>{5}}" + rb'\'' + '\
+'
+        return (y := x) is not None if x <= -1 else ~x
+"""
 GOLDEN = {
     "c1:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855": "",
-    "c1:649ed894bff23eeb47d90860b09bc1ceb10caea83e37eedfc5197d70258483b9": "import torch\nx = torch.rand(2, 3)  # small\n",
-    "c1:579d2e99a9d8845104d196adbb3e9ab46afb65fe8fb5ea31eedb4c63d7f8e5d0": 'class Model(nn.Module):\n    """Doubles."""\n\n    def forward(self, x):\n        return x * 2.0\n',
+    "c1:649ed894bff23eeb47d90860b09bc1ceb10caea83e37eedfc5197d70258483b9": STATEMENTS,
+    "c1:641d7cb7386a02e1552abc73bf51253a60ee91fface22c8ecc8376957366db55": CLASS,
 }
 
 
