@@ -26,6 +26,10 @@ class Busy(StoreError):
     """Another process holds what this command needs."""
 
 
+class BadQuery(KbetlError):
+    """SQL of the user that cannot be run as it is, in SQLite's own words."""
+
+
 class BadRow(KbetlError):
     """A row of a source that cannot be a sample; the message is the reason, without the place."""
 
@@ -40,6 +44,18 @@ class BadAnswer(KbetlError):
 
 class RequestFailed(KbetlError):
     """A request that brought no answer for one sample; the run goes on with the others."""
+
+
+class TryAgain(RequestFailed):
+    """A try that failed where a later one may not; raised and caught inside `client`."""
+
+    def __init__(self, reason: str, *, counts: bool, paid_perhaps: bool = False, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.counts = counts
+        """Whether it uses up one of the request's tries."""
+        self.paid_perhaps = paid_perhaps
+        self.wait_s = wait_s
+        """Seconds that the server asks to wait, 0 if it names none."""
 
 
 class RunStopped(KbetlError):

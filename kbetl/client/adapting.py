@@ -1,0 +1,78 @@
+"""What this run learned about the parameters that the model refuses, and bodies made accordingly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from kbetl.records import Request
+
+OUTPUT_LIMITS: Mapping[str, str] = MappingProxyType(
+    {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+)
+"""Parameters that bound the length, and so the price, of an answer, each with its other name."""
+
+_NEVER_DROPPED = frozenset(
+    {"response_format", "structured_outputs", "tools", "tool_choice", "functions", "stop", "n", "stream"}
+)
+"""Without these the answer would be another one; refused, they stop the run."""
+
+Learned = Literal["adapted", "fatal"]
+
+
+class Body(NamedTuple):
+    """A request as it goes out."""
+
+    data: bytes
+    sent: str | None
+    """The same as text where it differs from the request as asked, else None."""
+    names: frozenset[str] | None
+    """Names of its parameters where it differs, None where they are the request's own."""
+
+
+class Adaptations:
+    """Refused parameters of one run: each with the name that it goes by instead, None if left out."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str | None] = {}
+
+    def body(self, request: Request) -> Body:
+        """The request, less what is refused. A key order that a schema may depend on is kept."""
+        if not any(name in self.refused for name in request.parameters):
+            return Body(_spelled(request.body, request.text), None, None)
+        parameters = self._adapted(request.parameters)
+        adapted = Request(request.model, request.messages, parameters)
+        data = _spelled(adapted.body, adapted.text)
+        return Body(data, data.decode(), frozenset(parameters))
+
+    def learn(self, name: str, *, value_only: bool) -> Learned:
+        """Notes that a parameter which was sent is refused, or its value alone is.
+
+        "fatal" where the request cannot be asked without it: an output limit under both its names, a
+        value of an output limit, or what makes the answer what it is.
+        """
+        if name in self.refused:
+            return "adapted"
+        other = OUTPUT_LIMITS.get(name)
+        if name in _NEVER_DROPPED or (other is not None and (value_only or other in self.refused)):
+            return "fatal"
+        self.refused[name] = other
+        return "adapted"
+
+    def _adapted(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in parameters.items() if name not in self.refused}
+        for name in parameters:
+            other = self.refused.get(name)
+            if other is not None:
+                kept.setdefault(other, parameters[name])
+        return kept
+
+
+def _spelled(body: Mapping[str, Any], canonical: str) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit
+        return canonical.encode()

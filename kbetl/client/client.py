@@ -1,0 +1,314 @@
+"""One request in, one Completion or one error out; all that lies between is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+
+from kbetl.client.adapting import Adaptations, Body
+from kbetl.client.endpoint import Endpoint, Limits
+from kbetl.client.gate import Gate
+from kbetl.client.health import Health
+from kbetl.client.reading import ProviderError, Reply, read_completion, read_error
+from kbetl.client.sorting import advice, describe, refused_parameter, sort_error, status_of
+from kbetl.client.waits import asked_wait_s, exhausted_wait_s
+from kbetl.errors import RequestFailed, RunStopped, TryAgain
+from kbetl.records import Completion, Request
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+    from kbetl.client.wire import NoReply, Wire
+
+OnWasted = Callable[[Completion | None], Awaitable[None]]
+"""Awaited after a try that may have been paid for and brought nothing usable, before anything else is
+sent: with what came back, or None where nothing did. What it raises ends the request."""
+
+SILENT_ROUNDS = 3
+"""Tries without a reply after which a run that never had one stops."""
+
+_UNANSWERED_FREE = 10
+"""Broken exchanges of one request that pass as an outage; later ones use up its tries."""
+
+_PAID_PERHAPS = frozenset({408, 504, 524})
+_BYTES_PER_TOKEN = 4
+
+
+class Stats(NamedTuple):
+    """Counters of a run so far, for its progress display."""
+
+    in_flight: int
+    waiting: int
+    """Requests that wait for the gate."""
+    allowed: int
+    """Requests that the gate lets be in flight now."""
+    hold_s: float
+    """Seconds for which nothing is sent, as the server wants it; 0 where it is open."""
+    sent: int
+    answered: int
+    throttled: int
+    """Tries that the server asked to make later."""
+    repeated: int
+    """Tries after the first."""
+    wasted: int
+    """Tries that may have been paid for and brought nothing usable."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request on its way."""
+
+    request: Request
+    on_wasted: OnWasted | None
+    tries: int = 0
+    """Those that count."""
+    unanswered: int = 0
+    """Exchanges that broke after the request was sent."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """One try on its way: its body, and what the run had seen when it went out."""
+
+    body: Body
+    round_number: int
+    successes: int
+    tokens: float
+
+
+class Client:
+    """Asks one endpoint within its limits; an async context manager, one per run.
+
+    There is one loop of tries, and one gate for all requests. Once something is found that would hit
+    every request, nothing is sent any more: what is in flight is still awaited, the rest gets RunStopped.
+    """
+
+    def __init__(self, endpoint: Endpoint, limits: Limits | None = None) -> None:
+        self._endpoint = endpoint
+        self._limits = limits or Limits()
+        self._host = endpoint.host
+        self._gate = Gate(self._limits)
+        self._health = Health(self._limits.give_up_after_s)
+        self._adaptations = Adaptations()
+        self._exit = AsyncExitStack()
+        self._wire: Wire | None = None
+        self._sent = self._answered = self._throttled = self._repeated = self._wasted = 0
+
+    async def __aenter__(self) -> Self:
+        from kbetl.client.wire import (
+            Wire,
+        )  # aiohttp takes 0.2 s to import; a run with nothing to ask has none
+
+        self._wire = await self._exit.enter_async_context(Wire(self._endpoint, self._limits))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop("the run is over")
+        await self._exit.aclose()
+
+    @property
+    def refused(self) -> Mapping[str, str | None]:
+        """Parameters that the model refused in this run: the name sent instead, None if left out."""
+        return MappingProxyType(self._adaptations.refused)
+
+    @property
+    def stats(self) -> Stats:
+        gate = self._gate
+        return Stats(
+            gate.in_flight,
+            gate.waiting,
+            gate.allowed,
+            gate.hold_s(),
+            self._sent,
+            self._answered,
+            self._throttled,
+            self._repeated,
+            self._wasted,
+        )
+
+    def stop(self, reason: str) -> None:
+        """Sends nothing any more. What is in flight is kept; who waits or asks later gets RunStopped."""
+        self._gate.close(reason)
+
+    async def complete(self, request: Request, on_wasted: OnWasted | None = None) -> Completion:
+        """The answer to one request.
+
+        Raises RequestFailed where this request got none after its tries, or never will; RunStopped
+        where none of the run would. A Completion that is returned has no `fault`; those that have one
+        go to `on_wasted`.
+        """
+        asked = _Asked(request, on_wasted)
+        try:
+            return await self._try(asked)
+        except TryAgain as error:
+            first = error
+        return await self._try_again(asked, first)
+
+    async def _try_again(self, asked: _Asked, first: TryAgain) -> Completion:
+        """The loop of tries. The first one ran outside it: the loop's own cost is that of a request."""
+        from tenacity import AsyncRetrying, retry_if_exception_type
+
+        before = [first]
+
+        async def next_try() -> Completion:
+            if before:
+                raise before.pop()
+            self._repeated += 1
+            return await self._try(asked)
+
+        tries = AsyncRetrying(
+            sleep=self._gate.pause,
+            retry=retry_if_exception_type(TryAgain),
+            stop=lambda _: asked.tries >= self._limits.tries,
+            wait=lambda state: self._wait_s(state, asked),
+            reraise=True,
+        )
+        try:
+            return await tries(next_try)
+        except TryAgain as error:
+            times = "once" if asked.tries == 1 else f"{asked.tries} times"
+            raise RequestFailed(f"{error}; tried {times}") from error
+
+    def _wait_s(self, state: RetryCallState, asked: _Asked) -> float:
+        """How long this request waits on its own; for all others the gate does the waiting."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        if not isinstance(error, TryAgain) or not error.counts:
+            return 0.0
+        return max(error.wait_s, self._gate.backoff_s(asked.tries))
+
+    async def _try(self, asked: _Asked) -> Completion:
+        """One request out, one Completion back. Raises TryAgain where a later one may do better."""
+        try:
+            completion = await self._exchange(asked)
+        except TryAgain as error:
+            if error.paid_perhaps:
+                await self._waste(asked, None)
+            raise
+        if completion.fault is None:
+            return completion
+        await self._waste(asked, completion)
+        asked.tries += 1
+        self._check_health(completion.fault)
+        raise TryAgain(f"{self._host}: {completion.fault}", counts=True)
+
+    async def _waste(self, asked: _Asked, completion: Completion | None) -> None:
+        self._wasted += 1
+        if asked.on_wasted is not None:
+            await asked.on_wasted(completion)
+
+    async def _exchange(self, asked: _Asked) -> Completion:
+        if self._wire is None:
+            raise RuntimeError("the client is not open; use it as `async with Client(...)`")
+        tokens = 0.0
+        if self._limits.tpm is not None:
+            tokens = len(asked.request.text) / _BYTES_PER_TOKEN
+        round_number = await self._gate.enter(tokens)
+        try:
+            # Made behind the gate: what is refused may have been learned while this one waited.
+            body = self._adaptations.body(asked.request)
+            sent = _Sent(body, round_number, self._health.successes, tokens)
+            self._sent += 1
+            reply = await self._wire.post(body.data)
+            if isinstance(reply, Reply):
+                return self._read(asked, sent, reply)
+            raise self._unanswered(asked, sent, reply)
+        finally:
+            self._gate.leave()
+
+    def _read(self, asked: _Asked, sent: _Sent, reply: Reply) -> Completion:
+        self._health.replied = True
+        if not 200 <= reply.status < 300:
+            self._refuse(asked, sent, reply, reply.status, read_error(reply.body))
+        found = read_completion(reply, self._host, sent.body.sent)
+        if isinstance(found, ProviderError):
+            self._refuse(asked, sent, reply, status_of(found), found)
+        if found.fault is None:
+            self._answered += 1
+            self._health.succeeded()
+            self._gate.succeeded()
+        self._pace(sent, reply, found)
+        return found
+
+    def _pace(self, sent: _Sent, reply: Reply, found: Completion) -> None:
+        """What an answer says about how fast the next ones may go."""
+        wait_s = exhausted_wait_s(reply.headers)
+        if wait_s is not None:
+            self._gate.hold(wait_s)
+        if sent.tokens and found.prompt_tokens is not None:
+            self._gate.settle(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)
+
+    def _refuse(
+        self, asked: _Asked, sent: _Sent, reply: Reply, status: int, error: ProviderError
+    ) -> NoReturn:
+        """Raises what an error reply means."""
+        reason = describe(self._host, status, error)
+        names = asked.request.parameters if sent.body.names is None else sent.body.names
+        parameter = refused_parameter(status, error, names)
+        if parameter is not None:
+            self._adapt(parameter, reason, value_only=error.code == "unsupported_value")
+        kind = sort_error(status, error)
+        if kind == "run":
+            raise self._stopped(f"{reason}; {advice(status, error)}")
+        self._check_health(reason)
+        if kind == "sample":
+            raise RequestFailed(reason)
+        wait_s = asked_wait_s(reply.headers)
+        paid_perhaps = status in _PAID_PERHAPS
+        if kind == "throttled":
+            self._throttle(sent, wait_s, reason)
+            raise TryAgain(reason, counts=False, paid_perhaps=paid_perhaps)
+        asked.tries += 1
+        raise TryAgain(reason, counts=True, paid_perhaps=paid_perhaps, wait_s=wait_s or 0.0)
+
+    def _throttle(self, sent: _Sent, wait_s: float | None, reason: str) -> None:
+        self._throttled += 1
+        if wait_s is not None and wait_s > self._limits.give_up_after_s:
+            raise self._stopped(
+                f"{reason}; it asks to wait {wait_s:.0f} s, longer than --give-up-after: run again later"
+            )
+        self._gate.throttled(sent.round_number, wait_s)
+
+    def _adapt(self, parameter: str, reason: str, *, value_only: bool) -> NoReturn:
+        """A refused parameter is not the sample's fault: learn it, and send the request without it."""
+        if self._adaptations.learn(parameter, value_only=value_only) == "fatal":
+            raise self._stopped(
+                f"{reason}; the request makes no sense without {parameter}: change or remove it"
+            )
+        raise TryAgain(reason, counts=False)
+
+    def _unanswered(self, asked: _Asked, sent: _Sent, failure: NoReply) -> Exception:
+        """What an exchange without a reply means: an outage, or this request's own trouble."""
+        reason = f"{self._host}: {failure.reason}"
+        if failure.for_all:
+            return self._stopped(f"{reason}; {advice(407, ProviderError(''))}")
+        self._check_health(reason)
+        asked.unanswered += failure.was_sent
+        others_succeeded = self._health.successes > sent.successes
+        if failure.was_sent and (others_succeeded or asked.unanswered > _UNANSWERED_FREE):
+            asked.tries += 1
+            return TryAgain(reason, counts=True, paid_perhaps=True)
+        if others_succeeded:
+            self._gate.throttled(sent.round_number, None)
+        elif self._gate.outage(sent.round_number) and not self._health.replied:
+            self._health.silent_rounds += 1
+        if self._health.silent_rounds >= SILENT_ROUNDS and not self._health.replied:
+            return self._stopped(
+                f"{reason}; no reply at all in {SILENT_ROUNDS} tries: "
+                "check the base URL, the network and the proxy"
+            )
+        return TryAgain(reason, counts=False, paid_perhaps=failure.was_sent)
+
+    def _check_health(self, reason: str) -> None:
+        """Notes a failure. Raises RunStopped where there has been nothing else for too long."""
+        if self._health.failed():
+            limit_s = self._limits.give_up_after_s
+            raise self._stopped(
+                f"nothing but failures for {limit_s:.0f} s, the last one: {reason}; run again later to go on"
+            )
+
+    def _stopped(self, message: str) -> RunStopped:
+        self.stop(message)
+        return RunStopped(message)

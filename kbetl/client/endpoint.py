@@ -1,0 +1,120 @@
+"""Whom to ask, and within which limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from urllib.parse import SplitResult, urlsplit
+
+from kbetl.errors import ConfigError
+
+_SECRET_NAME = re.compile("auth|key|token|secret|cookie|team|password|credential", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint:
+    """A chat-completions server: `base_url` as in `https://host/api/v1`, and the headers it wants.
+
+    Headers carry the key, so they are shown nowhere. Raises ConfigError for an address or a header
+    that cannot be used; the message never holds a header's value or a password.
+    """
+
+    base_url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_address(self.base_url)
+        for name, value in self.headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ConfigError(f"header name {name!r} holds a character that HTTP does not allow")
+            if _CONTROL.search(value) or not value.isascii():
+                raise ConfigError(
+                    f"the value of header {name} holds a line break, a control or a non-ASCII character; "
+                    "check the variable that it comes from"
+                )
+
+    def __repr__(self) -> str:
+        return f"Endpoint(host={self.host!r}, headers={sorted(self.headers)})"
+
+    @property
+    def host(self) -> str:
+        """`host` or `host:port`, lower case, the scheme's own port left out."""
+        parts = urlsplit(self.base_url)
+        name = parts.hostname or ""
+        name = f"[{name}]" if ":" in name else name
+        return name if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f"{name}:{parts.port}"
+
+    @property
+    def url(self) -> str:
+        """Where requests are posted."""
+        parts = urlsplit(self.base_url)
+        return parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The header values that may be shown or stored nowhere, longest first."""
+        found: set[str] = set()
+        for name, value in self.headers.items():
+            if _SECRET_NAME.search(name):
+                found.update(text for text in (value, value.split()[-1] if value.split() else "") if text)
+        return tuple(sorted((text for text in found if len(text) >= 8), key=len, reverse=True))
+
+
+def _check_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ConfigError("the base URL is no address; it looks like https://host/api/v1") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            "the base URL holds a user name or a password; give the key by a variable and --api-key-var"
+        )
+    if not usable or _CONTROL.search(address) or " " in address:
+        raise ConfigError(
+            f"base URL {_shown(parts)!r} is no http or https address such as https://host/api/v1"
+        )
+    if parts.fragment or parts.path.rstrip("/").endswith("/chat/completions"):
+        raise ConfigError(f"base URL {_shown(parts)!r}: leave out /chat/completions and what follows it")
+
+
+def _shown(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.scheme else parts.path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much to ask at once, and how long to keep trying. Raises ConfigError for a number below zero."""
+
+    concurrency: int = 256
+    """Requests in flight at most; the gate goes below where the server does not bear it."""
+    rpm: int | None = None
+    """Requests per minute at most; None for no limit of ours."""
+    tpm: int | None = None
+    """Tokens per minute at most, prompt and completion; None for no limit of ours."""
+    tries: int = 3
+    """Tries per request; throttling and outages use up none."""
+    give_up_after_s: float = 1800.0
+    """With nothing but failures for so long, the run stops."""
+    backoff_s: float = 1.0
+    """The first wait where the server names none; it doubles up to `backoff_max_s`."""
+    backoff_max_s: float = 60.0
+    alone_s: float = 0.3
+    """How long the run's first request goes alone, so that a wrong key or parameter costs one request."""
+    connect_timeout_s: float = 30.0
+    idle_timeout_s: float = 600.0
+    """Longest silence of the server after a request was sent or between two parts of its answer."""
+    timeout_s: float | None = None
+    """Longest time for a whole request; None for none: reasoning may take long."""
+    body_max_bytes: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            least = 0 if each.name in ("backoff_s", "backoff_max_s", "alone_s") else 1e-9
+            if value is not None and not value >= least:
+                raise ConfigError(f"{each.name} is {value}; it must be a number above zero")

@@ -1,0 +1,184 @@
+"""One HTTP exchange: a body out, a reply or the reason for none back. The only place that knows aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import ssl
+import time
+import urllib.request
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from kbetl.client.endpoint import Endpoint, Limits
+from kbetl.client.reading import Reply, one_line
+from kbetl.errors import ConfigError
+
+_LARGE_BYTES = 1 << 20
+"""From here on aiohttp wants a body in parts."""
+
+
+class NoReply(NamedTuple):
+    """An exchange that brought no reply."""
+
+    reason: str
+    was_sent: bool
+    """Whether the request may have reached the server, and so may have been paid for."""
+    for_all: bool = False
+    """Whether it would be the same for every request: a proxy that wants a password."""
+
+
+class Wire:
+    """An HTTP session to one endpoint. No cookies, no redirects, no limit on connections but the gate's."""
+
+    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        self._url = URL(endpoint.url)
+        self._secrets = [text.encode() for text in endpoint.secrets]
+        self._body_max_bytes = limits.body_max_bytes
+        proxy = _proxy_of(endpoint)
+        self._proxy: dict[str, Any] = {} if proxy is None else proxy._asdict()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Content-Type": "application/json", "Accept": "application/json", **endpoint.headers},
+            timeout=aiohttp.ClientTimeout(
+                total=limits.timeout_s,
+                sock_connect=limits.connect_timeout_s,
+                sock_read=limits.idle_timeout_s,
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def post(self, data: bytes) -> Reply | NoReply:
+        """Sends one request, once."""
+        started = time.perf_counter()
+        body = data if len(data) < _LARGE_BYTES else io.BytesIO(data)
+        try:
+            response = await self._session.post(self._url, data=body, allow_redirects=False, **self._proxy)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return _no_reply(error)
+        chunks: list[bytes] = []
+        cut = None
+        try:
+            cut = await self._read(response, chunks)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            size_bytes = sum(map(len, chunks))
+            cut = f"the body broke off after {size_bytes} bytes: {_no_reply(error).reason}"
+        except asyncio.CancelledError:
+            response.close()
+            raise
+        if cut is not None:
+            response.close()
+        latency_ms = (time.perf_counter() - started) * 1000
+        return Reply(
+            response.status, response.headers, self._without_secrets(b"".join(chunks)), latency_ms, cut
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
+        """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
+        size_bytes = 0
+        while chunk := await response.content.readany():
+            chunks.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > self._body_max_bytes:
+                return f"the body is longer than {self._body_max_bytes} bytes and was not read further"
+        return None
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """A server that echoes the key does not get it into the store."""
+        for secret in self._secrets:
+            if secret in body:
+                body = body.replace(secret, b"***")
+        return body
+
+
+class _Proxy(NamedTuple):
+    proxy: URL
+    proxy_headers: dict[str, str] | None
+
+
+def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
+    """The proxy that the environment names for this endpoint; `no_proxy` counts.
+
+    Read once: aiohttp's own `trust_env` reads it for each request, and ~/.netrc with it, whose
+    password would go to a host that was given no key.
+    """
+    parts = urlsplit(endpoint.url)
+    proxies = urllib.request.getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
+    if not address or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    address = address if "://" in address else f"http://{address}"
+    try:
+        proxy = URL(address)
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        raise ConfigError(
+            f"the proxy that the environment names for {parts.scheme} addresses is no http proxy; "
+            f"set {parts.scheme}_proxy to http://host:port, or no_proxy to {endpoint.host}"
+        )
+    if proxy.user is None:
+        return _Proxy(proxy, None)
+    login = base64.b64encode(f"{unquote(proxy.user)}:{unquote(proxy.password or '')}".encode()).decode()
+    return _Proxy(proxy.with_user(None), {"Proxy-Authorization": f"Basic {login}"})
+
+
+def _no_reply(error: Exception) -> NoReply:
+    """An exception of the exchange in our words: its own text may hold addresses with passwords."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return NoReply(
+            f"its certificate is not trusted ({_ssl_reason(error.certificate_error)})", was_sent=False
+        )
+    if isinstance(error, aiohttp.ClientSSLError):
+        return NoReply(f"the TLS handshake failed ({_ssl_reason(error.os_error)})", was_sent=False)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return NoReply(f"the proxy cannot be reached ({_os_reason(error.os_error)})", was_sent=False)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return NoReply(f"the host name cannot be resolved ({_os_reason(error.os_error)})", was_sent=False)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return NoReply(f"no connection ({_os_reason(error.os_error)})", was_sent=False)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return NoReply(
+            f"the proxy answered {error.status}", was_sent=False, for_all=error.status in (401, 403, 407)
+        )
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NoReply("no connection in time", was_sent=False)
+    return NoReply(_broken_reason(error), was_sent=True)
+
+
+def _broken_reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it stayed silent for too long"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection ended early or the encoding is broken"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what it sent is no HTTP"
+    if isinstance(error, OSError):
+        return f"the connection broke ({_os_reason(error)})"
+    return f"the exchange broke ({type(error).__name__})"
+
+
+def _os_reason(error: OSError) -> str:
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return one_line(error.strerror or type(error).__name__, 120).lower()
+
+
+def _ssl_reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return one_line(error.verify_message, 120)
+    reason = getattr(error, "reason", None)
+    return one_line(reason, 120) if isinstance(reason, str) else type(error).__name__
