@@ -1,0 +1,205 @@
+"""Reads an answer: exact, and tolerant only where no other reading is possible."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from decimal import Decimal
+from typing import NamedTuple
+
+from kbetl.records import Completion, Reading
+from kbetl.tasks.json_answers import read_json_answer
+from kbetl.tasks.plain import is_unicode, on_one_line, shown
+from kbetl.tasks.readers import (
+    HIDDEN_TAGS,
+    Json,
+    Label,
+    Number,
+    Reader,
+    Text,
+    normal_label,
+    reader_spec,
+    undecorated,
+)
+
+PARSER_VERSION = "1"
+"""Of the code in this file and `json_answers`: raised whenever the same answer may be read differently."""
+
+_HIDDEN = re.compile(rf"<\s*+(/?+)\s*+({'|'.join(HIDDEN_TAGS)})\s*+>", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
+_NUMBER_DIGITS = 40
+_TRUNCATED = ("length", "max_tokens")
+_REFUSED = ("content_filter", "refusal")
+_FAILED = ("error", "abort")
+
+
+def parser_version(reader: Reader) -> str:
+    """What `outcomes.parser_version` holds: the version of the code and 12 digits of the reader's hash."""
+    return f"{PARSER_VERSION}:{hashlib.sha256(reader_spec(reader).encode()).hexdigest()[:12]}"
+
+
+def read_answer(reader: Reader, completion: Completion) -> Reading:
+    """What a completion says to a task. Pure; never raises, whatever text came back.
+
+    An answer that was cut is `truncated` even where it holds a value, and one that was declined is
+    `refused`; neither is looked at further. Nothing is guessed from prose: what the reader's form does
+    not settle is `unparsed`, with the reason.
+    """
+    unusable = _unusable(completion)
+    if unusable is not None:
+        return unusable
+    content = completion.content or ""
+    if not content.strip():
+        return _unparsed(
+            f"the answer is empty{' (reasoning only)' if (completion.reasoning or '').strip() else ''}"
+        )
+    text = visible_text(content)
+    if not text.strip():
+        return _unparsed("the answer is empty outside <think>")
+    if isinstance(reader, Json):
+        return read_json_answer(reader, text)
+    return _read_tag(reader, text, hidden=text != content)
+
+
+def _unusable(completion: Completion) -> Reading | None:
+    finish = (completion.finish_reason or "").strip().lower()
+    if completion.fault is not None:
+        return Reading("failed", None, completion.fault)
+    if finish in _TRUNCATED:
+        return Reading("truncated", None, f"cut off at the limit of output tokens (finish_reason {finish})")
+    if (completion.refusal or "").strip():
+        return Reading(
+            "refused", None, f"the model declined: {on_one_line((completion.refusal or '').strip())}"
+        )
+    if finish in _REFUSED:
+        return Reading("refused", None, f"the model declined (finish_reason {finish})")
+    if finish in _FAILED:
+        return Reading("failed", None, f"the server gave up on the answer (finish_reason {finish})")
+    return None
+
+
+def visible_text(content: str) -> str:
+    """The content less what stands inside `<think>` or `<thinking>`, each such part a line's end.
+
+    Openings nest. One that is never closed hides all that follows; a closing without an opening (the
+    chat template wrote it) hides all that precedes it.
+    """
+    parts: list[str] = []
+    depth: Counter[str] = Counter()
+    start = 0
+    for tag in _HIDDEN.finditer(content):
+        name = tag[2].lower()
+        if not depth.total():
+            parts.append(content[start : tag.start()])
+        if not tag[1]:
+            depth[name] += 1
+        elif depth[name]:
+            depth[name] -= 1
+        else:
+            parts.clear()
+        start = tag.end()
+    if not depth.total():
+        parts.append(content[start:])
+    return "\n".join(parts)
+
+
+def _read_tag(reader: Reader, text: str, hidden: bool) -> Reading:
+    assert not isinstance(reader, Json)
+    found = _inside(reader.tag, text)
+    if found.fault is not None:
+        return _unparsed(found.fault)
+    if not found.texts:
+        return _unparsed(f"no <{reader.tag}> tag{' outside <think>' if hidden else ''}")
+    readings = [_read_value(reader, inner) for inner in found.texts]
+    bad = next((reading for reading in readings if reading.status != "ok"), None)
+    if bad is not None:
+        return bad
+    values = list(dict.fromkeys(reading.value or "" for reading in readings))
+    if len(values) > 1:
+        return _unparsed(_disagreement(reader, values))
+    return readings[0]
+
+
+class _Inside(NamedTuple):
+    texts: list[str]
+    """What stands between each opening and closing tag."""
+    fault: str | None
+    """Why the tags do not pair up; None where they do, or there are none."""
+
+
+def _inside(name: str, text: str) -> _Inside:
+    """The text inside each pair of tags; they must come as opening, closing, opening, closing."""
+    tag = re.compile(rf"<\s*+(/?+)\s*+{re.escape(name)}\s*+>", re.ASCII | re.IGNORECASE)
+    texts: list[str] = []
+    opened: int | None = None
+    for match in tag.finditer(text):
+        closing = bool(match[1])
+        if closing and opened is None:
+            return _Inside([], f"a </{name}> tag without <{name}> before it")
+        if not closing and opened is not None:
+            return _Inside([], f"a <{name}> tag inside <{name}>")
+        if opened is not None:
+            texts.append(text[opened : match.start()])
+        opened = None if closing else match.end()
+    return _Inside(texts, f"the <{name}> tag is not closed" if opened is not None else None)
+
+
+def _read_value(reader: Text | Label | Number, inner: str) -> Reading:
+    if not inner.strip():
+        return _unparsed(f"<{reader.tag}> is empty")
+    if isinstance(reader, Label):
+        return _read_label(reader, inner)
+    if isinstance(reader, Number):
+        return _read_number(reader, inner)
+    return _read_text(reader, inner)
+
+
+def _read_label(reader: Label, inner: str) -> Reading:
+    plain = normal_label(inner)
+    for label in reader.one_of:
+        if normal_label(label) == plain:
+            return Reading("ok", label)
+    return _unparsed(f"<{reader.tag}> holds {shown(inner.strip())}, not one of {', '.join(reader.one_of)}")
+
+
+def _read_number(reader: Number, inner: str) -> Reading:
+    text = undecorated(inner)
+    value = _shortest(text) if len(text) <= _NUMBER_DIGITS else None
+    if value is None:
+        return _unparsed(f"<{reader.tag}> holds {shown(inner.strip())}, not a number")
+    if not Decimal(str(reader.min)) <= Decimal(value) <= Decimal(str(reader.max)):
+        return _unparsed(f"<{reader.tag}> holds {value}, which is not within {reader.min} to {reader.max}")
+    return Reading("ok", value)
+
+
+def _shortest(text: str) -> str | None:
+    """A decimal number without idle signs and zeros, such as `7.5` for `+07.50`; None where it is none."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    fraction = (match[3] or "").rstrip("0")
+    digits = (match[2].lstrip("0") or "0") + (f".{fraction}" if fraction else "")
+    return f"-{digits}" if match[1] == "-" and digits != "0" else digits
+
+
+def _read_text(reader: Text, inner: str) -> Reading:
+    text = inner.strip()
+    if not any(char.isalnum() for char in text):
+        return _unparsed(f"<{reader.tag}> holds {shown(text)}, no words")
+    if not is_unicode(text):
+        return _unparsed(f"<{reader.tag}> holds a lone surrogate: not Unicode text")
+    return Reading("ok", text)
+
+
+def _disagreement(reader: Reader, values: list[str]) -> str:
+    number = "two" if len(values) == 2 else str(len(values))
+    if isinstance(reader, Label):
+        return f"{number} different ratings: {', '.join(values)}"
+    if isinstance(reader, Number):
+        return f"{number} different numbers: {', '.join(values[:10])}"
+    return f"{number} different texts"
+
+
+def _unparsed(reason: str) -> Reading:
+    return Reading("unparsed", None, reason)
