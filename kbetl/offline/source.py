@@ -1,0 +1,172 @@
+"""A module's source as a syntax tree: which classes, functions and imports it has, which class is meant.
+
+`ast` is fine here, although it changes between versions of Python: no identity hangs on it. The source is
+parsed, never executed or imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kbetl.errors import RequestFailed
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Source:
+    """What stands at the top of a source text; the last definition of a name wins, as in Python."""
+
+    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
+    functions: dict[str, FunctionNode] = field(default_factory=dict)
+    imports: dict[str, str] = field(default_factory=dict)
+    """Local name to dotted name, for example `F` to `torch.nn.functional`."""
+    constants: dict[str, ast.expr] = field(default_factory=dict)
+
+    def dotted(self, node: ast.expr) -> str | None:
+        """The full dotted name of `a.b.c` with imports resolved; None for any other expression."""
+        names: list[str] = []
+        while isinstance(node, ast.Attribute):
+            names.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return None
+        return ".".join([self.imports.get(node.id, node.id), *reversed(names)])
+
+    def torch_name(self, node: ast.expr) -> str | None:
+        """The last name of something of PyTorch (`nn.Linear` gives `Linear`), else None.
+
+        Without their imports `torch`, `nn` and `F` are taken for what they always are.
+        """
+        dotted = self.dotted(node)
+        if dotted is None or not isinstance(node, ast.Attribute | ast.Name):
+            return None
+        root, _, rest = dotted.partition(".")
+        known = root in ("torch", "functional") or (root in ("nn", "F") and root not in self.imports)
+        return rest.rpartition(".")[2] if known and rest else None
+
+    def ancestry(self, name: str) -> Iterator[ast.ClassDef]:
+        """The class and its bases as far as this source defines them, nearest first."""
+        waiting, seen = [name], set[str]()
+        while waiting:
+            current = waiting.pop(0)
+            if current in seen or current not in self.classes:
+                continue
+            seen.add(current)
+            yield self.classes[current]
+            waiting += [base.id for base in self.classes[current].bases if isinstance(base, ast.Name)]
+
+    def method(self, class_name: str, method: str, after: str | None = None) -> FunctionNode | None:
+        """A method by the classes of `ancestry`; with `after`, only from the bases of that class."""
+        passed = after is None
+        for cls in self.ancestry(class_name):
+            if passed:
+                for node in reversed(cls.body):
+                    if isinstance(node, FunctionNode) and node.name == method:
+                        return node
+            passed = passed or cls.name == after
+        return None
+
+    def torch_base(self, class_name: str) -> str | None:
+        """The layer of PyTorch that the class extends, such as `Linear`; None for a plain `Module`."""
+        for cls in self.ancestry(class_name):
+            for base in cls.bases:
+                name = self.torch_name(base)
+                if name and name != "Module":
+                    return name
+        return None
+
+    def is_module(self, class_name: str) -> bool:
+        """Whether the class can be called like a module: it has a `forward`, or extends a layer."""
+        return self.method(class_name, "forward") is not None or self.torch_base(class_name) is not None
+
+
+def parse(python_code: str) -> Source:
+    """Reads a source text. Raises RequestFailed where it is no Python that can be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes such as "\d" are the sample's affair
+            tree = ast.parse(python_code)
+    except SyntaxError as error:
+        raise RequestFailed(f"the code does not parse: line {error.lineno}: {error.msg}") from None
+    except ValueError as error:
+        raise RequestFailed(f"the code does not parse: {error}") from None
+    except (RecursionError, MemoryError):
+        raise RequestFailed("the code does not parse: it nests too deep") from None
+    source = Source()
+    for node in _statements(tree.body):
+        _note(source, node)
+    return source
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a body, and of the `if`, `try` and `with` around some of them."""
+    for node in body:
+        yield node
+        for inner in ("body", "orelse", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.With):
+                yield from _statements(getattr(node, inner, []))
+
+
+def _note(source: Source, node: ast.stmt) -> None:
+    if isinstance(node, ast.ClassDef):
+        source.classes[node.name] = node
+    elif isinstance(node, FunctionNode):
+        source.functions[node.name] = node
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            source.imports[alias.asname or alias.name.partition(".")[0]] = (
+                alias.name if alias.asname else alias.name.partition(".")[0]
+            )
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            source.imports[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+    elif isinstance(node, ast.Assign):
+        for target in node.targets:
+            _note_constant(source, target, node.value)
+
+
+def _note_constant(source: Source, target: ast.expr, value: ast.expr) -> None:
+    if isinstance(target, ast.Name):
+        source.constants[target.id] = value
+    elif (
+        isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
+    ):
+        for one, its in zip(target.elts, value.elts, strict=True):
+            _note_constant(source, one, its)
+
+
+def chosen_class(source: Source, module_name: str) -> str:
+    """The class that is meant: `module_name`, else `Model`, else the only module that no other one uses.
+
+    Raises RequestFailed where that is no module, or where several could be meant.
+    """
+    modules = [name for name in source.classes if source.is_module(name)]
+    if not modules:
+        raise RequestFailed("the code holds no class with a forward method; nothing to judge")
+    if module_name in source.classes:
+        if module_name not in modules:
+            raise RequestFailed(
+                f"class {module_name} has no forward method and extends no layer; nothing to judge"
+            )
+        return module_name
+    if "Model" in modules:
+        return "Model"
+    unused = [name for name in modules if not _is_used(source, name)]
+    if len(unused) != 1:
+        raise RequestFailed(
+            f"the code has no class {module_name}; any of {', '.join(unused or modules)} could be meant"
+        )
+    return unused[0]
+
+
+def _is_used(source: Source, name: str) -> bool:
+    return any(
+        isinstance(node, ast.Name) and node.id == name
+        for other in source.classes.values()
+        if other.name != name
+        for node in ast.walk(other)
+    )
