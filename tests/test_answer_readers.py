@@ -141,6 +141,10 @@ def test_a_certain_rating_is_read(content: str) -> None:
             "<difficulty>low|medium|high</difficulty>",
             "<difficulty> holds 'low|medium|high', not one of low, medium, high",
         ),
+        (
+            "Format: <difficulty>...</difficulty>. <difficulty>high</difficulty>",
+            "<difficulty> holds '...', not one of low, medium, high",
+        ),
         ("<difficulty>...</difficulty>", "<difficulty> holds '...', not one of low, medium, high"),
         (
             "<difficulty>very high</difficulty>",

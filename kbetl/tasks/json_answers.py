@@ -44,7 +44,7 @@ def _pieces(text: str) -> Iterator[str]:
         return
     outside, blocks = _fenced(text)
     for block in blocks:
-        if _is_json(block):
+        if block.strip() and _is_json(block):
             yield block
         else:
             yield from _objects(block)
