@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from kbetl.cli import reading
+
+COMMANDS: tuple[click.Command, ...] = (reading.query,)

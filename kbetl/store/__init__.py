@@ -1,7 +1,7 @@
 """The one place that opens SQLite: the store, its schema, its views, its transactions and its lock."""
 
 from kbetl.store.core import Run, Store, now
-from kbetl.store.guarded import guarded_connection
+from kbetl.store.guarded import guarded_connection, guarded_query
 from kbetl.store.lock import paying_lock
 
-__all__ = ["Run", "Store", "guarded_connection", "now", "paying_lock"]
+__all__ = ["Run", "Store", "guarded_connection", "guarded_query", "now", "paying_lock"]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sqlite3
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from kbetl.store.opening import open_read_only
+from kbetl.errors import BadQuery, StoreError
+from kbetl.store.opening import explain, open_read_only
 
 _ALLOWED = frozenset(
     (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
@@ -13,6 +20,9 @@ _ALLOWED = frozenset(
 _FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"))
 _STEPS_BETWEEN_CHECKS = 20_000
 """Virtual machine steps between calls of the progress handler: under a millisecond."""
+_FAULTS_OF_THE_STORE = frozenset(
+    ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOTADB")
+)
 
 
 def guarded_connection(path: Path) -> sqlite3.Connection:
@@ -22,9 +32,74 @@ def guarded_connection(path: Path) -> sqlite3.Connection:
     that knows four actions close that. The progress handler gives Python a chance to see Ctrl-C.
     """
     connection = open_read_only(path)
+    # at its first use a table-valued function declares its columns as if it wrote to the schema, which
+    # the authorizer refuses; later uses of the same connection do not
+    connection.execute("select 1 from json_each('[]'), json_tree('[]')").fetchall()
     connection.set_authorizer(_authorize)
     connection.set_progress_handler(_go_on, _STEPS_BETWEEN_CHECKS)
     return connection
+
+
+@contextlib.contextmanager
+def guarded_query(path: Path) -> Iterator[sqlite3.Connection]:
+    """A guarded connection for one statement; closes it.
+
+    Raises BadQuery, in one line, for what is wrong with the SQL or its parameters; StoreError for what
+    is wrong with the store. A signal ends the statement at once and raises what its handler raises.
+    """
+    with contextlib.closing(guarded_connection(path)) as connection, _signals_kept() as raised:
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            if raised:
+                raise raised[0] from None
+            raise _named(error, path) from error
+        except (sqlite3.Warning, UnicodeEncodeError, OverflowError) as error:
+            raise BadQuery(f"SQL: {_one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[list[BaseException]]:
+    """Keeps what the handlers of SIGINT and SIGTERM raise.
+
+    `sqlite3` swallows an exception that comes up in its progress handler and says only `interrupted`.
+    """
+    raised: list[BaseException] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    callables = {int(number): handler for number, handler in handlers.items() if callable(handler)}
+
+    def keep(number: int, frame: FrameType | None) -> Any:
+        try:
+            return callables[number](number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    for number in callables:
+        signal.signal(number, keep)
+    try:
+        yield raised
+    finally:
+        for number, handler in callables.items():
+            signal.signal(number, handler)
+
+
+def _named(error: sqlite3.Error, path: Path) -> BadQuery | StoreError:
+    # errors of the module itself, such as a parameter without a value, carry no code of SQLite
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if any(name == fault or name.startswith(f"{fault}_") for fault in _FAULTS_OF_THE_STORE):
+        return StoreError(f"store {path}: {explain(error)}")
+    if name == "SQLITE_AUTH":
+        return BadQuery(f"SQL: {_one_line(error)}; a query can only read this store")
+    return BadQuery(f"SQL: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    text = "".join(char if char.isprintable() else " " for char in str(error))
+    return " ".join(text.split())
 
 
 def _authorize(
