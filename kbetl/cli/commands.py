@@ -5,5 +5,6 @@ from __future__ import annotations
 import click
 
 from kbetl.cli import reading
+from kbetl.cli.enrich import enrich, prompts
 
-COMMANDS: tuple[click.Command, ...] = (reading.query,)
+COMMANDS: tuple[click.Command, ...] = (enrich, prompts, reading.query)

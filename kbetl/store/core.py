@@ -16,7 +16,7 @@ import kbetl
 from kbetl.errors import ConfigError, StoreError
 from kbetl.resources import sql
 from kbetl.store import opening
-from kbetl.store.guarded import guarded_connection
+from kbetl.store.guarded import guarded_query
 
 Parameters = Mapping[str, Any]
 
@@ -64,9 +64,9 @@ class Store:
         """A second writing connection to the same store, for another thread."""
         return type(self).open(self.path)
 
-    def guarded(self) -> sqlite3.Connection:
-        """A connection for SQL that came from the user; the caller closes it."""
-        return guarded_connection(self.path)
+    def guarded(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """A connection for SQL that came from the user."""
+        return guarded_query(self.path)
 
     def close(self) -> None:
         """Closes the connection; what was committed stays."""
@@ -79,10 +79,13 @@ class Store:
         self.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """`begin immediate` to commit; rolls back on any exception, and names the store in SQLite's errors."""
+    def transaction(self, begin: str = "begin immediate") -> Iterator[None]:
+        """From `begin` to commit; rolls back on any exception, and names the store in SQLite's errors.
+
+        A plain `begin` is for temp tables alone: it does not keep other processes from writing.
+        """
         with self.explained():
-            self.connection.execute("begin immediate")
+            self.connection.execute(begin)
             try:
                 yield
                 self.connection.execute("commit")

@@ -1,0 +1,97 @@
+"""Who answers: a model server over HTTP, or the offline model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, Self
+
+from kbetl import offline
+from kbetl.asking.question import Question
+from kbetl.client import Client, Endpoint, Limits, Stats
+from kbetl.records import Completion
+
+OnWasted = Callable[[Completion | None], Awaitable[None]]
+"""Awaited after each try that may have been paid for and brought nothing usable."""
+
+
+class Answerer(Protocol):
+    """One question in, one answer or one error out; open for the length of a run."""
+
+    @property
+    def host(self) -> str:
+        """What `answers.host` says."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
+        """Raises RequestFailed (this sample) or RunStopped (all of them)."""
+
+    def stop(self, reason: str) -> None:
+        """No new requests: who still waits to send gets RunStopped; what was sent goes on."""
+
+
+class OfflineModel:
+    """The built-in model; costs nothing and needs no network."""
+
+    host = "offline"
+
+    def __init__(self, task_name: str) -> None:
+        self._task_name = task_name
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
+        started_s = time.perf_counter()
+        text = offline.answer(self._task_name, question.fields)
+        latency_ms = (time.perf_counter() - started_s) * 1000
+        return Completion(
+            response=text,
+            host=self.host,
+            latency_ms=latency_ms,
+            content=text,
+            finish_reason="stop",
+            cost_usd=0.0,
+        )
+
+    def stop(self, reason: str) -> None:
+        return None
+
+
+class ModelServer:
+    """A chat-completions server over HTTP."""
+
+    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        self.host = endpoint.host
+        self._client = Client(endpoint, limits)
+
+    @property
+    def stats(self) -> Stats:
+        """What the client has sent, waits for and was refused so far."""
+        return self._client.stats
+
+    @property
+    def refused(self) -> Mapping[str, str | None]:
+        """Parameters that the model refused: the name sent instead, None if left out."""
+        return self._client.refused
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.__aexit__(*_)
+
+    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
+        if question.request is None:
+            raise ValueError("a question without a request cannot be sent")
+        return await self._client.complete(question.request, on_wasted)
+
+    def stop(self, reason: str) -> None:
+        self._client.stop(reason)

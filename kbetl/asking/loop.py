@@ -1,0 +1,241 @@
+"""The loop: as many workers as requests may be in flight, one queue of questions, one writer."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from kbetl.asking.answerers import Answerer
+from kbetl.asking.question import Question, Questions
+from kbetl.asking.tally import Tally
+from kbetl.asking.writer import Entry, Writer
+from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped
+from kbetl.records import Completion, Outcome, Reading, Request
+from kbetl.store import Store
+from kbetl.store.ledger import Selection, Waiting
+
+MAX_FOLLOWERS = 1000
+"""Samples that may wait for one answer; further ones hold their slot until it is there."""
+TERMINATION_GRACE_S = 12.0
+"""How long SIGTERM lets requests in flight come home; who sends it means to kill soon after."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run of the loop needs."""
+
+    store: Store
+    """Read for questions; the writer opens a connection of its own."""
+    selection: Selection
+    prepare: Callable[[Waiting], Question]
+    read: Callable[[Completion], Reading]
+    task_hash: str
+    task_name: str
+    parser_version: str
+    run_id: int
+    answerer: Answerer
+    concurrency: int
+    tally: Tally
+    say: Callable[[str], None]
+    """Takes a line for the user, such as what Ctrl-C waits for."""
+
+
+def ask(job: Job) -> None:
+    """Asks every waiting sample of the job and keeps what comes back.
+
+    Every answer is durable before its slot takes the next sample. SIGINT and SIGTERM stop new requests,
+    keep those in flight and raise Interrupted; a second one ends at once. Raises RunStopped for what
+    would hit every sample, StoreError where nothing can be kept; what was answered before is kept.
+    """
+    asyncio.run(_Loop(job).run())
+
+
+@dataclass(eq=False)
+class _Asked:
+    """A request under way, with the other samples that ask the same."""
+
+    followers: list[Question] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(eq=False)
+class _Settled:
+    """A request that this run has settled, for samples that were looked up before it was kept."""
+
+    entry: Entry
+    reading: Reading
+    until_position: int
+
+
+class _Loop:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._questions = Questions(job.selection, job.prepare)
+        self._asked: dict[str, _Asked] = {}
+        self._settled: dict[str, _Settled] = {}
+        self._settled_order: deque[tuple[str, _Settled]] = deque()
+        self._ending: KbetlError | None = None
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        job = self._job
+        self._writer = Writer(
+            job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
+        )
+        handlers = {signal.SIGINT: 130, signal.SIGTERM: 143}
+        loop = asyncio.get_running_loop()
+        for number, status in handlers.items():
+            loop.add_signal_handler(number, self._interrupt, number, status)
+        try:
+            async with job.answerer:
+                self._workers = [asyncio.create_task(self._work()) for _ in range(job.concurrency)]
+                _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+            self._questions.close()
+            await asyncio.to_thread(self._writer.close)
+        if self._ending is not None:
+            raise self._ending
+
+    def _note_first_use(self) -> None:
+        self._job.tally.put_in_use = True
+
+    async def _work(self) -> None:
+        try:
+            while self._ending is None:
+                question = await self._questions.next()
+                if question is None:
+                    return
+                self._forget_settled(question.position)
+                await self._settle(question)
+        except RunStopped as error:
+            self._end(error)
+        except KbetlError as error:
+            self._end(error)
+            self._cancel()
+        except BaseException:
+            self._cancel()
+            raise
+
+    async def _settle(self, question: Question) -> None:
+        if question.request is None:
+            await self._conclude_unasked(question)
+            return
+        asked = self._asked.get(question.request.hash)
+        if asked is not None and len(asked.followers) < MAX_FOLLOWERS:
+            asked.followers.append(question)
+            return
+        if asked is not None:
+            await asked.ended.wait()
+        settled = self._settled.get(question.request.hash)
+        if settled is not None:
+            await self._reuse(question, settled.reading, basis=settled.entry, host=None)
+        elif question.stored is not None:
+            reading = self._job.read(question.stored.completion)
+            await self._reuse(question, reading, basis=None, host=question.stored.completion.host)
+        else:
+            await self._ask(question)
+
+    async def _ask(self, question: Question) -> None:
+        """Sends one request and keeps what came, for this sample and for those that ask the same."""
+        request = question.request
+        assert request is not None
+        asked = self._asked[request.hash] = _Asked()
+        tally = self._job.tally
+        tally.in_flight += 1
+        completions: Sequence[Completion] = ()
+        try:
+            completions = (await self._job.answerer.complete(question, partial(self._keep_wasted, request)),)
+            reading = self._job.read(completions[0])
+        except RequestFailed as error:
+            reading = Reading("failed", None, str(error))
+        finally:
+            tally.in_flight -= 1
+            del self._asked[request.hash]
+            asked.ended.set()
+        samples = [question, *asked.followers]
+        entry = Entry([self._outcome(each, reading) for each in samples], request, completions)
+        self._remember(request.hash, _Settled(entry, reading, self._questions.fetched_position))
+        tally.count_answers(completions)
+        await self._writer.keep(entry)
+        tally.reused += len(asked.followers)
+        tally.count_outcome(reading.status, reading.reason, len(samples))
+
+    async def _keep_wasted(self, request: Request, completion: Completion | None) -> None:
+        """A try that brought nothing usable may have been paid for: it is kept before the next is sent."""
+        if completion is not None:
+            self._job.tally.count_answers([completion])
+            await self._writer.keep(Entry([], request, [completion]))
+
+    async def _reuse(
+        self, question: Question, reading: Reading, *, basis: Entry | None, host: str | None
+    ) -> None:
+        try_number = question.stored.try_number if basis is None and question.stored else None
+        outcome = self._outcome(question, reading, try_number)
+        await self._writer.keep(Entry([outcome], basis=basis))
+        tally = self._job.tally
+        tally.reused += 1
+        tally.reused_elsewhere += host is not None and host != self._job.answerer.host
+        tally.count_outcome(reading.status, reading.reason)
+
+    async def _conclude_unasked(self, question: Question) -> None:
+        reading = Reading("failed", None, question.failure)
+        await self._writer.keep(Entry([self._outcome(question, reading)]))
+        self._job.tally.count_outcome("failed", question.failure)
+
+    def _outcome(self, question: Question, reading: Reading, try_number: int | None = None) -> Outcome:
+        return Outcome(
+            sample_hash=question.sample_hash,
+            task_hash=self._job.task_hash,
+            attempt=0,
+            status=reading.status,
+            value=reading.value,
+            reason=reading.reason,
+            request_hash=question.request.hash if question.request else None,
+            try_number=try_number,
+            parser_version=self._job.parser_version,
+        )
+
+    def _remember(self, request_hash: str, settled: _Settled) -> None:
+        """Keeps what was settled until no question is left that was looked up before it was kept."""
+        self._settled[request_hash] = settled
+        self._settled_order.append((request_hash, settled))
+
+    def _forget_settled(self, position: int) -> None:
+        while self._settled_order and self._settled_order[0][1].until_position < position:
+            request_hash, settled = self._settled_order.popleft()
+            if self._settled.get(request_hash) is settled:
+                del self._settled[request_hash]
+
+    def _interrupt(self, number: signal.Signals, status: int) -> None:
+        if isinstance(self._ending, Interrupted):
+            self._cancel()
+            return
+        self._end(Interrupted(f"{number.name} ended the run", status))
+        if self._job.tally.in_flight:
+            again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
+            self._job.say(f"{number.name}: waiting for {self._job.tally.in_flight} requests in flight{again}")
+        if number == signal.SIGTERM:
+            asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
+
+    def _end(self, error: KbetlError) -> None:
+        """No new requests from here on; the first reason is the one that is told."""
+        if self._ending is None:
+            self._ending = error
+        self._job.answerer.stop(str(error))
+
+    def _cancel(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+
+
+def _raise_faults(results: Sequence[object]) -> None:
+    """A worker ends with None or by being cancelled; anything else is a fault of ours and is raised."""
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result

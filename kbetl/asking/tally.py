@@ -1,0 +1,61 @@
+"""What a run has done so far, as numbers that another thread may read at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kbetl.records import Completion, Status
+
+MAX_REASONS = 200
+"""Different reasons that are counted apart; the rest are counted as one."""
+
+
+@dataclass
+class Tally:
+    """Counts of one run. asked = ok + unparsed + refused + truncated + failed."""
+
+    waiting: int = 0
+    """Samples that this run set out to ask."""
+    statuses: Counter[Status] = field(default_factory=Counter)
+    reasons: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    """Outcomes that are not ok, by status and reason."""
+    answers: int = 0
+    """Tries that were delivered and kept, spoilt ones among them."""
+    reused: int = 0
+    """Samples settled by an answer that was there already, or that another sample of this run got."""
+    reused_elsewhere: int = 0
+    """Of those, by an answer of another host."""
+    in_flight: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    """US dollars, as far as answers told it; None where none did."""
+    put_in_use: bool = False
+    """Whether this run's task became the one in use because there was none."""
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def asked(self) -> int:
+        """Samples that have an outcome by this run."""
+        return self.statuses.total()
+
+    def count_outcome(self, status: Status, reason: str | None, samples: int = 1) -> None:
+        """One more conclusion, about so many samples."""
+        self.statuses[status] += samples
+        if status != "ok":
+            key = (status, reason or "")
+            if key not in self.reasons and len(self.reasons) >= MAX_REASONS:
+                key = (status, "other reasons")
+            self.reasons[key] += samples
+
+    def count_answers(self, completions: Sequence[Completion]) -> None:
+        """What was delivered and paid for."""
+        for completion in completions:
+            self.answers += 1
+            self.prompt_tokens += completion.prompt_tokens or 0
+            self.completion_tokens += completion.completion_tokens or 0
+            if completion.cost_usd is not None:
+                self.cost_usd = (self.cost_usd or 0.0) + completion.cost_usd

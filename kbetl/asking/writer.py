@@ -1,0 +1,116 @@
+"""The one thread that writes answers and outcomes, in groups: it commits whenever it is idle."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from kbetl.errors import StoreError
+from kbetl.records import Completion, Outcome, Request
+from kbetl.store import Store
+from kbetl.store.ledger import add_answer, set_outcome, use_first_task
+
+MAX_GROUP = 512
+"""Entries per transaction, so that one commit stays well below 50 ms."""
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """What is to be kept together: the tries that came for one request, and what they settled."""
+
+    outcomes: Sequence[Outcome]
+    """Their `try_number` is filled in here where it is None and a try was kept."""
+    request: Request | None = None
+    completions: Sequence[Completion] = ()
+    basis: Entry | None = None
+    """The entry whose answer settled these outcomes, where it was kept for another sample."""
+    try_number: int | None = None
+    kept: asyncio.Future[None] | None = field(default=None, repr=False)
+
+
+class Writer:
+    """Takes entries from an event loop; each entry's future is done once it is durable.
+
+    What arrives while a commit is under way is the next group. When a commit fails, that and every later
+    entry fails with the same StoreError: nobody goes on paying for what cannot be kept.
+    """
+
+    def __init__(
+        self, store: Store, run_id: int, task_hash: str, task_name: str, on_first_use: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._task = (task_hash, task_name)
+        self._on_first_use = on_first_use
+        self._is_first = True
+        self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._failure: StoreError | None = None
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="kbetl-writer", daemon=True)
+        self._thread.start()
+
+    def keep(self, entry: Entry) -> asyncio.Future[None]:
+        """Hands an entry over; the future is done when it is durable, or carries the StoreError."""
+        entry.kept = self._loop.create_future()
+        self._entries.put(entry)
+        return entry.kept
+
+    def close(self) -> None:
+        """Waits until everything handed over is durable, or has failed."""
+        self._entries.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            group: list[Entry] = []
+            entry = self._entries.get()
+            while entry is not None:
+                group.append(entry)
+                if len(group) == MAX_GROUP:
+                    break
+                try:
+                    entry = self._entries.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                ended = True
+            if group:
+                self._commit(group)
+        self._store.close()
+
+    def _commit(self, group: Sequence[Entry]) -> None:
+        if self._failure is None:
+            try:
+                with self._store.transaction():
+                    for entry in group:
+                        self._write(entry)
+            except StoreError as error:
+                self._failure = error
+        self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
+
+    def _write(self, entry: Entry) -> None:
+        if entry.request is not None:
+            for completion in entry.completions:
+                entry.try_number = add_answer(self._store, entry.request, completion, self._run_id)
+        basis = entry.basis or entry
+        for outcome in entry.outcomes:
+            is_settled = outcome.try_number is None and basis.try_number is not None
+            set_outcome(self._store, replace(outcome, try_number=basis.try_number) if is_settled else outcome)
+        if self._is_first and entry.outcomes:
+            self._is_first = False
+            if use_first_task(self._store, *self._task):
+                self._on_first_use()
+
+
+def _settle(futures: Sequence[asyncio.Future[None] | None], failure: StoreError | None) -> None:
+    for future in futures:
+        if future is None or future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)

@@ -1,0 +1,227 @@
+"""`kbetl enrich` and `kbetl prompts`: ask a model about what has no answer yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kbetl import config
+from kbetl.cli.options import common
+from kbetl.errors import ConfigError, Interrupted, StoreError
+
+if TYPE_CHECKING:
+    from kbetl.enrich import Options
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_OPTION_NAMES = {
+    "source": "sources",
+    "option": "parameters",
+    "max_tokens": "parameters",
+    "temperature": "parameters",
+    "header": "headers",
+}
+_NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
+
+
+def asking_options(function: Decorated) -> Decorated:
+    """The options of every command that asks a model."""
+    for option in reversed(
+        (
+            click.option("--source", multiple=True, help="Only samples of this source; repeatable."),
+            click.option(
+                "--where", help="Only samples for which this SQL holds, over the columns of selectable."
+            ),
+            click.option("--min-reward", type=float, help="Only rewards above this, in this run."),
+            click.option("-n", "--limit", type=click.IntRange(min=0), help="Ask so many samples at most."),
+            click.option(
+                "--dry-run", is_flag=True, help="Say what would be asked, why, and about how many tokens."
+            ),
+            click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0."),
+            click.option(
+                "--retry",
+                multiple=True,
+                metavar="STATUS",
+                help="Ask these outcomes again: unparsed, truncated, refused, failed.",
+            ),
+            click.option("-m", "--model", default=config.MODEL, show_default=True, help="Model, or offline."),
+            click.option(
+                "-b",
+                "--base-url",
+                default=config.BASE_URL,
+                show_default=True,
+                help="A chat-completions server.",
+            ),
+            click.option(
+                "-k", "--api-key-var", metavar="VARIABLE", help="The environment variable that holds the key."
+            ),
+            click.option(
+                "--header", multiple=True, metavar="'NAME: $VARIABLE'", help="One more header; repeatable."
+            ),
+            click.option(
+                "-o",
+                "--option",
+                nargs=2,
+                multiple=True,
+                metavar="KEY VALUE",
+                help="A request parameter; null takes one away.",
+            ),
+            click.option("-t", "--max-tokens", type=click.IntRange(min=1), help="The same as -o max_tokens."),
+            click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
+            click.option(
+                "-c",
+                "--concurrency",
+                type=click.IntRange(min=1),
+                default=config.CONCURRENCY,
+                show_default=True,
+                help="Requests in flight at most.",
+            ),
+            click.option("--rpm", type=click.IntRange(min=1), help="Requests per minute at most."),
+            click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute at most."),
+            click.option(
+                "--give-up-after",
+                type=click.FloatRange(min=0, min_open=True),
+                default=30.0,
+                show_default=True,
+                metavar="MINUTES",
+                help="Stop after so long without a success.",
+            ),
+        )
+    ):
+        function = option(function)
+    return common(function)
+
+
+@click.command()
+@click.option("--task", default="difficulty", show_default=True, metavar="NAME|FILE", help="The question.")
+@asking_options
+@click.pass_context
+def enrich(context: click.Context, /, database: Path, **given: Any) -> int:
+    """Ask a model about every sample that has no outcome yet, and keep every answer.
+
+    \b
+    Examples:
+      kbetl enrich                                     rate the difficulty of rollouts above min_reward
+      kbetl enrich --dry-run                           what would be asked, and why
+      kbetl enrich --resume                            go on with the run that was stopped
+      kbetl enrich --retry truncated -o max_tokens 1024
+      kbetl enrich -m offline                          the built-in model: no key, no network
+      kbetl enrich --task ./style.md -b http://127.0.0.1:8000/v1 -m my-model
+    """
+    return _ask(context, database, given, "enrich")
+
+
+@click.command()
+@asking_options
+@click.pass_context
+def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
+    """Buy a task specification for every module: `kbetl enrich --task prompts`.
+
+    \b
+    Examples:
+      kbetl prompts -n 20
+      kbetl prompts -m offline
+    """
+    return _ask(context, database, {**given, "task": "prompts"}, "prompts")
+
+
+def _ask(context: click.Context, database: Path, given: dict[str, Any], command: str) -> int:
+    from kbetl.cli.progress import watching
+    from kbetl.enrich import dry_run, resumed
+    from kbetl.enrich import enrich as run
+    from kbetl.store import Store
+
+    options = _options(given)
+    if not database.exists():
+        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    say = _silent if given["quiet"] else partial(click.echo, err=True)
+    with Store.open(database) as store:
+        if given["resume"]:
+            options = resumed(store, options, _given_now(context))
+        if given["dry_run"]:
+            _print(dry_run(store, options).lines())
+            return 0
+        with watching(is_quiet=given["quiet"]) as tally:
+            try:
+                report = run(store, options, say, tally=tally, command=command)
+            except Interrupted as stop:
+                raise Interrupted(
+                    _how_to_go_on(stop, tally.asked, options, command), stop.exit_status
+                ) from None
+    _print(report.lines())
+    return report.exit_status
+
+
+def _options(given: dict[str, Any]) -> Options:
+    from kbetl.enrich import Options
+
+    return Options(
+        task=given["task"],
+        model=given["model"],
+        base_url=given["base_url"],
+        api_key_var=given["api_key_var"],
+        headers=given["header"],
+        parameters=_parameters(given),
+        sources=given["source"],
+        where=given["where"],
+        min_reward=given["min_reward"],
+        limit=given["limit"],
+        retry=given["retry"],
+        concurrency=given["concurrency"],
+        rpm=given["rpm"],
+        tpm=given["tpm"],
+        give_up_after_s=given["give_up_after"] * 60,
+    )
+
+
+def _parameters(given: dict[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    named = [(key, _value(text)) for key, text in given["option"]]
+    named += [(key, given[key]) for key in ("max_tokens", "temperature") if given[key] is not None]
+    for key, value in named:
+        if key in parameters:
+            raise ConfigError(f"parameter {key!r} is given twice")
+        parameters[key] = value
+    return parameters
+
+
+def _value(text: str) -> Any:
+    """`-o KEY VALUE`: JSON where it is JSON, else text."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        return text
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ConfigError(f"-o: {name} is no JSON number")
+
+
+def _given_now(context: click.Context) -> frozenset[str]:
+    """The options of this command line itself, by their name in Options."""
+    names = set()
+    for name in context.params:
+        if name in _NOT_OF_THE_RUN:
+            continue
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            names.add(_OPTION_NAMES.get(name, "give_up_after_s" if name == "give_up_after" else name))
+    return frozenset(names)
+
+
+def _how_to_go_on(stop: Interrupted, asked: int, options: Options, command: str) -> str:
+    task = "" if command == "prompts" or options.task == "difficulty" else f" --task {options.task}"
+    return f"{stop}: {asked} samples are done and kept. Go on with: kbetl {command}{task} --resume"
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _silent(_line: str) -> None:
+    return None

@@ -1,0 +1,6 @@
+"""Which samples a task is about, why each would be asked, and asking them."""
+
+from kbetl.enrich.options import Options
+from kbetl.enrich.running import DryReport, Report, dry_run, enrich, resumed
+
+__all__ = ["DryReport", "Options", "Report", "dry_run", "enrich", "resumed"]

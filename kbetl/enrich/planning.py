@@ -1,0 +1,153 @@
+"""Which samples a run is about, and the question to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbetl import offline
+from kbetl.asking import Question
+from kbetl.enrich.options import OFFLINE, RETRIABLE, Options
+from kbetl.errors import BadRow, ConfigError, MissingField
+from kbetl.json_text import stored_value
+from kbetl.records import Request
+from kbetl.store import Store, select_samples
+from kbetl.store.ledger import Selection, StoredTask, Waiting, newest_answer, tasks_named
+from kbetl.tasks import Task, load_task
+
+REWARD_ABOVE = "reward > :min_reward"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task put to a model. `hash` is that of the task whose outcomes are set; the parameters go out."""
+
+    task: Task
+    """With the parameters that belong to its identity."""
+    model: str
+    hash: str
+    parameters: Mapping[str, Any]
+
+    def row(self) -> dict[str, Any]:
+        """The columns of `tasks`."""
+        from kbetl.json_text import canonical_json
+
+        task = self.task
+        return {
+            "hash": self.hash,
+            "name": task.name,
+            "about": task.about,
+            "model": self.model,
+            "parameters": canonical_json(dict(task.parameters)).decode(),
+            "restriction": task.where,
+            "reader": task.reader_spec,
+            "closing": task.closing,
+            "system": task.system,
+            "template": task.template,
+        }
+
+
+def asked_task(store: Store, options: Options) -> Asked:
+    """The task as this run asks it.
+
+    With `retry` and other parameters the outcomes stay with the task that has them: the parameters go
+    out, but make no new task.
+    """
+    task = load_task(options.task)
+    model = model_name(options.model, task.name)
+    changed = task.with_parameters(options.parameters)
+    if options.retry:
+        kept = _task_to_retry(tasks_named(store, task.name), changed, model)
+        if kept is not None:
+            task = _with_just(task, kept.parameters)
+            sent = task.with_parameters(options.parameters)
+            return Asked(task, model, kept.hash, sent.parameters)
+    return Asked(changed, model, changed.hash(model), changed.parameters)
+
+
+def model_name(model: str, task_name: str) -> str:
+    """`offline` becomes `offline/<version>`, which answers the built-in tasks alone."""
+    if model not in (OFFLINE, offline.MODEL):
+        return model
+    if task_name not in offline.TASKS:
+        raise ConfigError(
+            f"the offline model answers {' and '.join(offline.TASKS)}, not {task_name!r}; "
+            "choose another with -m"
+        )
+    return offline.MODEL
+
+
+def _task_to_retry(stored: list[StoredTask], task: Task, model: str) -> StoredTask | None:
+    """The stored task that asks the same of the same model: with just these parameters, in use, or newest."""
+    same = [
+        each
+        for each in stored
+        if (each.model, each.system, each.template) == (model, task.system, task.template)
+    ]
+    exact = [each for each in same if each.hash == task.hash(model)]
+    return next(iter(exact or same), None)
+
+
+def _with_just(task: Task, parameters: Mapping[str, Any]) -> Task:
+    without = {name: None for name in task.parameters if name not in parameters}
+    return task.with_parameters({**without, **parameters})
+
+
+def select(store: Store, options: Options, asked: Asked, *, limit: int | None) -> Selection:
+    """Chooses the samples that the task is about and, among them, those that this run asks."""
+    selection = Selection(store, asked.hash)
+    conditions = [each for each in (asked.task.where, options.where) if each]
+    if options.min_reward is not None and REWARD_ABOVE not in conditions:
+        conditions.append(REWARD_ABOVE)
+    parameters = {"min_reward": min_reward(store, options)}
+    with store.guarded() as guarded:
+        selection.choose(select_samples(guarded, asked.task.about, conditions, parameters))
+    if options.sources:
+        selection.keep_sources(_source_ids(store, options.sources))
+    selection.wait(options.retry or ("failed",), wants_new=not options.retry, limit=limit)
+    return selection
+
+
+def min_reward(store: Store, options: Options) -> float:
+    """The reward above which a run asks: its own option, else the setting."""
+    return options.min_reward if options.min_reward is not None else float(store.setting("min_reward"))
+
+
+def check_retry(statuses: tuple[str, ...]) -> None:
+    """Raises ConfigError for a status that cannot be asked again."""
+    for status in statuses:
+        if status not in RETRIABLE:
+            raise ConfigError(f"--retry {status!r}: choose from {', '.join(RETRIABLE)}")
+
+
+def _source_ids(store: Store, names: tuple[str, ...]) -> list[int]:
+    known = {name: source_id for source_id, name in store.rows("sources_named")}
+    for name in names:
+        if name not in known:
+            there = ", ".join(known) or "none yet"
+            raise ConfigError(f"--source {name!r}: no such source; there are: {there}")
+    return [known[name] for name in names]
+
+
+def preparer(store: Store, asked: Asked, retry: tuple[str, ...]) -> Callable[[Waiting], Question]:
+    """What turns a waiting sample into a question: renders it, and looks for an answer that is there."""
+    is_offline = asked.model == offline.MODEL
+    parameters = dict(asked.parameters)
+
+    def prepare(waiting: Waiting) -> Question:
+        row = stored_value(waiting.row)
+        try:
+            messages = asked.task.messages(row, waiting.reward)
+            fields = asked.task.fields(row, waiting.reward) if is_offline else {}
+        except (MissingField, BadRow) as error:
+            return Question(waiting.position, waiting.sample_hash, None, {}, str(error))
+        request = Request(asked.model, messages, parameters)
+        stored = newest_answer(store, request.hash)
+        if stored is not None:
+            is_old = (waiting.old_request_hash, waiting.old_try) == (request.hash, stored.try_number)
+            if asked.task.read(stored.completion).status == "failed" or (is_old and waiting.why in retry):
+                stored = None
+        return Question(waiting.position, waiting.sample_hash, request, fields, None, stored)
+
+    return prepare

@@ -1,0 +1,349 @@
+"""One run of a task: plans, asks, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kbetl import config, offline
+from kbetl.asking import Answerer, Job, ModelServer, OfflineModel, Tally, ask
+from kbetl.client import Limits
+from kbetl.enrich.options import Options, endpoint
+from kbetl.enrich.planning import Asked, asked_task, check_retry, min_reward, preparer, select
+from kbetl.errors import Busy, ConfigError, KbetlError
+from kbetl.store import Store, paying_lock
+from kbetl.store.ledger import Selection, StoredTask, WaitingGroup, add_task, tasks_named, usage_of
+
+CHARACTERS_PER_TOKEN = 3.6
+"""Of code and prose in English, where no answer of the model has told better."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did. `left_over` counts, by status, the chosen samples whose outcome is not ok now."""
+
+    task: str
+    model: str
+    task_hash: str
+    chosen: int
+    tally: Tally
+    left_over: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        return 3 if self.left_over else 0
+
+    def lines(self) -> list[str]:
+        """For a person: what was not done before what was."""
+        statuses = self.tally.statuses
+        lines = [
+            f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
+        ]
+        parts = ", ".join(
+            f"{status} {statuses[status]}" for status in ("ok", "unparsed", "refused", "truncated", "failed")
+        )
+        lines.append(
+            f"{self.task} by {self.model} ({self.task_hash[:15]}): asked {self.tally.asked}: {parts}"
+        )
+        lines.append(self._spent())
+        if self.left_over:
+            left = ", ".join(f"{status} {count}" for status, count in self.left_over.items())
+            lines.append(
+                f"left over: {left}; see: kbetl query \"select * from failures where task = '{self.task}'\""
+            )
+        return [*lines, *self.notes]
+
+    def _spent(self) -> str:
+        tally = self.tally
+        cost = "" if tally.cost_usd is None else f", ${tally.cost_usd:.4f}"
+        return (
+            f"answers received {tally.answers} ({tally.prompt_tokens:,} prompt and "
+            f"{tally.completion_tokens:,} completion tokens{cost}), reused {tally.reused}; "
+            f"samples chosen {self.chosen}, already done {self.chosen - self.tally.waiting}"
+        )
+
+
+@dataclass(frozen=True)
+class DryReport:
+    """What a run would do."""
+
+    task: str
+    model: str
+    task_hash: str
+    chosen: int
+    waiting: int
+    groups: tuple[tuple[str, int], ...]
+    """Why, and how many samples."""
+    requests: int
+    """Different requests that would be sent."""
+    answered: int
+    """Samples that an answer in the store would settle."""
+    impossible: int
+    """Samples that lack a field."""
+    prompt_tokens: int
+    completion_tokens: int | None
+    """At most, by the output limit; None without one."""
+    is_measured: bool
+    """Whether the token estimate rests on answers of this model."""
+
+    def lines(self) -> list[str]:
+        lines = [
+            f"{self.task} by {self.model} ({self.task_hash[:15]}): "
+            f"would ask {self.waiting} of {self.chosen} samples"
+        ]
+        lines += [f"  {count} {why}" for why, count in self.groups]
+        lines.append(
+            f"requests to send {self.requests}; settled by answers that are there {self.answered}; "
+            f"cannot be asked {self.impossible}"
+        )
+        basis = (
+            "as this model counted before"
+            if self.is_measured
+            else f"at {CHARACTERS_PER_TOKEN} characters each"
+        )
+        limit = "no limit" if self.completion_tokens is None else f"at most {self.completion_tokens:,}"
+        lines.append(f"about {self.prompt_tokens:,} prompt tokens ({basis}), {limit} completion tokens")
+        return lines
+
+
+def enrich(
+    store: Store, options: Options, say: Say, *, tally: Tally | None = None, command: str = "enrich"
+) -> Report:
+    """Asks what waits, keeps every answer, and says what came of it.
+
+    One at a time per store and task: raises Busy otherwise. Raises ConfigError, RunStopped, StoreError
+    and Interrupted with everything kept that was answered before.
+    """
+    check_retry(options.retry)
+    asked = asked_task(store, options)
+    answerer, limits = _answerer(options, asked)
+    tally = tally or Tally()
+    with _lock(store, asked.task.name):
+        run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
+        status = 1
+        try:
+            report = _run(store, options, asked, _Running(run_id, answerer, limits.concurrency, tally, say))
+            status = report.exit_status
+        except KbetlError as error:
+            status = error.exit_status
+            raise
+        finally:
+            _end_run(store, run_id, status, tally)
+    return report
+
+
+def dry_run(store: Store, options: Options) -> DryReport:
+    """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
+    check_retry(options.retry)
+    asked = asked_task(store, options)
+    selection = select(store, options, asked, limit=_limit(options))
+    groups = selection.groups(asked.task.name)
+    prepare = preparer(store, asked, options.retry)
+    answered = impossible = requests = characters = after = 0
+    while chunk := selection.next(after):
+        after = chunk[-1].position
+        for question in map(prepare, chunk):
+            if question.request is None:
+                impossible += 1
+            elif question.stored is not None or not selection.is_first(question.request.hash):
+                answered += 1
+            else:
+                requests += 1
+                characters += len(question.request.text)
+    usage = usage_of(store, asked.model)
+    per_character = usage.tokens_per_character or 1 / CHARACTERS_PER_TOKEN
+    output = output_limit(asked.parameters)
+    return DryReport(
+        task=asked.task.name,
+        model=asked.model,
+        task_hash=asked.hash,
+        chosen=selection.chosen,
+        waiting=sum(group.samples for group in groups),
+        groups=tuple(_explained(group, asked, tasks_named(store, asked.task.name)) for group in groups),
+        requests=requests,
+        answered=answered,
+        impossible=impossible,
+        prompt_tokens=round(characters * per_character),
+        completion_tokens=None if output is None else output * requests,
+        is_measured=usage.tokens_per_character is not None,
+    )
+
+
+def output_limit(parameters: Mapping[str, Any]) -> int | None:
+    """Completion tokens that a request may cost at most; None where it sets no limit."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = parameters.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
+def resumed(store: Store, options: Options, given: frozenset[str]) -> Options:
+    """The options of the last run of the task that did not end with 0; `given` ones win over its.
+
+    The same options where there is no such run. Raises ConfigError where model, parameters or template
+    would differ: that would be another task, to be run without --resume.
+    """
+    from kbetl.tasks import load_task
+
+    name = load_task(options.task).name
+    last = store.last_run(name)
+    if last is None or last.status == 0:
+        return options
+    before = Options.from_json(last.options)
+    now = replace(before, **{key: getattr(options, key) for key in given})
+    if last.task_hash is not None and asked_task(store, now).hash != last.task_hash:
+        raise ConfigError(
+            f"--resume: model, parameters or template are not those of run {last.id} "
+            f"({last.task_hash[:15]}); leave out --resume to ask anew with them"
+        )
+    if now.limit is not None and "limit" not in given and last.task_hash is not None:
+        done = store.rows("decided_since", {"task_hash": last.task_hash, "since": last.started_at})[0][0]
+        now = replace(now, limit=max(now.limit - done, 0))
+    return now
+
+
+@dataclass(frozen=True)
+class _Running:
+    run_id: int
+    answerer: Answerer
+    concurrency: int
+    tally: Tally
+    say: Say
+
+
+def _run(store: Store, options: Options, asked: Asked, running: _Running) -> Report:
+    before = tasks_named(store, asked.task.name)
+    with store.transaction():
+        add_task(store, asked.row(), running.run_id)
+        store.execute("set_run_task", {"run_id": running.run_id, "task_hash": asked.hash})
+    _say_about_rewards(store, options, asked, running.say)
+    selection = select(store, options, asked, limit=_limit(options))
+    running.tally.waiting = selection.waiting
+    if selection.waiting:
+        for group in selection.groups(asked.task.name):
+            why, samples = _explained(group, asked, before)
+            running.say(f"asking {samples} samples: {why}")
+        _ask(store, options, asked, selection, running)
+    left = {status: count for status, count in selection.by_status().items() if status != "ok"}
+    notes = tuple(_notes(asked, before, running))
+    return Report(asked.task.name, asked.model, asked.hash, selection.chosen, running.tally, left, notes)
+
+
+def _ask(store: Store, options: Options, asked: Asked, selection: Selection, running: _Running) -> None:
+    ask(
+        Job(
+            store=store,
+            selection=selection,
+            prepare=preparer(store, asked, options.retry),
+            read=asked.task.read,
+            task_hash=asked.hash,
+            task_name=asked.task.name,
+            parser_version=asked.task.parser_version,
+            run_id=running.run_id,
+            answerer=running.answerer,
+            concurrency=min(running.concurrency, selection.waiting),
+            tally=running.tally,
+            say=running.say,
+        )
+    )
+
+
+def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
+    limits = Limits(
+        concurrency=options.concurrency,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        tries=config.TRIES,
+        give_up_after_s=options.give_up_after_s,
+    )
+    if asked.model == offline.MODEL:
+        return OfflineModel(asked.task.name), replace(limits, concurrency=1)
+    return ModelServer(endpoint(options), limits), limits
+
+
+def _lock(store: Store, task_name: str) -> Any:
+    try:
+        return paying_lock(store.path, task_name)
+    except Busy as error:
+        last = store.last_run(task_name)
+        who = f" (run {last.id}, process {last.pid})" if last is not None and last.status is None else ""
+        raise Busy(f"{error}{who}; wait for it, or end it") from None
+
+
+def _limit(options: Options) -> int | None:
+    if not config.is_test_mode():
+        return options.limit
+    return config.TEST_MODE_LIMIT if options.limit is None else min(options.limit, config.TEST_MODE_LIMIT)
+
+
+def _end_run(store: Store, run_id: int, status: int, tally: Tally) -> None:
+    counts: dict[str, int] = {
+        "asked": tally.asked,
+        **{str(status): count for status, count in tally.statuses.items()},
+        "answers": tally.answers,
+        "reused": tally.reused,
+    }
+    store.end_run(run_id, status, counts, cost_usd=tally.cost_usd)
+
+
+def _say_about_rewards(store: Store, options: Options, asked: Asked, say: Say) -> None:
+    if config.is_test_mode():
+        say(f"TEST_MODE: asking at most {config.TEST_MODE_LIMIT} samples")
+    setting = float(store.setting("min_reward"))
+    if options.min_reward is not None and min_reward(store, options) < setting:
+        say(
+            f"--min-reward {options.min_reward} is below the setting {setting}: "
+            "the datasets leave those rows out; "
+            f"`kbetl use --min-reward {options.min_reward}` changes it"
+        )
+
+
+def _explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> tuple[str, int]:
+    """Why a group is asked, in words."""
+    if group.why != "new":
+        return f"{group.why} before", group.samples
+    other = next((each for each in stored if each.hash == group.other_task), None)
+    if other is None:
+        return "new", group.samples
+    changed = [
+        word
+        for word, is_changed in (
+            ("model", other.model != asked.model),
+            ("template", other.template != asked.task.template),
+            ("system prompt", other.system != asked.task.system),
+            ("parameter", dict(other.parameters) != dict(asked.task.parameters)),
+        )
+        if is_changed
+    ]
+    return (
+        f"changed {' and '.join(changed)} (they have an outcome by {other.model}, {other.hash[:15]})",
+        group.samples,
+    )
+
+
+def _notes(asked: Asked, before: list[StoredTask], running: _Running) -> list[str]:
+    notes = []
+    tally = running.tally
+    if tally.reused_elsewhere:
+        notes.append(f"{tally.reused_elsewhere} answers were reused that another host gave")
+    refused = getattr(running.answerer, "refused", {})
+    for name, instead in refused.items():
+        notes.append(
+            f"the model refused the parameter {name}; " + (f"{instead} was sent" if instead else "left out")
+        )
+    in_use = next((each for each in before if each.in_use), None)
+    if tally.put_in_use:
+        notes.append(
+            f"{asked.task.name}: the datasets use the labels of {asked.model} ({asked.hash[:15]}) from now on"
+        )
+    elif in_use is not None and in_use.hash != asked.hash:
+        notes.append(
+            f"{asked.task.name}: the datasets still use the labels of {in_use.model} ({in_use.hash[:15]}); "
+            f"to change that: kbetl use {asked.task.name} --task-hash {asked.hash[:15]}"
+        )
+    return notes

@@ -1,0 +1,235 @@
+"""What was asked and what came of it: tasks, answers, outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kbetl.records import Completion, Outcome, Request
+from kbetl.store.core import Store, now
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A task as the store remembers it."""
+
+    hash: str
+    model: str
+    parameters: Mapping[str, Any]
+    in_use: bool
+    system: str | None
+    template: str
+    reader: str
+    created_at: str
+
+
+class StoredAnswer(NamedTuple):
+    """An answer that is there already, as far as a reader needs it."""
+
+    try_number: int
+    completion: Completion
+
+
+class Waiting(NamedTuple):
+    """One sample that a run asks; `old_...` settled the outcome to be replaced, if there is one."""
+
+    position: int
+    sample_hash: str
+    why: str
+    old_request_hash: str | None
+    old_try: int | None
+    reward: float | None
+    row: str
+
+
+class WaitingGroup(NamedTuple):
+    """How many samples wait for one reason; `other_task` is the task that rated them before, if any."""
+
+    why: str
+    other_task: str | None
+    samples: int
+
+
+class Usage(NamedTuple):
+    """What the newest answers of a model took on average; None where none told it."""
+
+    tokens_per_character: float | None
+    completion_tokens: float | None
+    cost_usd: float | None
+
+
+def add_task(store: Store, task: Mapping[str, Any], run_id: int) -> None:
+    """Remembers a task; see `sql/queries/add_task.sql` for its fields. Call within a transaction."""
+    store.execute("add_task", {**task, "run_id": run_id, "created_at": now()})
+
+
+def tasks_named(store: Store, name: str) -> list[StoredTask]:
+    """The tasks of a name, the one in use first, then the newest."""
+    return [
+        StoredTask(
+            task_hash, model, json.loads(parameters), bool(in_use), system, template, reader, created_at
+        )
+        for task_hash, model, parameters, in_use, system, template, reader, created_at in store.rows(
+            "tasks_named", {"name": name}
+        )
+    ]
+
+
+def use_first_task(store: Store, task_hash: str, name: str) -> bool:
+    """Puts a task in use if none of its name is; says whether it did. Call within a transaction."""
+    return store.execute("use_first_task", {"hash": task_hash, "name": name}).rowcount == 1
+
+
+def newest_answer(store: Store, request_hash: str, attempt: int = 0) -> StoredAnswer | None:
+    """The newest stored answer that is a completion; None where the request was never answered."""
+    found = store.execute("newest_answer", {"request_hash": request_hash, "attempt": attempt}).fetchone()
+    if found is None:
+        return None
+    number, host, finish_reason, refusal, content, reasoning = found
+    completion = Completion(
+        response="",
+        host=host,
+        latency_ms=0.0,
+        content=content,
+        reasoning=reasoning,
+        finish_reason=finish_reason,
+        refusal=refusal,
+    )
+    return StoredAnswer(number, completion)
+
+
+def add_answer(store: Store, request: Request, completion: Completion, run_id: int, attempt: int = 0) -> int:
+    """Keeps one try, whatever it is worth; gives its number. Call within a transaction."""
+    key = {"request_hash": request.hash, "attempt": attempt}
+    number: int = store.execute("next_try", key).fetchone()[0]
+    store.execute(
+        "add_answer",
+        {
+            **key,
+            "try": number,
+            "model": request.model,
+            "request": request.text,
+            "run_id": run_id,
+            "answered_at": now(),
+            **{name: getattr(completion, name) for name in _COMPLETION_COLUMNS},
+        },
+    )
+    return number
+
+
+_COMPLETION_COLUMNS = (
+    "host",
+    "finish_reason",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "latency_ms",
+    "fault",
+    "refusal",
+    "content",
+    "reasoning",
+    "sent",
+    "response",
+)
+
+
+def set_outcome(store: Store, outcome: Outcome) -> None:
+    """Records what a task concluded, in place of what it concluded before. Call within a transaction."""
+    store.execute(
+        "set_outcome",
+        {
+            "sample_hash": outcome.sample_hash,
+            "task_hash": outcome.task_hash,
+            "attempt": outcome.attempt,
+            "status": outcome.status,
+            "try": outcome.try_number,
+            "request_hash": outcome.request_hash,
+            "parser_version": outcome.parser_version,
+            "decided_at": now(),
+            "reason": outcome.reason,
+            "value": outcome.value,
+        },
+    )
+
+
+class Selection:
+    """The samples a run is about, and those of them that it asks, as temp tables on disk."""
+
+    def __init__(self, store: Store, task_hash: str) -> None:
+        self.store = store
+        self.task_hash = task_hash
+        self.waiting = 0
+        """Samples that the run asks; set by `wait`."""
+        for query in (
+            "drop_waiting",
+            "drop_chosen",
+            "drop_seen",
+            "chosen_table",
+            "waiting_table",
+            "seen_table",
+        ):
+            store.execute(query)
+
+    @property
+    def chosen(self) -> int:
+        """Samples that the run is about."""
+        found: int = self.store.rows("count_chosen")[0][0]
+        return found
+
+    def choose(self, sample_hashes: Iterator[str]) -> None:
+        """Takes the samples in the order in which they come."""
+        with self.store.transaction("begin"):
+            self.store.execute_many("add_chosen", ({"sample_hash": each} for each in sample_hashes))
+
+    def keep_sources(self, source_ids: Sequence[int]) -> None:
+        """Leaves only samples of these sources."""
+        self.store.execute("keep_sources", {"source_ids": json.dumps(list(source_ids))})
+
+    def wait(self, statuses: Sequence[str], *, wants_new: bool, limit: int | None) -> None:
+        """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any."""
+        cursor = self.store.execute(
+            "fill_waiting",
+            {
+                "task_hash": self.task_hash,
+                "statuses": json.dumps(list(statuses)),
+                "wants_new": int(wants_new),
+                "limit": -1 if limit is None else limit,
+            },
+        )
+        self.waiting = cursor.rowcount
+
+    def is_first(self, request_hash: str) -> bool:
+        """Whether a request is met for the first time."""
+        return self.store.execute("add_seen", {"request_hash": request_hash}).rowcount == 1
+
+    def groups(self, name: str) -> list[WaitingGroup]:
+        """How many samples wait, by reason."""
+        return [
+            WaitingGroup(*row)
+            for row in self.store.rows("waiting_by_why", {"task_hash": self.task_hash, "name": name})
+        ]
+
+    def next(self, after: int, limit: int = 256, limit_bytes: int = 4 * 2**20) -> list[Waiting]:
+        """The next samples after a position: at most `limit`, or rows that make `limit_bytes` together."""
+        found: list[Waiting] = []
+        size = 0
+        with self.store.explained():
+            for row in self.store.execute("waiting_rows", {"after": after, "limit": limit}):
+                found.append(Waiting(*row))
+                size += len(found[-1].row)
+                if size >= limit_bytes:
+                    break
+        return found
+
+    def by_status(self) -> dict[str, int]:
+        """How many of the chosen samples have each status now."""
+        return dict(self.store.rows("chosen_by_status", {"task_hash": self.task_hash}))
+
+
+def usage_of(store: Store, model: str, limit: int = 200) -> Usage:
+    """What the newest `limit` answers of a model took."""
+    return Usage(*store.rows("token_ratio", {"model": model, "limit": limit})[0])

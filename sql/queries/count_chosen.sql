@@ -1,0 +1,3 @@
+-- How many samples a run is about.
+select count(*)
+from temp.chosen

@@ -1,0 +1,2 @@
+-- Forgets the samples of a run.
+drop table if exists temp.chosen

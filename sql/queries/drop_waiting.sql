@@ -1,0 +1,2 @@
+-- Forgets what a run asks.
+drop table if exists temp.waiting

@@ -1,0 +1,16 @@
+-- What a task concluded about a sample, in place of what it concluded before.
+insert into outcomes (
+  sample_hash, task_hash, attempt, status, try, request_hash, parser_version, decided_at, reason, value
+)
+values (
+  :sample_hash, :task_hash, :attempt, :status, :try, :request_hash, :parser_version, :decided_at, :reason, :value
+)
+on conflict (sample_hash, task_hash, attempt) do update
+set
+  status = excluded.status,
+  try = excluded.try,
+  request_hash = excluded.request_hash,
+  parser_version = excluded.parser_version,
+  decided_at = excluded.decided_at,
+  reason = excluded.reason,
+  value = excluded.value

@@ -1,0 +1,17 @@
+-- The next samples that wait, with their rows. :after position   :limit number of samples
+select
+  waiting.position,
+  waiting.sample_hash,
+  waiting.why,
+  waiting.old_request_hash,
+  waiting.old_try,
+  coalesce(
+    (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+    samples.reward
+  ) as reward,
+  samples.row
+from temp.waiting
+join samples on samples.hash = waiting.sample_hash
+where waiting.position > :after
+order by waiting.position
+limit :limit
