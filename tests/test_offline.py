@@ -50,6 +50,7 @@ class Block(nn.Module):
     def forward(self, x):
         return self.conv(x)
 """
+SECOND_BLOCK = BLOCK.replace("Block", "Other")
 LOW = {
     "identity": module("return x"),
     "copies": module("return torch.cat([x.view(-1), x.t().reshape(-1)]).clone()"),
@@ -184,8 +185,15 @@ REFUSED = {
     "import torch\nx = torch.rand(2)\n": "the code holds no class with a forward method; nothing to judge",
     "": "the code holds no class with a forward method; nothing to judge",
     "class M:\n    pass\n" + BLOCK: "class M has no forward method and extends no layer; nothing to judge",
-    BLOCK + BLOCK.replace("Block", "Other"): "the code has no class M; any of Block, Other could be meant",
+    BLOCK + SECOND_BLOCK: "the code has no class 'M'; any of Block, Other could be meant",
 }
+
+
+def test_a_name_from_outside_stays_on_one_line() -> None:
+    """A reason is one line, whatever the module is called."""
+    with pytest.raises(RequestFailed) as raised:
+        offline.answer("prompts", {"module_name": "a\nb\x1b[2J", "python_code": BLOCK + SECOND_BLOCK})
+    assert str(raised.value) == "the code has no class 'a\\nb\\x1b[2J'; any of Block, Other could be meant"
 
 
 @pytest.mark.parametrize("task", offline.TASKS)

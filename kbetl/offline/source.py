@@ -157,9 +157,8 @@ def chosen_class(source: Source, module_name: str) -> str:
         return "Model"
     unused = [name for name in modules if not _is_used(source, name)]
     if len(unused) != 1:
-        raise RequestFailed(
-            f"the code has no class {module_name}; any of {', '.join(unused or modules)} could be meant"
-        )
+        candidates = ", ".join((unused or modules)[:5])
+        raise RequestFailed(f"the code has no class {module_name[:80]!r}; any of {candidates} could be meant")
     return unused[0]
 
 
