@@ -9,9 +9,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|us|µs|μs|ns|s))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|us|µs|μs|ns|s)")
-_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|us|µs|μs|ns|s))+", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|us|µs|μs|ns|s)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _LIMITED = ("requests", "tokens", "")
 """What a provider counts; the last one stands for `x-ratelimit-remaining` without a word behind it."""
 

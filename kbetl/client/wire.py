@@ -10,9 +10,10 @@ import ssl
 import time
 import urllib.request
 from typing import Any, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from kbetl.client.endpoint import Endpoint, Limits
@@ -41,11 +42,15 @@ class Wire:
         self._secrets = [text.encode() for text in endpoint.secrets]
         self._body_max_bytes = limits.body_max_bytes
         proxy = _proxy_of(endpoint)
-        self._proxy: dict[str, Any] = {} if proxy is None else proxy._asdict()
+        self._proxy: dict[str, Any] = {} if proxy is None else proxy.arguments
+        # Headers of the session would go to a proxy as well, ahead of an https exchange: the key with them.
+        self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json"})
+        self._headers.update(endpoint.headers)
+        if proxy is not None:
+            self._headers.update(proxy.headers)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Content-Type": "application/json", "Accept": "application/json", **endpoint.headers},
             timeout=aiohttp.ClientTimeout(
                 total=limits.timeout_s,
                 sock_connect=limits.connect_timeout_s,
@@ -64,7 +69,9 @@ class Wire:
         started = time.perf_counter()
         body = data if len(data) < _LARGE_BYTES else io.BytesIO(data)
         try:
-            response = await self._session.post(self._url, data=body, allow_redirects=False, **self._proxy)
+            response = await self._session.post(
+                self._url, data=body, headers=self._headers, allow_redirects=False, **self._proxy
+            )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return _no_reply(error)
         chunks: list[bytes] = []
@@ -103,8 +110,12 @@ class Wire:
 
 
 class _Proxy(NamedTuple):
-    proxy: URL
-    proxy_headers: dict[str, str] | None
+    """Where a proxy is, and how its login goes out."""
+
+    arguments: dict[str, Any]
+    """Of each request: the login goes to the proxy with CONNECT, ahead of an https exchange."""
+    headers: dict[str, str]
+    """Of each request as well: an http request is handed to the proxy itself, login and all."""
 
 
 def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
@@ -129,9 +140,13 @@ def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
             f"set {parts.scheme}_proxy to http://host:port, or no_proxy to {endpoint.host}"
         )
     if proxy.user is None:
-        return _Proxy(proxy, None)
-    login = base64.b64encode(f"{unquote(proxy.user)}:{unquote(proxy.password or '')}".encode()).decode()
-    return _Proxy(proxy.with_user(None), {"Proxy-Authorization": f"Basic {login}"})
+        return _Proxy({"proxy": proxy}, {})
+    login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+    headers = {"Proxy-Authorization": f"Basic {login}"}
+    proxy = proxy.with_user(None)
+    if parts.scheme == "https":
+        return _Proxy({"proxy": proxy, "proxy_headers": headers}, {})
+    return _Proxy({"proxy": proxy}, headers)
 
 
 def _no_reply(error: Exception) -> NoReply:

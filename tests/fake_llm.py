@@ -1,0 +1,564 @@
+"""A chat-completions server on 127.0.0.1 that answers by content, and fails on order.
+
+In a test:
+
+    with FakeLlm(faults=["429", None, "cut body"]) as llm:
+        ...                       # ask llm.url
+        assert len(llm.requests) == 4
+
+As a process of its own, for kills and for load: `python tests/fake_llm.py --latency-s 2` prints its base
+URL and serves until it is killed; `GET /fake/stats`, `GET /fake/requests` and `POST /fake/forget` say
+and forget what it saw.
+
+It speaks HTTP/1.1 by hand: any byte can be wrong where a test wants it, and an answer costs 50 us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import orjson
+
+LABELS = ("low", "medium", "high")
+PHRASES = {200: "OK", 400: "Bad Request", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it came in."""
+
+    index: int
+    at: float
+    """`time.monotonic()` of the process that serves."""
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    raw: bytes
+
+    @property
+    def body(self) -> Any:
+        return orjson.loads(self.raw)
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last message."""
+        return str(self.body["messages"][-1]["content"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes out for one request, down to how the connection ends."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    cut_after: int | None = None
+    """Only so many bytes of the body are sent, then the connection is closed."""
+    instead: str | None = None
+    """`reset`: the connection is reset before any byte; `silence`: nothing ever comes."""
+    raw: bytes | None = None
+    """Sent as it is in place of all the above, then the connection is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A reply that was delivered whole."""
+
+    index: int
+    at: float
+    status: int
+    body: bytes
+
+
+Fault = Callable[[Asked, dict[str, Any]], Reply]
+"""Spoils a reply: from the request and the good completion that it would have got."""
+Order = str | Reply | Fault | None
+"""A fault by its name in FAULTS, one of one's own, or None for a good answer."""
+
+
+def error_reply(status: int, message: str, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
+    """An error as providers word it; `more` are `code`, `type`, `param`."""
+    error = {"message": message, "type": None, "param": None, "code": None, **more}
+    return Reply(orjson.dumps({"error": error}), status, headers or {})
+
+
+def json_reply(body: Any, **more: Any) -> Reply:
+    return Reply(orjson.dumps(body), **more)
+
+
+def _error(status: int, message: str, **more: Any) -> Fault:
+    reply = error_reply(status, message, **more)
+    return lambda asked, good: reply
+
+
+def _message(**fields: Any) -> Fault:
+    """A completion whose message has these fields in place of the good ones."""
+
+    def fault(asked: Asked, good: dict[str, Any]) -> Reply:
+        choice = good["choices"][0]
+        spoilt = {**choice, "message": {**choice["message"], **fields}}
+        return json_reply({**good, "choices": [spoilt]})
+
+    return fault
+
+
+def _choice(**fields: Any) -> Fault:
+    """A completion whose first choice has these fields in place of the good ones."""
+    return lambda asked, good: json_reply({**good, "choices": [{**good["choices"][0], **fields}]})
+
+
+def _whole(**fields: Any) -> Fault:
+    """A completion with these fields in place of the good ones."""
+    return lambda asked, good: json_reply({**good, **fields})
+
+
+def _raw_body(change: Callable[[bytes], bytes], **more: Any) -> Fault:
+    """The bytes of a good completion, changed."""
+    return lambda asked, good: Reply(change(orjson.dumps(good)), **more)
+
+
+def refuse_parameter(name: str, other: str | None = None) -> Fault:
+    """400 to requests with a parameter, as GPT-5-class models answer; a good answer to those without."""
+
+    def fault(asked: Asked, good: dict[str, Any]) -> Reply:
+        if name not in asked.body:
+            return json_reply(good)
+        hint = f" Use '{other}' instead." if other else ""
+        return error_reply(
+            400,
+            f"Unsupported parameter: '{name}' is not supported with this model.{hint}",
+            type="invalid_request_error",
+            code="unsupported_parameter",
+            param=name,
+        )
+
+    return fault
+
+
+def first_refused(*faults: Fault) -> Fault:
+    """The first of several faults whose reply is an error; the good answer where none is."""
+
+    def fault(asked: Asked, good: dict[str, Any]) -> Reply:
+        for each in faults:
+            reply = each(asked, good)
+            if reply.status != 200:
+                return reply
+        return json_reply(good)
+
+    return fault
+
+
+_SURROGATE = b'"content":"\\ud800<difficulty>low</difficulty>\\udc00"'
+
+
+def _with_surrogates(body: bytes) -> bytes:
+    start = body.index(b'"content":"')
+    return body[:start] + _SURROGATE + body[body.index(b'"', start + len(b'"content":"')) + 1 :]
+
+
+FAULTS: dict[str, Fault] = {
+    "400": _error(400, "Invalid value for 'messages'", type="invalid_request_error"),
+    "400 context": _error(
+        400, "This model's maximum context length is 512 tokens.", code="context_length_exceeded"
+    ),
+    "400 max_tokens": refuse_parameter("max_tokens", "max_completion_tokens"),
+    "400 temperature": _error(
+        400,
+        "Unsupported value: 'temperature' does not support 0.1 with this model. Only the default (1) value "
+        "is supported.",
+        type="invalid_request_error",
+        code="unsupported_value",
+        param="temperature",
+    ),
+    "401": _error(401, "Incorrect API key provided", code="invalid_api_key"),
+    "402": _error(402, "Payment required"),
+    "403": _error(403, "Your team has no access to this model"),
+    "404": _error(404, "The model `nope` does not exist.", type="NotFoundError", code=404, param="model"),
+    "408": _error(408, "Request timeout"),
+    "409": _error(409, "Conflict"),
+    "413": _error(413, "Payload too large"),
+    "422": _error(422, "Unprocessable"),
+    "429": _error(429, "Rate limit reached", type="requests", code="rate_limit_exceeded"),
+    "429 retry-after": _error(429, "Slow down", headers={"Retry-After": "0.05"}),
+    "429 quota": _error(
+        429,
+        "Insufficient balance (including overdraft).",
+        type="insufficient_quota",
+        code="insufficient_funds",
+    ),
+    "500": _error(500, "Internal server error", type="InternalServerError", code=500),
+    "502": lambda asked, good: Reply(b"<html><h1>Bad gateway</h1></html>", 502, content_type="text/html"),
+    "503": _error(503, "Loading model"),
+    "504": lambda asked, good: Reply(b"", 504),
+    "529": _error(529, "Overloaded", type="overloaded_error"),
+    "redirect": lambda asked, good: Reply(b"", 307, {"Location": "http://127.0.0.1:9/elsewhere?key=1"}),
+    "reset": lambda asked, good: Reply(instead="reset"),
+    "silence": lambda asked, good: Reply(instead="silence"),
+    "not http": lambda asked, good: Reply(raw=b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+    "cut body": lambda asked, good: Reply(orjson.dumps(good), cut_after=len(orjson.dumps(good)) // 2),
+    "cut json": _raw_body(lambda body: body[: len(body) // 2]),
+    "html": lambda asked, good: Reply(b"<html>Welcome</html>", content_type="text/html"),
+    "empty body": lambda asked, good: Reply(b""),
+    "wrong type": _raw_body(bytes, content_type="text/plain"),
+    "error 200": lambda asked, good: replace(
+        error_reply(502, "Provider returned error", code=502), status=200
+    ),
+    "error 200 rate": lambda asked, good: replace(
+        error_reply(429, "Rate limited upstream", code="rate_limit_exceeded"), status=200
+    ),
+    "empty choices": _whole(choices=[]),
+    "no choices": lambda asked, good: json_reply({"id": "x", "object": "chat.completion"}),
+    "no message": _choice(message=None),
+    "choice error": _choice(error={"message": "upstream died", "code": 502}, finish_reason="error"),
+    "null content": _message(content=None, reasoning="I thought about it."),
+    "number content": _message(content=7),
+    "list content": _message(
+        content=[{"type": "text", "text": "<difficulty>"}, {"type": "text", "text": "low</difficulty>"}]
+    ),
+    "reasoning_content": _message(reasoning_content="Old spelling."),
+    "refusal": _message(content=None, refusal="I cannot help with that."),
+    "content_filter": _choice(finish_reason="content_filter"),
+    "length": _choice(finish_reason="length"),
+    "two tags": _message(content="<difficulty>low</difficulty> or <difficulty>high</difficulty>"),
+    "no tag": _message(content="It is rather hard."),
+    "upper case": _message(content="<DIFFICULTY>HIGH</DIFFICULTY>"),
+    "fenced": _message(content="```xml\n<difficulty>medium</difficulty>\n```"),
+    "tag in think": _message(content="<think><difficulty>low</difficulty>?</think>No idea."),
+    "nul": _message(content="<difficulty>low</difficulty>\x00"),
+    "escape codes": _message(content="\x1b[2J<difficulty>low</difficulty>"),
+    "lone surrogates": _raw_body(_with_surrogates),
+    "not utf-8": _raw_body(lambda body: body.replace(b"<difficulty>", b"\xff<difficulty>")),
+    "no usage": _whole(usage=None),
+    "odd usage": _whole(
+        usage={"prompt_tokens": -1, "completion_tokens": 7.0, "prompt_tokens_details": None, "cost": "much"}
+    ),
+}
+"""Every fault by its name."""
+
+
+class FakeLlm:
+    """The server. Its attributes may be read, and `faults` and `latency_s` set, while it serves.
+
+    `faults`: what goes wrong, in the order of the requests, then nothing any more; or a function that
+    names the fault for a request. `latency_s`: a number, or a function of the request's index.
+    `content`: the text of a good answer, by default a rating drawn from the messages and the seed.
+    `max_concurrent`, `per_minute`: what is beyond them gets 429; `per_minute` counts any 60 s.
+    `keep` False keeps no bodies, for load.
+    """
+
+    def __init__(
+        self,
+        faults: Iterable[Order] | Callable[[Asked], Order] = (),
+        *,
+        latency_s: float | Callable[[int], float] = 0.0,
+        **options: Any,
+    ) -> None:
+        self.faults = faults if callable(faults) else deque(faults)
+        self.latency_s = latency_s
+        self.seed: int = options.pop("seed", 0)
+        self.max_concurrent: int | None = options.pop("max_concurrent", None)
+        self.per_minute: int | None = options.pop("per_minute", None)
+        self.content: Callable[[Asked], str] = options.pop("content", self._rating)
+        self.port: int = options.pop("port", 0)
+        self.keep: bool = options.pop("keep", True)
+        if options:
+            raise TypeError(f"FakeLlm has no option {', '.join(options)}")
+        self._let_through: deque[float] = deque()
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets requests, answers and counters; faults that were ordered stay."""
+        self.requests: list[Asked] = []
+        self.answered: list[Answered] = []
+        self.counts: Counter[str] = Counter()
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.connections = 0
+
+    @property
+    def url(self) -> str:
+        """The base URL of the API."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def start(self) -> None:
+        """Listens, on a free port unless one was given."""
+        loop = asyncio.get_running_loop()
+        make = lambda: _Connection(self)  # noqa: E731
+        self._server = await loop.create_server(make, "127.0.0.1", self.port, backlog=4096)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        while self._connections:  # noqa: ASYNC110 - each takes itself out when it is lost
+            await asyncio.sleep(0)
+
+    def stop_listening(self) -> None:
+        """From now on connections are refused, and those there are reset, as if the server had died."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+
+    def listen_again(self) -> None:
+        """The server is back, on the same port."""
+        asyncio.run_coroutine_threadsafe(self.start(), self._loop).result()
+
+    def reply_to(self, asked: Asked) -> Reply:
+        """The reply to a request, its fault included. Faults are taken in the order of arrival."""
+        wrong = _not_understood(asked) or self._limited(asked.at)
+        if wrong is not None:
+            return wrong
+        order = self.faults(asked) if callable(self.faults) else self._next_fault()
+        if isinstance(order, Reply):
+            return order
+        fault = FAULTS[order] if isinstance(order, str) else order
+        good = self.completion(asked)
+        return json_reply(good) if fault is None else fault(asked, good)
+
+    def completion(self, asked: Asked) -> dict[str, Any]:
+        """The good answer to a request."""
+        content = self.content(asked)
+        return {
+            "id": f"chatcmpl-{asked.index}",
+            "object": "chat.completion",
+            "model": "fake",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": content},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {
+                "prompt_tokens": len(asked.raw) // 4,
+                "completion_tokens": len(content) // 4 + 1,
+                "prompt_tokens_details": {"cached_tokens": 1},
+                "completion_tokens_details": {"reasoning_tokens": 0},
+            },
+        }
+
+    def _rating(self, asked: Asked) -> str:
+        # Only the messages count: the same question gets the same rating, whatever the parameters.
+        digest = hashlib.sha256(b"%d" % self.seed + orjson.dumps(asked.body["messages"])).digest()
+        return f"<difficulty>{LABELS[digest[0] % 3]}</difficulty>"
+
+    def _next_fault(self) -> Order:
+        assert isinstance(self.faults, deque)
+        return self.faults.popleft() if self.faults else None
+
+    def _limited(self, now: float) -> Reply | None:
+        if self.max_concurrent is not None and self.in_flight > self.max_concurrent:
+            return error_reply(429, "Too many requests at once", code="rate_limit_exceeded")
+        if self.per_minute is None:
+            return None
+        while self._let_through and self._let_through[0] <= now - 60:
+            self._let_through.popleft()
+        if len(self._let_through) >= self.per_minute:
+            wait_s = self._let_through[0] + 60 - now
+            return error_reply(
+                429, "Rate limit", {"Retry-After": f"{wait_s:.3f}"}, code="rate_limit_exceeded"
+            )
+        self._let_through.append(now)
+        return None
+
+    def control(self, path: str) -> Reply:
+        """What `/fake/...` answers."""
+        if path == "/fake/forget":
+            self.forget()
+        if path == "/fake/requests":
+            return Reply(b"\n".join(asked.raw for asked in self.requests), content_type="application/jsonl")
+        names = ("in_flight", "max_in_flight", "connections")
+        return json_reply({**self.counts, **{name: getattr(self, name) for name in names}})
+
+    def delay_s(self, index: int) -> float:
+        return self.latency_s(index) if callable(self.latency_s) else self.latency_s
+
+
+def _not_understood(asked: Asked) -> Reply | None:
+    """What a real server says to what is no chat completion; None for what is one."""
+    if asked.method == "CONNECT":  # it plays a proxy; order a Reply
+        return None
+    if not asked.path.endswith("/chat/completions"):
+        return error_reply(404, f"no such path: {asked.path}")
+    if asked.method != "POST":
+        return error_reply(405, "Method Not Allowed")
+    try:
+        body = asked.body
+    except orjson.JSONDecodeError:
+        return error_reply(400, "JSON decode error", type="Bad Request", code=400, param="body")
+    if not isinstance(body, dict) or not body.get("messages"):
+        return error_reply(400, "Field required", type="Bad Request", code=400, param="body.messages")
+    return None
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: reads requests one after the other, and answers each when its time has come."""
+
+    def __init__(self, llm: FakeLlm) -> None:
+        self._llm = llm
+        self._buffer = bytearray()
+        self._busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._llm.connections += 1
+        self._llm._connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._llm._connections.discard(self)
+        if self._busy:
+            self._done()
+
+    def abort(self) -> None:
+        """Ends the connection with a reset."""
+        sock = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):  # closing without lingering sends RST in place of FIN
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._buffer[0] == 0x16:  # the start of a TLS handshake
+            self._write(Reply(status=400, cut_after=0))
+            return
+        self._read_request()
+
+    def _read_request(self) -> None:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0 or self._busy:
+            return
+        lines = self._buffer[:end].decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
+        length = end + 4 + int(headers.get("content-length", 0))
+        if len(self._buffer) < length:
+            return
+        raw = bytes(self._buffer[end + 4 : length])
+        del self._buffer[:length]
+        method, path, _ = lines[0].split(" ", 2)
+        if path.startswith("/fake/"):
+            self._write(self._llm.control(path))
+            return
+        self._serve(method, path, headers, raw)
+
+    def _serve(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> None:
+        llm = self._llm
+        asked = Asked(llm.counts["requests"], time.monotonic(), method, path, headers, raw)
+        llm.counts["requests"] += 1
+        if llm.keep:
+            llm.requests.append(asked)
+        self._busy = True
+        llm.in_flight += 1
+        llm.max_in_flight = max(llm.max_in_flight, llm.in_flight)
+        reply = llm.reply_to(asked)
+        delay_s = llm.delay_s(asked.index)
+        if delay_s > 0 and reply.status != 429:
+            asyncio.get_running_loop().call_later(delay_s, self._answer, asked, reply)
+        else:
+            self._answer(asked, reply)
+
+    def _answer(self, asked: Asked, reply: Reply) -> None:
+        if not self._busy:  # the client has gone
+            return
+        if reply.instead == "silence":
+            return
+        self._done()
+        if reply.instead == "reset":
+            self.abort()
+            return
+        if reply.cut_after is None and reply.raw is None:  # noted first: the client may be as quick
+            self._llm.counts[f"answered {reply.status}"] += 1
+            if self._llm.keep:
+                answered = Answered(asked.index, time.monotonic(), reply.status, reply.body)
+                self._llm.answered.append(answered)
+        self._write(reply)
+        self._read_request()
+
+    def _done(self) -> None:
+        self._busy = False
+        self._llm.in_flight -= 1
+
+    def _write(self, reply: Reply) -> None:
+        if reply.raw is not None:
+            self._transport.write(reply.raw)
+            self._transport.close()
+            return
+        lines = [f"HTTP/1.1 {reply.status} {PHRASES.get(reply.status, 'Other')}"]
+        lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+        lines += [f"Content-Type: {reply.content_type}", f"Content-Length: {len(reply.body)}", "", ""]
+        self._transport.write("\r\n".join(lines).encode() + reply.body[: reply.cut_after])
+        if reply.cut_after is not None:
+            self._transport.close()
+
+
+def log_normal(median_s: float, sigma: float, seed: int = 0) -> Callable[[int], float]:
+    """Latencies by index: the same for the same seed, whatever the order of arrival."""
+    return lambda index: median_s * random.Random(f"{seed}:{index}").lognormvariate(0, sigma)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--latency-s", type=float, default=0.0)
+    parser.add_argument("--sigma", type=float, default=0.0, help="of the log-normal latency")
+    parser.add_argument("--faults", type=json.loads, default=[], help="a JSON list of names, null for none")
+    parser.add_argument("--max-concurrent", type=int)
+    parser.add_argument("--per-minute", type=int)
+    parser.add_argument("--keep", action="store_true", help="keep the bodies for /fake/requests")
+    return parser.parse_args()
+
+
+async def _serve() -> None:
+    options = _options()
+    latency_s: float | Callable[[int], float] = options.latency_s
+    if options.sigma:
+        latency_s = log_normal(options.latency_s, options.sigma, options.seed)
+    llm = FakeLlm(
+        options.faults,
+        latency_s=latency_s,
+        seed=options.seed,
+        max_concurrent=options.max_concurrent,
+        per_minute=options.per_minute,
+        port=options.port,
+        keep=options.keep,
+    )
+    await llm.start()
+    print(llm.url, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
