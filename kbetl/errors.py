@@ -34,6 +34,10 @@ class BadRow(KbetlError):
     """A row of a source that cannot be a sample; the message is the reason, without the place."""
 
 
+class SourceError(KbetlError):
+    """A source of which nothing can be read: no such file, dataset or access, or no rows in it."""
+
+
 class MissingField(KbetlError):
     """A sample lacks a field that a task asks for; nothing is filled in."""
 

@@ -29,10 +29,10 @@ def info(row: Row) -> Row:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else {}
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # ValueError: also integers of more than 4,300 digits
             raise BadRow("field 'info' is text that is not JSON") from None
     if not isinstance(value, Mapping):
-        raise BadRow(f"field 'info' is {_type(value)}, not an object")
+        raise BadRow(f"field 'info' is {type_name(value)}, not an object")
     return value
 
 
@@ -57,8 +57,11 @@ def reward(row: Row) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRow(f"field 'reward' is {_type(value)} {json.dumps(value)[:40]}, not a number or null")
-    return float(value)
+        raise BadRow(f"field 'reward' is {type_name(value)} {json.dumps(value)[:40]}, not a number or null")
+    try:
+        return float(value)
+    except OverflowError:
+        raise BadRow("field 'reward' is a number beyond a double") from None
 
 
 def completion(row: Row) -> str | None:
@@ -94,10 +97,10 @@ def messages(row: Row, field: str) -> Sequence[Row]:
     if value is None or isinstance(value, str):
         return ()
     if not isinstance(value, list):
-        raise BadRow(f"field '{field}' is {_type(value)}, not text or a list of messages")
+        raise BadRow(f"field '{field}' is {type_name(value)}, not text or a list of messages")
     for index, message in enumerate(value):
         if not isinstance(message, Mapping):
-            raise BadRow(f"field '{field}[{index}]' is {_type(message)}, not a message")
+            raise BadRow(f"field '{field}[{index}]' is {type_name(message)}, not a message")
     return value
 
 
@@ -108,7 +111,7 @@ def _text(content: Any) -> str | None:
     if isinstance(content, list):
         parts = (part.get("text") if isinstance(part, Mapping) else part for part in content)
         return "".join(part for part in parts if isinstance(part, str))
-    raise BadRow(f"message content is {_type(content)}, not text or a list of parts")
+    raise BadRow(f"message content is {type_name(content)}, not text or a list of parts")
 
 
 def _first_text(row: Row, keys: Sequence[str]) -> str | None:
@@ -118,11 +121,19 @@ def _first_text(row: Row, keys: Sequence[str]) -> str | None:
             if value is None:
                 continue
             if not isinstance(value, str):
-                raise BadRow(f"field '{key}' is {_type(value)}, not text")
+                raise BadRow(f"field '{key}' is {type_name(value)}, not text")
             return value
     return None
 
 
-def _type(value: Any) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", type(None): "null"}
+def type_name(value: Any) -> str:
+    """What a value is called in a message."""
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        type(None): "null",
+    }
     return names.get(type(value), "an object")

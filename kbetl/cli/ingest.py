@@ -1,0 +1,49 @@
+"""kbetl ingest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kbetl import config
+from kbetl.cli.options import common
+from kbetl.store import Store
+
+
+@click.command()
+@common
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
+@click.option("--split", help="Split of a dataset on the Hub.  [default: train]")
+@click.option("--revision", help="Commit, tag or branch of a dataset on the Hub.")
+@click.option("--as", "name", metavar="NAME", help="Name of the source, in place of its path.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Rows to read of each SOURCE; adds only.")
+def ingest(sources: tuple[str, ...], database: Path, **options: Any) -> int:
+    """Store the rows of SOURCE: modules (KernelBook) and rollouts (evals).
+
+    SOURCE is a .jsonl, .json, .csv or .parquet file (also .gz, .zst), a folder of those, - for stdin, or a
+    dataset on the Hub as OWNER/NAME. What is stored already costs a look-up; a row that cannot be a sample
+    is named FILE:LINE, the others are kept, and the exit status is 3.
+
+    \b
+    Examples:
+      kbetl ingest rollouts.jsonl
+      kbetl ingest GPUMODE/KernelBook --split train
+      zcat rows.jsonl.gz | kbetl ingest - --as tuesday
+    """
+    from kbetl.ingest import Options, find_sources, status_of
+    from kbetl.ingest import ingest as ingest_sources
+
+    wanted = Options(options["split"], options["revision"], options["name"], options["limit"])
+    found = find_sources(sources or (config.EVALS, config.KERNELBOOK), wanted)
+    with Store.open(database) as store:
+        reports = ingest_sources(store, found, wanted)
+    for report in reports:
+        for line in (*report.notes, *report.rejections):
+            click.echo(line, err=True)
+        if report.error is not None:
+            click.echo(f"kbetl: {report.error}", err=True)
+        else:
+            click.echo(report.as_text())
+    return status_of(reports)

@@ -1,0 +1,114 @@
+"""Turns a parsed row into a Sample: which kind it is, and what is asked about it most. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kbetl import fields, records
+from kbetl.errors import BadRow
+from kbetl.json_text import Parsed
+from kbetl.records import Kind, Sample
+
+_REMEMBERED_CODES = 20_000
+_NAMED_FIELDS = 12
+_FIELD_NAME_CHARACTERS = 40
+_OTHER_SHAPES = {
+    "traces": "a verifiers trace, not an evals row: `kbetl synth record` reads it",
+    "nodes": "a verifiers trace, not an evals row: `kbetl synth record` reads it",
+    "custom_id": "a line of a batch file, not an evals row: `kbetl synth record` reads it",
+}
+
+
+def sample_of(parsed: Parsed) -> Sample:
+    """The sample that a row is: a rollout if it has a completion, a module if it has PyTorch code and a name.
+
+    Raises BadRow with the reason for a row that is neither, and for one whose fields have wrong types.
+    """
+    row = parsed.value
+    if not isinstance(row, dict):
+        raise BadRow(f"the row is {fields.type_name(row)}, not an object with fields")
+    kind = _kind(row)
+    name = fields.module_name(row)
+    code = fields.python_code(row)
+    identity = records.sample_hash(row)
+    code_identity = None if code is None else _code_hash(code)
+    return Sample(
+        hash=identity,
+        kind=kind,
+        module_name=name,
+        code_hash=code_identity,
+        code_point=records.point(code_identity, name, identity),
+        name_point=records.point(name, code_identity, identity),
+        reward=fields.reward(row),
+        nonfinite=json.dumps(parsed.nonfinite) if parsed.nonfinite else None,
+        row=parsed.text,
+    )
+
+
+def looks_like_a_row(row: Mapping[str, Any]) -> bool:
+    """Whether an object has any field of a row, good or bad; settings and metadata have none."""
+    return any(key in row for key in ("completion", *fields.PYTHON_CODE, *_OTHER_SHAPES))
+
+
+def _kind(row: Mapping[str, Any]) -> Kind:
+    for key, reason in _OTHER_SHAPES.items():
+        if row.get(key) is not None:
+            raise BadRow(reason)
+    if row.get("completion") is not None:
+        _check_rollout(row)
+        return "rollout"
+    _check_module(row)
+    return "module"
+
+
+def _check_rollout(row: Mapping[str, Any]) -> None:
+    """Reads what later stages read, so that a wrong type is found here."""
+    fields.messages(row, "prompt")
+    fields.messages(row, "completion")
+    fields.completion(row)
+    fields.reasoning(row)
+    fields.triton_code(row)
+
+
+def _check_module(row: Mapping[str, Any]) -> None:
+    """Code and name stand at the top; those in `info` belong to a rollout."""
+    top = {key: row[key] for key in (*fields.PYTHON_CODE, *fields.MODULE_NAME) if key in row}
+    code, name = fields.python_code(top), fields.module_name(top)
+    if code is None and not any(key in row for key in fields.PYTHON_CODE):
+        raise BadRow(
+            "neither a module (no field 'python_code') nor a rollout (no field 'completion'); "
+            f"it has {_names(row)}"
+        )
+    if not (code or "").strip():
+        key = next(key for key in fields.PYTHON_CODE if key in row)
+        raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
+    if not (name or "").strip():
+        raise BadRow(f"a module without a name (no field 'module_name'); it has {_names(row)}")
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    names = [_short(key) for key in list(row)[:_NAMED_FIELDS]]
+    if len(row) > _NAMED_FIELDS:
+        names.append(f"... ({len(row)} in all)")
+    return ", ".join(names) or "no fields"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _FIELD_NAME_CHARACTERS else f"{name[:_FIELD_NAME_CHARACTERS]}..."
+
+
+_code_hashes: dict[bytes, str] = {}
+
+
+def _code_hash(code: str) -> str:
+    """`records.code_hash`, remembered: many rollouts share a module, and the lexer costs 0.3 ms a module."""
+    key = hashlib.sha256(code.encode()).digest()
+    found = _code_hashes.get(key)
+    if found is None:
+        if len(_code_hashes) >= _REMEMBERED_CODES:
+            _code_hashes.clear()
+        found = _code_hashes[key] = records.code_hash(code)
+    return found

@@ -1,0 +1,186 @@
+"""The one door by which samples come in: batches, memberships of a source, rejected rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbetl.records import Sample
+from kbetl.store.core import Store, now
+
+BATCH_BYTES = 12 * 2**20
+"""Text of rows per transaction: short enough for others to write between, long enough to share pages."""
+BATCH_ROWS = 20_000
+CACHE_KIB = 32 * 1024
+CHECKPOINT_PAGES = 4000
+"""64 MB of WAL between checkpoints: pages of indexes that many batches change are copied once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source as `sources` describes it; None where that table allows null."""
+
+    name: str
+    uri: str
+    kind: str
+    revision: str | None = None
+    split: str | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came of the rows read; read = new + known + rejected."""
+
+    read: int = 0
+    new: int = 0
+    known: int = 0
+    rejected: int = 0
+    modules: int = 0
+    rollouts: int = 0
+
+
+class _Batch:
+    """What the next transaction writes."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.lines: dict[bytes, str] = {}
+        self.places: list[tuple[int, str]] = []
+        self.rejections: list[tuple[int, str, str]] = []
+        self.size_bytes = 0
+
+
+class Intake:
+    """Samples of one source on their way into the store.
+
+    Samples are committed batch by batch. Which of them belong to the source, and which rows were
+    rejected, is kept in temp tables and becomes the source's in one transaction by `replace` or `add`;
+    until then the source has what it had. Positions count all rows of the source from 0.
+    """
+
+    def __init__(self, store: Store, origin: Origin, run_id: int) -> None:
+        self.counts = Counts()
+        self._store = store
+        self._origin = origin
+        self._run_id = run_id
+        self._batch = _Batch()
+        _prepare(store)
+        with store.transaction():
+            store.execute("add_source", self._described())
+            self._source_id: int = store.execute("source_id", {"name": origin.name}).fetchone()[0]
+        with store.transaction("begin"):
+            store.execute("clear_incoming_samples")
+            store.execute("clear_incoming_rejections")
+
+    def sample_of_line(self, line_hash: bytes) -> str | None:
+        """The hash of the sample that a line with this SHA-256 is; None for a line not seen before."""
+        known = self._batch.lines.get(line_hash)
+        if known is not None:
+            return known
+        found = self._store.execute("sample_of_line", {"line_hash": line_hash}).fetchone()
+        return None if found is None else str(found[0])
+
+    def add_known(self, sample_hash: str) -> None:
+        """The next row is a sample that is stored already, or was added before."""
+        self._batch.places.append((self._next_position(), sample_hash))
+        self._commit_if_full()
+
+    def add_sample(self, sample: Sample, line_hash: bytes) -> None:
+        """The next row is this sample, from a line with this SHA-256."""
+        batch = self._batch
+        batch.samples.append(sample)
+        batch.lines[line_hash] = sample.hash
+        batch.size_bytes += len(sample.row)
+        batch.places.append((self._next_position(), sample.hash))
+        self._commit_if_full()
+
+    def reject(self, location: str, reason: str) -> None:
+        """The next row cannot be a sample."""
+        self._batch.rejections.append((self._next_position(), location, reason))
+        self._commit_if_full()
+
+    def replace(self, features: Any = None) -> None:
+        """Makes the rows that came in the source's, in place of those it had; writes only what differs."""
+        self._finish("replace", features)
+
+    def add(self, features: Any = None) -> None:
+        """Adds the rows that came in to the source's.
+
+        Each to its own position; where the source has something else in one of those, those that it
+        lacks go after its last position.
+        """
+        self._finish("add", features)
+
+    def _next_position(self) -> int:
+        position = self.counts.read
+        self.counts.read += 1
+        return position
+
+    def _commit_if_full(self) -> None:
+        batch = self._batch
+        if batch.size_bytes >= BATCH_BYTES or len(batch.places) + len(batch.rejections) >= BATCH_ROWS:
+            self._commit()
+
+    def _commit(self) -> None:
+        batch, store = self._batch, self._store
+        with store.transaction("begin immediate" if batch.samples else "begin"):
+            new = store.execute_many("add_sample", map(_columns, batch.samples)) if batch.samples else 0
+            store.execute_many("add_known_line", _named(("line_hash", "sample_hash"), batch.lines.items()))
+            store.execute_many("add_incoming_sample", _named(("position", "sample_hash"), batch.places))
+            store.execute_many(
+                "add_incoming_rejection", _named(("position", "location", "reason"), batch.rejections)
+            )
+        self.counts.new += new
+        self.counts.known += len(batch.places) - new
+        self.counts.rejected += len(batch.rejections)
+        self._batch = _Batch()
+
+    def _finish(self, how: str, features: Any) -> None:
+        self._commit()
+        source = {"source_id": self._source_id}
+        with self._store.transaction():
+            first = 0 if how == "replace" else self._first_free(source)
+            if how == "replace":
+                self._store.execute("drop_other_memberships", source)
+                self._store.execute("drop_other_rejections", source)
+            placed = {**source, "first": first, "run_id": self._run_id}
+            self._store.execute("keep_incoming_samples", placed)
+            self._store.execute("keep_incoming_rejections", placed)
+            self._store.execute("describe_source", self._described(features))
+        for kind, number in self._store.rows("incoming_by_kind"):
+            setattr(self.counts, f"{kind}s", number)
+
+    def _first_free(self, source: Mapping[str, Any]) -> int:
+        found: int = self._store.execute("first_position_for_incoming", source).fetchone()[0]
+        return found
+
+    def _described(self, features: Any = None) -> dict[str, Any]:
+        origin = self._origin
+        return {
+            "name": origin.name,
+            "uri": origin.uri,
+            "kind": origin.kind,
+            "revision": origin.revision,
+            "split": origin.split,
+            "features": None if features is None else json.dumps(features, ensure_ascii=False),
+            "ingested_at": now(),
+        }
+
+
+def _prepare(store: Store) -> None:
+    """Sets up the connection: room for hot pages, few checkpoints, temp tables on disk."""
+    store.connection.execute(f"pragma cache_size = -{CACHE_KIB}")
+    store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    store.connection.execute("pragma temp_store = file")
+    store.execute("incoming_samples_table")
+    store.execute("incoming_rejections_table")
+
+
+def _columns(sample: Sample) -> dict[str, Any]:
+    return {name: getattr(sample, name) for name in Sample.__slots__}
+
+
+def _named(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(names, row, strict=True)) for row in rows)

@@ -1,0 +1,4 @@
+-- Makes a source, unless there is one of that name. Columns as in `sources`.
+insert into sources (name, uri, kind, revision, split, features, ingested_at)
+values (:name, :uri, :kind, :revision, :split, :features, :ingested_at)
+on conflict (name) do nothing

@@ -1,0 +1,2 @@
+-- Forgets the samples of an ingest before.
+delete from incoming_samples

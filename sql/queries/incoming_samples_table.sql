@@ -1,0 +1,5 @@
+-- The samples of the ingest that is running, in order; temporary.
+create temp table if not exists incoming_samples (
+  position integer primary key,  -- place in the source, from 0, rejected rows counted
+  sample_hash text not null
+) strict

@@ -1,0 +1,58 @@
+"""What the tests share: the command line in a clean folder, and real files where they are present."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+"""Real files of real tools; not part of the project."""
+
+Result = subprocess.CompletedProcess[str]
+Run = Callable[..., Result]
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """An environment without keys, proxies, settings of `kbetl` or a Hub; `variables` on top."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUTF8": "1"}
+    return {**kept, "PYTHONPATH": str(ROOT), **offline, **variables}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs `kbetl ARGUMENTS` in a process of its own, in `tmp_path`, which is its home too.
+
+    `input` is standard input (none by default), `env` adds variables, `timeout` is in seconds.
+    """
+
+    def run_kbetl(
+        *arguments: object, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> Result:
+        return subprocess.run(
+            [sys.executable, "-m", "kbetl", *map(str, arguments)],
+            cwd=tmp_path,
+            env=clean_environment(HOME=str(tmp_path), **(env or {})),
+            input=input or "",
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+        )
+
+    return run_kbetl
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real files; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder {SHARED.name} with real files beside the checkout")
+    return SHARED
