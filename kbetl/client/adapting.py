@@ -42,10 +42,10 @@ class Adaptations:
     def body(self, request: Request) -> Body:
         """The request, less what is refused. A key order that a schema may depend on is kept."""
         if not any(name in self.refused for name in request.parameters):
-            return Body(_spelled(request.body, request.text), None, None)
+            return Body(_spelled(request), None, None)
         parameters = self._adapted(request.parameters)
         adapted = Request(request.model, request.messages, parameters)
-        data = _spelled(adapted.body, adapted.text)
+        data = _spelled(adapted)
         return Body(data, data.decode(), frozenset(parameters))
 
     def learn(self, name: str, *, value_only: bool) -> Learned:
@@ -71,8 +71,8 @@ class Adaptations:
         return kept
 
 
-def _spelled(body: Mapping[str, Any], canonical: str) -> bytes:
+def _spelled(request: Request) -> bytes:
     try:
-        return orjson.dumps(body)
+        return orjson.dumps(request.body)
     except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit
-        return canonical.encode()
+        return request.text.encode()

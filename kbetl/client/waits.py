@@ -12,8 +12,10 @@ _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|us|µs|μs|ns|s))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|us|µs|μs|ns|s)", re.ASCII)
 _NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
-_LIMITED = ("requests", "tokens", "")
-"""What a provider counts; the last one stands for `x-ratelimit-remaining` without a word behind it."""
+_LIMITS = tuple(
+    (f"x-ratelimit-remaining{what}", f"x-ratelimit-reset{what}") for what in ("-requests", "-tokens", "")
+)
+"""Per limit, the headers that say what remains of it and when it starts anew."""
 
 
 def asked_wait_s(headers: Mapping[str, str]) -> float | None:
@@ -33,26 +35,21 @@ def asked_wait_s(headers: Mapping[str, str]) -> float | None:
 
 def exhausted_wait_s(headers: Mapping[str, str]) -> float | None:
     """Seconds until a limit of which nothing remains starts anew; None where something remains."""
-    for name in _LIMITED:
-        if _used_up(headers, name):
+    for remaining, _ in _LIMITS:
+        if remaining in headers and _used_up(headers, remaining):
             return _longest_reset_s(headers, only_used_up=True)
     return None
 
 
-def _used_up(headers: Mapping[str, str], name: str) -> bool:
-    value = headers.get(_header("remaining", name))
-    return value is not None and _number(value) == 0
-
-
-def _header(what: str, name: str) -> str:
-    return f"x-ratelimit-{what}-{name}" if name else f"x-ratelimit-{what}"
+def _used_up(headers: Mapping[str, str], remaining: str) -> bool:
+    return _number(headers.get(remaining)) == 0
 
 
 def _longest_reset_s(headers: Mapping[str, str], *, only_used_up: bool) -> float | None:
     waits = [
-        duration_s(headers.get(_header("reset", name)))
-        for name in _LIMITED
-        if not only_used_up or _used_up(headers, name)
+        duration_s(headers.get(reset))
+        for remaining, reset in _LIMITS
+        if not only_used_up or _used_up(headers, remaining)
     ]
     return max((wait_s for wait_s in waits if wait_s), default=None)
 

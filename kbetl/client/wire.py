@@ -21,7 +21,7 @@ from kbetl.client.reading import Reply, one_line
 from kbetl.errors import ConfigError
 
 _LARGE_BYTES = 1 << 20
-"""From here on aiohttp wants a body in parts."""
+"""From here on aiohttp wants a body in parts; answers are read in such parts at most."""
 
 
 class NoReply(NamedTuple):
@@ -93,8 +93,8 @@ class Wire:
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
         """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
-        size_bytes = 0
-        while chunk := await response.content.readany():
+        content, size_bytes = response.content, 0
+        while chunk := await content.read(_LARGE_BYTES):
             chunks.append(chunk)
             size_bytes += len(chunk)
             if size_bytes > self._body_max_bytes:
