@@ -1,5 +1,6 @@
--- One row per rollout, whatever tool and version wrote it. completion is the last assistant text, reasoning
--- the text of all its reasoning, joined by a blank line; null where the file holds none.
+-- One row per rollout, whatever tool and version wrote it. completion is the last assistant text that is not
+-- empty, reasoning the text of all its reasoning, joined by a blank line; null where the file holds none.
+-- Content may be text or a list of parts, whose texts are joined. kbetl/fields.py says the same in Python.
 create view rollouts as
 select
   samples.hash as sample_hash,
@@ -13,34 +14,67 @@ select
   ) as reward,
   case json_type(samples.row, '$.completion')
     when 'text' then samples.row ->> '$.completion'
-    else (
-      select
-        case json_type(message.value, '$.content')
-          when 'text' then message.value ->> '$.content'
-          else (
-            select group_concat(case part.type when 'text' then part.atom else part.value ->> '$.text' end, '')
-            from json_each(message.value, '$.content') as part
-          )
-        end as text
-      from json_each(samples.row, '$.completion') as message
-      where message.value ->> '$.role' = 'assistant'
-        and coalesce(message.value ->> '$.content', '') <> ''
-        and coalesce(message.value ->> '$.content', '') <> '[]'
-      order by message.key desc
+    when 'array' then (
+      select said.text
+      from (
+        select
+          message.key as place,
+          case json_type(message.value, '$.content')
+            when 'text' then message.value ->> '$.content'
+            when 'array' then (
+              select group_concat(
+                case part.type
+                  when 'text' then part.atom
+                  when 'object' then iif(json_type(part.value, '$.text') = 'text', part.value ->> '$.text', null)
+                end,
+                ''
+              )
+              from json_each(message.value, '$.content') as part
+            )
+          end as text
+        from json_each(samples.row, '$.completion') as message
+        where iif(message.type = 'object', message.value ->> '$.role', null) = 'assistant'
+      ) as said
+      where said.text <> ''
+      order by said.place desc
       limit 1
     )
   end as completion,
-  (
-    select group_concat(ordered.text, char(10, 10))
-    from (
-      select
-        coalesce(nullif(message.value ->> '$.reasoning', ''), nullif(message.value ->> '$.reasoning_content', '')) as text
-      from json_each(samples.row, '$.completion') as message
-      where json_type(samples.row, '$.completion') = 'array'
-        and message.value ->> '$.role' = 'assistant'
-      order by message.key
-    ) as ordered
-  ) as reasoning,
+  case json_type(samples.row, '$.completion')
+    when 'array' then (
+      select group_concat(thought.text, char(10, 10))
+      from (
+        select (
+          select held.text
+          from (
+            select
+              field.key as key,
+              case field.type
+                when 'text' then field.atom
+                when 'array' then (
+                  select group_concat(
+                    case part.type
+                      when 'text' then part.atom
+                      when 'object' then iif(json_type(part.value, '$.text') = 'text', part.value ->> '$.text', null)
+                    end,
+                    ''
+                  )
+                  from json_each(field.value) as part
+                )
+              end as text
+            from json_each(message.value) as field
+            where field.key in ('reasoning', 'reasoning_content')
+          ) as held
+          where held.text <> ''
+          order by held.key
+          limit 1
+        ) as text
+        from json_each(samples.row, '$.completion') as message
+        where iif(message.type = 'object', message.value ->> '$.role', null) = 'assistant'
+        order by message.key
+      ) as thought
+    )
+  end as reasoning,
   samples.row ->> '$.finish_reason' as finish_reason,
   samples.row ->> '$.error' as error
 from samples

@@ -3,13 +3,20 @@ create view source_counts as
 select
   sources.id as source_id,
   sources.name as source,
-  count(source_samples.position) as rows,
-  count(distinct source_samples.sample_hash) as samples,
-  count(distinct case samples.kind when 'module' then samples.hash end) as modules,
-  count(distinct case samples.kind when 'rollout' then samples.hash end) as rollouts,
+  coalesce(sum(held.rows), 0) as rows,
+  count(held.sample_hash) as samples,
+  coalesce(sum(samples.kind = 'module'), 0) as modules,
+  coalesce(sum(samples.kind = 'rollout'), 0) as rollouts,
   (select count(*) from rejected_rows where rejected_rows.source_id = sources.id) as rejected,
   sources.ingested_at as ingested_at
 from sources
-left join source_samples on source_samples.source_id = sources.id
-left join samples on samples.hash = source_samples.sample_hash
+left join (
+  select
+    source_samples.source_id as source_id,
+    source_samples.sample_hash as sample_hash,
+    count(*) as rows
+  from source_samples
+  group by source_samples.sample_hash, source_samples.source_id
+) as held on held.source_id = sources.id
+left join samples indexed by samples_by_hash on samples.hash = held.sample_hash
 group by sources.id

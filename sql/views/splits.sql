@@ -5,7 +5,8 @@ create view splits as
 with rule as (
   select
     (select settings.value from settings where settings.key = 'split_by') as split_by,
-    (((select settings.value from settings where settings.key = 'split_seed') * 2654435761) & 2147483647) | 1 as factor,
+    ((((select settings.value from settings where settings.key = 'split_seed') & 2147483647) * 2654435761) & 2147483647) | 1
+      as factor,
     (select settings.value from settings where settings.key = 'split_share') * 2147483648 as bound
 )
 select

@@ -1,14 +1,35 @@
 -- The dataset `synthetic`: a specification per module, as a prompt, by the task `prompts` in use.
+-- Code is looked for in `info` (an object, or JSON as text), then in the row itself, as kbetl/fields.py does.
 create view synthetic as
 select
-  outcomes.sample_hash as sample_hash,
-  outcomes.value || coalesce(tasks.closing, '') as prompt,
-  samples.module_name as module_name,
-  coalesce(samples.row ->> '$.python_code', samples.row ->> '$.pytorch_code', samples.row ->> '$.code') as python_code,
-  coalesce(samples.row ->> '$.triton_code', samples.row ->> '$.original_triton_code') as triton_code,
-  samples.row ->> '$.uuid' as uuid
-from tasks
-join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
-join samples on samples.hash = outcomes.sample_hash
-where tasks.name = 'prompts'
-  and tasks.in_use = 1
+  described.sample_hash as sample_hash,
+  described.prompt as prompt,
+  described.module_name as module_name,
+  coalesce(
+    described.info ->> '$.python_code',
+    described.info ->> '$.pytorch_code',
+    described.info ->> '$.code',
+    described.row ->> '$.python_code',
+    described.row ->> '$.pytorch_code',
+    described.row ->> '$.code'
+  ) as python_code,
+  coalesce(
+    described.info ->> '$.triton_code',
+    described.info ->> '$.original_triton_code',
+    described.row ->> '$.triton_code',
+    described.row ->> '$.original_triton_code'
+  ) as triton_code,
+  described.row ->> '$.uuid' as uuid
+from (
+  select
+    outcomes.sample_hash as sample_hash,
+    outcomes.value || coalesce(tasks.closing, '') as prompt,
+    samples.module_name as module_name,
+    samples.row as row,
+    nullif(trim(samples.row ->> '$.info', char(9, 10, 13, 32)), '') as info
+  from tasks
+  join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
+  join samples on samples.hash = outcomes.sample_hash
+  where tasks.name = 'prompts'
+    and tasks.in_use = 1
+) as described

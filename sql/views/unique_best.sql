@@ -1,25 +1,7 @@
 -- The dataset `unique`: the highest reward per module name among `filtered`; on a tie the first in source order.
 -- Rows without a module name are each their own.
 create view unique_best as
-with placed as (
-  select
-    filtered.sample_hash as sample_hash,
-    filtered.module_name as module_name,
-    filtered.reward as reward,
-    filtered.difficulty as difficulty,
-    coalesce(
-      (
-        select source_samples.source_id * 1000000000000 + source_samples.position
-        from source_samples
-        where source_samples.sample_hash = filtered.sample_hash
-        order by source_samples.source_id, source_samples.position
-        limit 1
-      ),
-      9223372036854775807
-    ) as place
-  from filtered
-),
-ranked as (
+with ranked as (
   select
     placed.sample_hash as sample_hash,
     placed.module_name as module_name,
@@ -30,7 +12,24 @@ ranked as (
       partition by coalesce(placed.module_name, placed.sample_hash)
       order by placed.reward desc, placed.place, placed.sample_hash
     ) as rank
-  from placed
+  from (
+    select
+      filtered.sample_hash as sample_hash,
+      filtered.module_name as module_name,
+      filtered.reward as reward,
+      filtered.difficulty as difficulty,
+      coalesce(
+        (
+          select source_samples.source_id * 1000000000000 + source_samples.position
+          from source_samples
+          where source_samples.sample_hash = filtered.sample_hash
+          order by source_samples.source_id, source_samples.position
+          limit 1
+        ),
+        9223372036854775807
+      ) as place
+    from filtered
+  ) as placed
 )
 select
   ranked.sample_hash as sample_hash,
