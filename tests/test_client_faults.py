@@ -1,0 +1,299 @@
+"""The client against a server that fails: what costs time, a try, the sample or the run."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, question, refused, until
+from fake_llm import FakeLlm, error_reply, json_reply
+
+from kbetl.client import Client, Endpoint, Limits
+from kbetl.errors import RequestFailed, RunStopped
+from kbetl.records import Completion
+
+# What uses up tries
+
+
+@pytest.mark.parametrize("fault", ["500", "502", "504", "408", "409", "error 200"])
+def test_server_error_is_tried_three_times(fault):
+    with FakeLlm([fault] * 3) as llm:
+        message = refused(llm, RequestFailed)
+        assert len(llm.requests) == 3
+    assert f"127.0.0.1:{llm.port}" in message
+    assert "tried 3 times" in message
+
+
+@pytest.mark.parametrize("fault", ["500", "error 200"])
+def test_server_error_passes(fault):
+    with FakeLlm([fault] * 2) as llm:
+        assert ask_one(llm).content in RATINGS
+        assert len(llm.requests) == 3
+
+
+SPOILT = {
+    "cut body": "broke off",
+    "cut json": "not JSON",
+    "html": "text/html",
+    "empty body": "not JSON",
+    "empty choices": "no choices",
+    "no choices": "no choices",
+    "no message": "no message",
+    "choice error": "upstream died",
+    "number content": "not a text",
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_spoilt_answer_is_handed_over_and_asked_again(fault):
+    """It was paid for, so whoever asked gets it as it came; then a good one."""
+    with FakeLlm([fault]) as llm:
+        asking = Asking(llm, [question()])
+        assert len(llm.requests) == 2
+    assert asking.only.content in RATINGS
+    (spoilt,) = asking.wasted
+    assert SPOILT[fault] in spoilt.fault
+    assert spoilt.host == f"127.0.0.1:{llm.port}"
+
+
+def test_spoilt_answers_use_up_the_tries():
+    with FakeLlm(["cut body", "empty choices", "cut json", None]) as llm:
+        asking = Asking(llm, [question()])
+        assert len(llm.requests) == 3
+    assert type(asking.only) is RequestFailed
+    assert [completion.fault is not None for completion in asking.wasted] == [True] * 3
+    assert asking.wasted[0].response.startswith('{"id":"chatcmpl-0"')
+    assert asking.wasted[1].prompt_tokens is not None
+
+
+def test_what_the_keeper_of_spoilt_answers_raises_ends_the_request():
+    """Nothing more is sent when what was paid for cannot be kept."""
+
+    async def main(llm):
+        async def keep(completion):
+            raise RunStopped("the disk is full")
+
+        async with Client(endpoint(llm), FAST) as client:
+            with pytest.raises(RunStopped, match="disk"):
+                await client.complete(question(), keep)
+
+    with FakeLlm(["empty choices"]) as llm:
+        asyncio.run(main(llm))
+        assert len(llm.requests) == 1
+
+
+def test_body_beyond_the_limit_is_not_read_further():
+    with FakeLlm(content=lambda asked: "x" * 1_000_000) as llm:
+        limits = Limits(backoff_s=0.0, tries=1, body_max_bytes=100_000)
+        message = refused(llm, RequestFailed, limits=limits)
+    assert "longer than 100000 bytes" in message
+
+
+@pytest.mark.parametrize("fault", ["400", "400 context", "413", "422"])
+def test_what_cannot_succeed_is_sent_once(fault):
+    with FakeLlm([fault]) as llm:
+        refused(llm, RequestFailed)
+        assert len(llm.requests) == 1
+
+
+def test_question_that_a_moderation_flags_does_not_stop_the_run():
+    error = {"message": "flagged", "code": 403, "metadata": {"reasons": ["x"], "flagged_input": "y"}}
+    with FakeLlm([json_reply({"error": error}, status=403)]) as llm:
+        refused(llm, RequestFailed)
+        assert len(llm.requests) == 1
+
+
+# What costs time alone
+
+
+@pytest.mark.parametrize("fault", ["429", "429 retry-after", "503", "529", "error 200 rate"])
+def test_throttling_uses_up_no_try(fault):
+    with FakeLlm([fault] * 8) as llm:
+        asking = Asking(llm, [question()])
+        assert len(llm.requests) == 9
+    assert asking.only.content in RATINGS
+    assert (asking.stats.throttled, asking.wasted) == (8, [])
+
+
+def test_throttling_and_errors_are_counted_apart():
+    with FakeLlm(["500", "429", "500", "429", "503", None]) as llm:
+        assert ask_one(llm).content in RATINGS
+
+
+def test_all_rows_come_through_a_server_that_takes_few_at_once():
+    with FakeLlm(max_concurrent=4, latency_s=0.005) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(100)], Limits(concurrency=64, backoff_s=0.001))
+        assert all(isinstance(result, Completion) for result in asking.results)
+        assert asking.stats.allowed < 64
+        answered = [llm.requests[answer.index].raw for answer in llm.answered if answer.status == 200]
+    assert len(answered) == len(set(answered)) == 100
+
+
+def test_reset_is_an_outage_once_the_server_was_there():
+    with FakeLlm([None, *["reset"] * 5]) as llm:
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                return [await client.complete(question(str(n))) for n in range(2)]
+
+        first, second = asyncio.run(main())
+        assert len(llm.requests) == 7
+    assert {first.content, second.content} <= RATINGS
+
+
+def test_request_that_breaks_every_time_fails_while_others_succeed():
+    """A question that kills its connection is not an outage: it is not sent for ever."""
+
+    def poison(asked):
+        return "reset" if asked.prompt == "poison" else None
+
+    with FakeLlm(poison) as llm:
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                await client.complete(question("good"))
+                with pytest.raises(RequestFailed, match=r"the connection broke|closed the connection"):
+                    await client.complete(question("poison"))
+                return client.stats.wasted
+
+        wasted = asyncio.run(main())
+        sent = sum(asked.prompt == "poison" for asked in llm.requests)
+    assert 3 <= sent <= 13
+    assert wasted == sent
+
+
+def test_silence_ends_and_is_tried_again():
+    with FakeLlm([None, "silence"]) as llm:
+        limits = Limits(backoff_s=0.0, idle_timeout_s=0.05)
+
+        async def main():
+            wasted = []
+
+            async def keep(completion):
+                wasted.append(completion)
+
+            async with Client(endpoint(llm), limits) as client:
+                await client.complete(question("a"))
+                return await client.complete(question("b"), keep), wasted
+
+        completion, wasted = asyncio.run(main())
+        assert len(llm.requests) == 3
+    assert completion.content in RATINGS
+    assert wasted == [None]
+
+
+def test_server_that_comes_back_is_asked_on():
+    with FakeLlm() as llm:
+
+        async def main():
+            async with Client(endpoint(llm), Limits(backoff_s=0.005, backoff_max_s=0.01)) as client:
+                await client.complete(question("a"))
+                await asyncio.to_thread(llm.stop_listening)
+                waiting = asyncio.create_task(client.complete(question("b")))
+                await until(lambda: client.stats.repeated >= 5)
+                await asyncio.to_thread(llm.listen_again)
+                return await waiting
+
+        assert asyncio.run(main()).content in RATINGS
+
+
+def test_run_stops_after_nothing_but_failures():
+    with FakeLlm(["503"] * 1000) as llm:
+        limits = Limits(backoff_s=0.001, backoff_max_s=0.001, give_up_after_s=0.05)
+        message = refused(llm, RunStopped, limits=limits)
+    assert "nothing but failures" in message
+    assert "503" in message
+
+
+def test_wait_beyond_the_limit_stops_the_run_at_once():
+    with FakeLlm([error_reply(429, "daily limit", {"Retry-After": "86400"})]) as llm:
+        assert "wait 86400 s" in refused(llm, RunStopped)
+
+
+def test_exhausted_limit_of_a_good_answer_holds_the_next_request():
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}
+    with FakeLlm() as llm:
+        good = json_reply(llm.completion(asked_like()), headers=headers)
+        llm.faults.append(good)
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                await client.complete(question("a"))
+                held_s = client.stats.hold_s
+                await client.complete(question("b"))
+                return held_s
+
+        assert 0 < asyncio.run(main()) <= 0.02
+
+
+# What stops the run
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("401", "check the key"),
+        ("402", "top up the account"),
+        ("403", "may not use this model"),
+        ("404", "model's name and the base URL"),
+        ("429 quota", "top up the account"),
+        ("redirect", "redirect is not followed"),
+    ],
+)
+def test_what_hits_every_request_stops_the_run(fault, words):
+    """One request went out, and nobody else's; all others are told the same."""
+    with FakeLlm([fault] * 300) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(256)])
+        assert len(llm.requests) == 1
+    messages = {str(result) for result in asking.results}
+    assert {type(result) for result in asking.results} == {RunStopped}
+    assert len(messages) == 1
+    assert words in messages.pop()
+
+
+def test_what_is_in_flight_when_the_run_stops_is_kept():
+    with FakeLlm([None, None, "401"], latency_s=lambda index: 0.05 if index == 1 else 0.0) as llm:
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                await client.complete(question("first"))
+                slow = asyncio.create_task(client.complete(question("slow")))
+                await until(lambda: len(llm.requests) == 2)
+                with pytest.raises(RunStopped):
+                    await client.complete(question("third"))
+                return await slow
+
+        assert asyncio.run(main()).content in RATINGS
+
+
+def test_stopped_client_ends_waits_at_once():
+    """Who waits for a throttled server hears of the end; the wait asked for is a quarter of an hour."""
+    with FakeLlm([error_reply(429, "later", {"Retry-After": "900"})]) as llm:
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                waiting = [asyncio.create_task(client.complete(question(str(n)))) for n in range(3)]
+                await until(lambda: client.stats.hold_s > 0)
+                client.stop("interrupted")
+                return await asyncio.gather(*waiting, return_exceptions=True)
+
+        results = asyncio.run(main())
+    assert [(type(result), str(result)) for result in results] == [(RunStopped, "interrupted")] * 3
+
+
+def test_no_server_stops_after_three_tries():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        where = Endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
+        asking = Asking(where, [question(str(n)) for n in range(256)])
+    assert {type(result) for result in asking.results} == {RunStopped}
+    assert asking.stats.sent == 3
+    assert "(connection refused); no reply at all in 3 tries" in str(asking.results[0])
+
+
+@pytest.mark.parametrize("fault", ["reset", "not http"])
+def test_server_that_never_replies_stops_after_three_tries(fault):
+    with FakeLlm([fault] * 100) as llm:
+        assert "no reply at all" in refused(llm, RunStopped)
+        assert len(llm.requests) == 3

@@ -1,0 +1,187 @@
+"""The gate, and the waits that servers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from client_case import RATINGS, Asking, endpoint, question, until
+from fake_llm import FakeLlm, json_reply
+
+from kbetl.client import Client, Limits
+from kbetl.client.gate import Gate, Pace
+from kbetl.client.waits import asked_wait_s, duration_s, exhausted_wait_s
+from kbetl.records import Completion
+
+# The gate
+
+
+def test_as_many_as_allowed_are_in_flight():
+    with FakeLlm(latency_s=0.2) as llm:
+        limits = Limits(concurrency=150, alone_s=0.0)
+        asking = Asking(llm, [question(str(n)) for n in range(300)], limits)
+        assert llm.max_in_flight == 150
+    assert all(isinstance(result, Completion) for result in asking.results)
+
+
+def test_slow_first_answer_does_not_hold_the_others_for_long():
+    with FakeLlm(latency_s=0.3) as llm:
+        Asking(llm, [question(str(n)) for n in range(20)], Limits(alone_s=0.01))
+        assert llm.max_in_flight == 20
+
+
+def test_cancelled_request_gives_its_place_back():
+    async def main(llm):
+        async with Client(endpoint(llm), Limits(concurrency=1)) as client:
+            stuck = asyncio.create_task(client.complete(question("stuck")))
+            await until(lambda: llm.requests)
+            waiting = asyncio.create_task(client.complete(question("waiting")))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            stuck.cancel()
+            await asyncio.gather(stuck, waiting, return_exceptions=True)
+            assert client.stats.in_flight == 0
+            return await client.complete(question("next"))
+
+    with FakeLlm(["silence"]) as llm:
+        assert asyncio.run(main(llm)).content in RATINGS
+
+
+def test_place_of_one_cancelled_at_the_door_goes_to_the_next():
+    """Let in and cancelled in the same turn of the loop: the place is not lost."""
+
+    async def main():
+        gate = Gate(Limits(concurrency=1, alone_s=0))
+        await gate.enter()
+        first, second = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
+        await asyncio.sleep(0)
+        gate.leave()
+        first.cancel()
+        await second
+        return gate.in_flight, gate.waiting
+
+    assert asyncio.run(main()) == (1, 0)
+
+
+def test_one_round_of_refusals_slows_down_once():
+    async def main():
+        gate = Gate(Limits(concurrency=256, alone_s=0, backoff_s=0))
+        rounds = [await gate.enter() for _ in range(256)]
+        for number in rounds[:200]:
+            gate.throttled(number, None)
+            gate.leave()
+        await gate.enter()
+        return gate.allowed
+
+    assert asyncio.run(main()) == 128
+
+
+def test_concurrency_grows_again_with_successes():
+    async def main():
+        gate = Gate(Limits(concurrency=8, alone_s=0, backoff_s=0))
+        for _ in range(4):
+            gate.throttled(await gate.enter(), None)
+            gate.leave()
+        low = gate.allowed
+        for _ in range(200):
+            places = [await gate.enter() for _ in range(gate.allowed)]
+            for _ in places:
+                gate.succeeded()
+                gate.leave()
+        return low, gate.allowed
+
+    assert asyncio.run(main()) == (1, 8)
+
+
+@pytest.mark.parametrize("per_minute", [1, 7, 300, 60_000])
+def test_no_minute_holds_more_than_its_pace(per_minute):
+    """Any window of 60 s, also right after a long rest, also when timers come late."""
+    pace, now, times = Pace(per_minute), 1000.0, []
+    for step in range(min(3 * per_minute, 2000)):
+        now += max(0.0, pace.wait_s(now)) + (0.0 if step % 3 else 0.01)
+        pace.take(now, 1)
+        times.append(now)
+    busiest = max(
+        sum(start <= other < start + 60 for other in times) for start in times[:: max(1, len(times) // 50)]
+    )
+    assert busiest <= per_minute
+
+
+def test_tokens_a_minute_are_settled_by_usage():
+    pace = Pace(6000)
+    pace.take(1000.0, 100)
+    before = pace.wait_s(1000.0)
+    pace.settle(100)
+    assert pace.wait_s(1000.0) - before == pytest.approx(1.0, rel=0.01)
+
+
+def test_requests_a_minute_are_kept():
+    """The second of two at 1,200 a minute does not go out with the first."""
+    with FakeLlm() as llm:
+        Asking(llm, [question(str(n)) for n in range(8)], Limits(rpm=1200, alone_s=0.0))
+        times = [asked.at for asked in llm.requests]
+    assert times[-1] - times[0] >= 0.2
+
+
+def test_tokens_a_minute_are_kept():
+    """Each has some 24 tokens by our estimate and 50 by the server's count: 0.05 s at 60,000 a minute."""
+    usage = {"prompt_tokens": 25, "completion_tokens": 25}
+    choice = {"message": {"content": "x"}, "finish_reason": "stop"}
+    with FakeLlm(lambda asked: json_reply({"choices": [choice], "usage": usage})) as llm:
+        questions = [question("x" * 40) for _ in range(4)]
+        Asking(llm, questions, Limits(concurrency=1, tpm=60_000))
+        times = [asked.at for asked in llm.requests]
+    # A tenth of a second may be made up for after a rest: two of the three waits of 0.05 s are left.
+    assert times[-1] - times[0] >= 0.04
+
+
+# Waits that servers ask for
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("6m0s", 360),
+        ("12ms", 0.012),
+        ("1s", 1),
+        ("1h2m3.5s", 3723.5),
+        ("17", 17),
+        ("0", 0),
+        *((text, None) for text in ("-1", "soon", "", None, "1x", "\u0663")),
+    ],
+)
+def test_durations(text, seconds):
+    assert duration_s(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "3", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "Sun, 22 Nov 2026 10:00:30 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 30),
+        ({"retry-after": "Sun, 22 Nov 2026 09:00:00 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, None),
+        ({"retry-after": "nonsense"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360),
+        (
+            {
+                "x-ratelimit-remaining-requests": "5",
+                "x-ratelimit-reset-requests": "60",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "2",
+            },
+            2,
+        ),
+        ({"x-ratelimit-reset-requests": "2", "x-ratelimit-reset-tokens": "1"}, 2),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "-1"}, None),
+        ({}, None),
+    ],
+)
+def test_waits_that_a_refusal_asks_for(headers, seconds):
+    assert asked_wait_s(headers) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_what_remains_holds_nobody():
+    headers = {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "60"}
+    assert exhausted_wait_s(headers) is None
