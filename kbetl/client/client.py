@@ -100,7 +100,7 @@ class Client:
     async def __aenter__(self) -> Self:
         from kbetl.client.wire import (
             Wire,
-        )  # aiohttp takes 0.2 s to import; a run with nothing to ask has none
+        )  # 0.1 s to import; a run with nothing to ask has none
 
         self._wire = await self._exit.enter_async_context(Wire(self._endpoint, self._limits))
         return self
