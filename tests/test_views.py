@@ -361,8 +361,8 @@ def test_failures_names_every_outcome_that_is_not_ok(store):
     store.outcome(sample, other, "unparsed", request_hash=store.answer("x", "hm"))
     store.outcome(sample, used, "failed", attempt=1, request_hash=None)
     assert store.rows(
-        "select sample_hash, task, status, reason, module_name, model, task_hash, in_use, attempt, decided_at,"
-        " answer from failures order by status"
+        "select sample_hash, task, status, reason, module_name, model, task_hash, in_use, attempt,"
+        " decided_at, answer from failures order by status"
     ) == [
         (sample, "difficulty", "failed", "because failed", "A", "m", used, 1, 1, TIME, None),
         (sample, "difficulty", "unparsed", "because unparsed", "A", "other", other, 0, 0, TIME, "hm"),

@@ -8,4 +8,4 @@ from kbetl.cli import reading
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.ingest import ingest
 
-COMMANDS: tuple[click.Command, ...] = (ingest, enrich, prompts, reading.query)
+COMMANDS: tuple[click.Command, ...] = (ingest, enrich, prompts, reading.query, reading.status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,25 @@ def query(statement: str, database: Path, parameters: tuple[tuple[str, str], ...
         statement = sys.stdin.read()
     with reader_may_leave():
         print_query(database, statement, dict(parameters), layout, sys.stdout.buffer)
+
+
+@click.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def status(database: Path, *, as_json: bool, **_: Any) -> None:
+    """Say what is there, what is missing, what failed and why, what it cost, and what to run next.
+
+    \b
+    Examples:
+      kbetl status
+      kbetl status --json
+    """
+    from kbetl.status import read_status, status_lines
+
+    found = read_status(database)
+    text = json.dumps(found.as_json(), indent=2) if as_json else "\n".join(status_lines(found))
+    with reader_may_leave():
+        click.echo(text)
 
 
 @contextlib.contextmanager

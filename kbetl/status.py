@@ -1,0 +1,331 @@
+"""What is in a store, what is missing, what failed and why, what it cost, and what to run next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kbetl import config
+from kbetl.store import Store
+
+SHOWN_FAILURES = 8
+
+
+class Source(NamedTuple):
+    """One source and what it holds; `samples` are different ones, `rows` are places."""
+
+    name: str
+    rows: int
+    samples: int
+    modules: int
+    rollouts: int
+    rejected: int
+    ingested_at: str
+
+
+class Kind(NamedTuple):
+    """All samples of one kind; `good` have a reward above min_reward."""
+
+    kind: str
+    samples: int
+    good: int
+
+
+class Difficulty(NamedTuple):
+    """Samples rated alike with the labels in use; `good` are in `filtered`."""
+
+    difficulty: str
+    samples: int
+    good: int
+
+
+class Pending(NamedTuple):
+    """What a plain run would ask; `why` is `new` or `failed`."""
+
+    task: str
+    why: str
+    samples: int
+
+
+class Failure(NamedTuple):
+    """Samples whose outcome by the task in use is not ok, for one reason."""
+
+    task: str
+    status: str
+    reason: str
+    samples: int
+
+
+class Cost(NamedTuple):
+    """Paid answers; `cost_usd` is None where no answer told its cost, `task` where none was asked."""
+
+    task: str | None
+    model: str
+    answers: int
+    cost_usd: float | None
+    answers_without_cost: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """One task and its outcomes by status."""
+
+    task: str
+    task_hash: str
+    model: str
+    in_use: bool
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The newest run of a command that did not end with 0; `status` is None if it runs or was killed."""
+
+    run_id: int
+    command: str
+    task: str | None
+    started_at: str
+    status: int | None
+    pid: int
+    is_running: bool
+    resume: str | None
+    """The command that takes it up; None: the same command again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that `kbetl status` says."""
+
+    database: str
+    size_bytes: int
+    pending: Sequence[Pending]
+    failures: Sequence[Failure]
+    unfinished: Sequence[Unfinished]
+    sources: Sequence[Source]
+    samples: Sequence[Kind]
+    labels: Sequence[Labels]
+    difficulties: Sequence[Difficulty]
+    costs: Sequence[Cost]
+    settings: Mapping[str, Any]
+    next: str
+    """The command to run next."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`: every table as a list of objects."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return {name: _plain(value) for name, value in plain.items()}
+
+
+def read_status(database: Path) -> Status:
+    """What the store holds now. Raises StoreError where there is no store to read."""
+    with Store.read(database) as store:
+        pending = [Pending(*row) for row in store.rows("pending_by_task")]
+        failures = [Failure(*row) for row in store.rows("failures_by_reason")]
+        samples = [Kind(*row) for row in store.rows("sample_counts")]
+        labels = _labels(store.rows("outcomes_by_status"))
+        is_measured = bool(store.rows("measured_lengths")[0][0])
+        return Status(
+            database=str(database),
+            size_bytes=database.stat().st_size,
+            pending=pending,
+            failures=failures,
+            unfinished=[_unfinished(row, database) for row in store.rows("unfinished_runs")],
+            sources=[Source(*row) for row in store.rows("sources_by_name")],
+            samples=samples,
+            labels=labels,
+            difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
+            costs=[Cost(*row) for row in store.rows("costs_by_task")],
+            settings=dict(store.rows("all_settings")),
+            next=command(database, *_next(samples, labels, pending, failures, is_measured=is_measured)),
+        )
+
+
+def command(database: Path, *words: str) -> str:
+    """`kbetl WORDS`, as a shell takes it; names the store where it is not the usual one."""
+    store = [] if database == config.DATABASE else ["-d", str(database)]
+    return shlex.join(["kbetl", *words, *store])
+
+
+def _next(
+    samples: Sequence[Kind],
+    labels: Sequence[Labels],
+    pending: Sequence[Pending],
+    failures: Sequence[Failure],
+    *,
+    is_measured: bool,
+) -> tuple[str, ...]:
+    if not samples:
+        return ("ingest",)
+    has_good_rollouts = any(kind.kind == "rollout" and kind.good for kind in samples)
+    if has_good_rollouts and not any(label.task == "difficulty" and label.in_use for label in labels):
+        return ("enrich",)
+    if pending:
+        return _asking(pending[0].task)
+    if not any(kind.kind == "rollout" for kind in samples):
+        has_prompts = any(label.task == "prompts" and label.in_use for label in labels)
+        return (
+            ("export", "synthetic", "-o", "outputs/synthetic_prompts.jsonl") if has_prompts else ("prompts",)
+        )
+    again = next((failure for failure in failures if failure.status in ("unparsed", "truncated")), None)
+    if again is not None:
+        return (*_asking(again.task), "--retry", again.status)
+    if not is_measured:
+        return ("lengths",)
+    return ("export", "filtered", "-o", "outputs/filtered_dataset.jsonl")
+
+
+def _asking(task: str) -> tuple[str, ...]:
+    return {"difficulty": ("enrich",), "prompts": ("prompts",)}.get(task, ("enrich", "--task", task))
+
+
+def _labels(rows: Sequence[tuple[str, str, str, int, str | None, int]]) -> list[Labels]:
+    found: dict[str, Labels] = {}
+    outcomes: dict[str, dict[str, int]] = {}
+    for name, task_hash, model, in_use, status, samples in rows:
+        counts = outcomes.setdefault(task_hash, {})
+        if status is not None:
+            counts[status] = samples
+        found[task_hash] = Labels(name, task_hash, model, bool(in_use), counts)
+    return list(found.values())
+
+
+def _unfinished(row: tuple[int, str, str | None, str, int | None, int], database: Path) -> Unfinished:
+    run_id, name, task, started_at, status, pid = row
+    resume = None if task is None else command(database, *_asking(task), "--resume")
+    return Unfinished(
+        run_id=run_id,
+        command=name,
+        task=task,
+        started_at=started_at,
+        status=status,
+        pid=pid,
+        is_running=status is None and _is_alive(pid),
+        resume=resume,
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [item._asdict() if hasattr(item, "_asdict") else asdict(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def status_lines(status: Status) -> list[str]:
+    """The same for people: what is left over first, then what is there, then what to do."""
+    min_reward = status.settings["min_reward"]
+    samples = ", ".join(f"{kind.samples:,} {kind.kind}s" for kind in status.samples) or "no samples"
+    lines = [f"{_inert(status.database)}: {samples}, {status.size_bytes / 1e6:,.1f} MB"]
+    for title, found in (
+        ("missing", _pending_lines(status.pending)),
+        ("failed", _failure_lines(status.failures)),
+        ("not finished", [_unfinished_line(run) for run in status.unfinished]),
+        ("sources", [_source_line(source) for source in status.sources]),
+        ("rewards", _reward_lines(status.samples, min_reward)),
+        ("labels", _label_lines(status)),
+        ("cost", [_cost_line(cost) for cost in status.costs]),
+        ("settings", [", ".join(f"{key} {value}" for key, value in status.settings.items())]),
+        ("next", [status.next]),
+    ):
+        lines += [
+            f"{title:<13} {_inert(line)}" if index == 0 else f"{'':<13} {_inert(line)}"
+            for index, line in enumerate(found)
+        ]
+    return lines
+
+
+def _pending_lines(pending: Sequence[Pending]) -> list[str]:
+    words = {"new": "to be asked", "failed": "failed, to be asked again"}
+    return [f"{row.task}: {row.samples:,} {words[row.why]}" for row in pending]
+
+
+def _failure_lines(failures: Sequence[Failure]) -> list[str]:
+    lines = [f"{row.task}: {row.samples:,} {row.status}: {row.reason}" for row in failures[:SHOWN_FAILURES]]
+    rest = failures[SHOWN_FAILURES:]
+    if rest:
+        samples = sum(row.samples for row in rest)
+        lines.append(f"{samples:,} more for {len(rest):,} other reasons: select * from failures")
+    return lines
+
+
+def _unfinished_line(run: Unfinished) -> str:
+    what = f"run {run.run_id}, {run.command}{f' of {run.task}' if run.task else ''}, {run.started_at}"
+    if run.is_running:
+        return f"{what}: running as process {run.pid}"
+    ended = {None: "killed", 1: "an error", 3: "something left over", 130: "interrupted", 143: "terminated"}
+    how = ended.get(run.status, f"status {run.status}")
+    return f"{what}: {how}; {run.resume or 'run the same command again'}"
+
+
+def _source_line(source: Source) -> str:
+    kinds = [
+        f"{number:,} {word}"
+        for number, word in (
+            (source.modules, "modules"),
+            (source.rollouts, "rollouts"),
+            (source.rejected, "rejected"),
+        )
+        if number
+    ]
+    return f"{source.name}: {source.rows:,} rows, {source.samples:,} samples ({', '.join(kinds) or 'empty'})"
+
+
+def _reward_lines(samples: Sequence[Kind], min_reward: float) -> list[str]:
+    return [
+        f"{kind.good:,} of {kind.samples:,} rollouts above {min_reward}"
+        for kind in samples
+        if kind.kind == "rollout"
+    ]
+
+
+def _label_lines(status: Status) -> list[str]:
+    lines = []
+    for label in status.labels:
+        counts = ", ".join(f"{number:,} {word}" for word, number in label.outcomes.items()) or "no outcome"
+        use = "in use" if label.in_use else "not in use"
+        lines.append(f"{label.task} by {label.model} ({label.task_hash[:11]}), {use}: {counts}")
+        if label.task == "difficulty" and label.in_use and status.difficulties:
+            rated = sum(row.samples for row in status.difficulties)
+            lines.append(
+                "  "
+                + ", ".join(
+                    f"{row.difficulty} {row.samples:,} ({row.samples / rated:.0%})"
+                    for row in status.difficulties
+                )
+            )
+    return lines
+
+
+def _cost_line(cost: Cost) -> str:
+    price = "unknown cost" if cost.cost_usd is None else f"${cost.cost_usd:,.4f}"
+    untold = (
+        f" ({cost.answers_without_cost:,} did not tell theirs)"
+        if cost.cost_usd is not None and cost.answers_without_cost
+        else ""
+    )
+    tokens = (
+        ""
+        if cost.prompt_tokens is None
+        else f", {cost.prompt_tokens:,} + {cost.completion_tokens or 0:,} tokens"
+    )
+    return f"{cost.task or 'no task'} by {cost.model}: {cost.answers:,} answers, {price}{untold}{tokens}"
+
+
+def _inert(text: str) -> str:
+    """One line in which escape codes and their like are shown, not sent to a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

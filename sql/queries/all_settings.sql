@@ -1,0 +1,4 @@
+-- Every setting.
+select settings.key, settings.value
+from settings
+order by settings.key

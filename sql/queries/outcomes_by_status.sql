@@ -1,0 +1,12 @@
+-- Every task with its outcomes by status (attempt 0), those in use first; a null status: no outcome at all.
+select
+  tasks.name,
+  tasks.hash,
+  tasks.model,
+  tasks.in_use,
+  outcomes.status,
+  count(outcomes.sample_hash) as samples
+from tasks
+left join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0
+group by tasks.name, tasks.hash, outcomes.status
+order by tasks.name, tasks.in_use desc, tasks.created_at, tasks.hash, outcomes.status
