@@ -1,0 +1,144 @@
+"""Chooses what the datasets are made of: which task's labels, which rewards, which splits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kbetl.errors import ConfigError
+from kbetl.store import Store
+
+HASH_PREFIX = "t1:"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A task that could be used, and its outcomes by status."""
+
+    hash: str
+    model: str
+    parameters: str
+    in_use: bool
+    outcomes: Mapping[str, int]
+
+    @property
+    def labels(self) -> int:
+        """Samples that have a label by it."""
+        return self.outcomes.get("ok", 0)
+
+    def as_text(self) -> str:
+        """One line: hash, model, parameters, use, outcomes."""
+        counts = ", ".join(f"{number:,} {status}" for status, number in self.outcomes.items())
+        return (
+            f"{self.hash[:15]}  {self.model}  {self.parameters}"
+            f"{'  in use' if self.in_use else ''}  {counts or 'no outcome'}"
+        )
+
+
+class Changes(NamedTuple):
+    """What another task changes for the datasets, in samples."""
+
+    differing: int
+    gained: int
+    lost: int
+
+
+def use_task(store: Store, name: str, model: str | None, task_hash: str | None) -> list[str]:
+    """Puts the one task of this name that matches in use; gives the report.
+
+    `task_hash` is the beginning of a hash, with or without `t1:`. Raises ConfigError, and changes
+    nothing, where none or several match.
+    """
+    choices = _choices(store, name)
+    chosen = _the_one(store, name, choices, _matching(choices, model, task_hash))
+    before = next((choice for choice in choices if choice.in_use), None)
+    run_id = store.begin_run(
+        "use", {"task": name, "model": model, "task_hash": chosen.hash}, task_hash=chosen.hash
+    )
+    changes = Changes(
+        *store.rows("label_changes", {"before": before.hash if before else None, "after": chosen.hash})[0]
+    )
+    with store.transaction():
+        store.execute("retire_tasks", {"name": name})
+        store.execute("use_task", {"hash": chosen.hash})
+    store.end_run(run_id, 0, changes._asdict())
+    return _report(name, before, chosen, changes)
+
+
+def use_settings(store: Store, min_reward: float | None, split_by: str | None) -> list[str]:
+    """Changes the settings that are given; gives the report. Raises ConfigError for NaN and infinity."""
+    if min_reward is not None and not math.isfinite(min_reward):
+        raise ConfigError(f"--min-reward {min_reward} is no finite number; the usual one is 0.85")
+    wanted = {"min_reward": min_reward, "split_by": split_by}
+    given = {key: value for key, value in wanted.items() if value is not None}
+    run_id = store.begin_run("use", given)
+    lines = []
+    for key, value in given.items():
+        before = store.setting(key)
+        filtered = _filtered(store)
+        store.change_setting(key, value)
+        lines.append(f"{key}: {value} now, before: {before}")
+        if key == "min_reward":
+            lines.append(f"filtered: {_filtered(store):,} rows now, before: {filtered:,}")
+    store.end_run(run_id, 0, {})
+    return lines
+
+
+def warnings(store: Store) -> list[str]:
+    """What a user would hardly want after a change: an empty dataset."""
+    if _filtered(store) == 0:
+        return ["the dataset filtered is empty now: no rated rollout has a reward above min_reward"]
+    return []
+
+
+def _filtered(store: Store) -> int:
+    count: int = store.rows("filtered_count")[0][0]
+    return count
+
+
+def _choices(store: Store, name: str) -> list[Choice]:
+    return [
+        Choice(task_hash, model, parameters, bool(in_use), json.loads(outcomes))
+        for task_hash, model, parameters, in_use, outcomes in store.rows("task_choices", {"name": name})
+    ]
+
+
+def _matching(choices: list[Choice], model: str | None, task_hash: str | None) -> list[Choice]:
+    prefix = HASH_PREFIX + (task_hash or "").removeprefix(HASH_PREFIX).lower()
+    return [
+        choice
+        for choice in choices
+        if (model is None or choice.model == model) and choice.hash.startswith(prefix)
+    ]
+
+
+def _the_one(store: Store, name: str, choices: list[Choice], matching: list[Choice]) -> Choice:
+    if len(matching) == 1:
+        return matching[0]
+    if not choices:
+        names = (
+            ", ".join(row[0] for row in store.rows("task_names")) or "none yet; kbetl enrich asks the first"
+        )
+        raise ConfigError(f"no task named {name} in {store.path}; there are: {names}")
+    if matching:
+        problem = f"{len(matching)} tasks named {name} match; say which with --task-hash"
+    else:
+        problem = f"no task named {name} matches; there are"
+    listed = "".join(f"\n  {choice.as_text()}" for choice in matching or choices)
+    raise ConfigError(f"{problem}:{listed}")
+
+
+def _report(name: str, before: Choice | None, chosen: Choice, changes: Changes) -> list[str]:
+    now = f"{name}: {chosen.labels:,} labels of {chosen.model} ({chosen.hash[:11]}) in use now"
+    if before is None:
+        return [f"{now}, before: none"]
+    if before.hash == chosen.hash:
+        return [f"{now}, as before"]
+    return [
+        f"{now}, before: {before.labels:,} of {before.model} ({before.hash[:11]})",
+        f"{changes.differing:,} labels differ, {changes.gained:,} samples have a label only now, "
+        f"{changes.lost:,} only before",
+    ]

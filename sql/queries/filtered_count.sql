@@ -1,0 +1,3 @@
+-- Rows of the dataset `filtered`.
+select count(*) as samples
+from filtered
