@@ -84,6 +84,23 @@ def status(database: Path, *, as_json: bool, **_: Any) -> None:
         click.echo(text)
 
 
+@click.command()
+@common
+def check(database: Path, **_: Any) -> int:
+    """Derive hashes again, check integrity and references; say what was checked.
+
+    \b
+    Examples:
+      kbetl check
+    """
+    from kbetl.check import check_store
+
+    report = check_store(database)
+    with reader_may_leave():
+        click.echo("\n".join(report.lines()))
+    return report.exit_status
+
+
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
     """Ends the output in peace where its reader went away, as `| head` does."""

@@ -117,6 +117,10 @@ class Store:
         with self.explained():
             return self.execute(query, parameters).fetchall()
 
+    def changed_views(self) -> list[str]:
+        """The names of views that are not what their files say; the next writing command remakes them."""
+        return opening.changed_views(self.connection)
+
     # settings
 
     def setting(self, key: str) -> Any:

@@ -64,15 +64,19 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def remake_views(connection: sqlite3.Connection) -> list[str]:
     """Drops and makes anew each view whose file changed; returns their names."""
-    stored = dict(connection.execute("select name, sql from sqlite_schema where type = 'view'"))
-    wanted = {name: _statement(sql(f"views/{name}")) for name in sql_names("views")}
-    changed = [name for name, text in wanted.items() if stored.get(name) != text]
+    changed = changed_views(connection)
     if changed:
         with _immediate(connection):
             for name in changed:
                 connection.execute(f'drop view if exists "{name}"')
-                connection.execute(wanted[name])
+                connection.execute(_statement(sql(f"views/{name}")))
     return changed
+
+
+def changed_views(connection: sqlite3.Connection) -> list[str]:
+    """The names of views that are missing from the store, or are not what their files say."""
+    stored = dict(connection.execute("select name, sql from sqlite_schema where type = 'view'"))
+    return [name for name in sql_names("views") if stored.get(name) != _statement(sql(f"views/{name}"))]
 
 
 def statements(script: str) -> Iterator[str]:
@@ -86,8 +90,8 @@ def statements(script: str) -> Iterator[str]:
 
 
 def _statement(text: str) -> str:
-    """What SQLite keeps of a view's file: from `create` on."""
-    return text[text.index("create view") :].strip().removesuffix(";")
+    """What SQLite keeps of a view's file: from `create view` on, and those two words in capitals."""
+    return "CREATE VIEW" + text.partition("create view")[2].rstrip().removesuffix(";")
 
 
 def _inspect(path: Path) -> None:
@@ -106,7 +110,8 @@ def _inspect(path: Path) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is a database of another program, not a kbetl store; name another with -d")
     _refuse_newer(int.from_bytes(header[60:64], "big"), path)
-    if not _beside(path, "-wal").exists():
+    wal = _beside(path, "-wal")
+    if not wal.exists() or wal.stat().st_size == 0:
         _refuse_cut(path, header)
 
 

@@ -1,0 +1,136 @@
+"""Derives again what a store keeps, and says where it does not agree with itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbetl import records, tasks
+from kbetl.errors import BadRow, ConfigError
+from kbetl.json_text import read_json
+from kbetl.resources import sql_names
+from kbetl.sampling import sample_of
+from kbetl.store import Store
+
+SHOWN_PROBLEMS = 20
+
+_DERIVED = ("hash", "kind", "module_name", "code_hash", "code_point", "name_point", "reward")
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at, and what was wrong with it."""
+
+    checked: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """The first SHOWN_PROBLEMS."""
+    problem_count: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """0 if all is well, else 1."""
+        return 1 if self.problem_count else 0
+
+    def add(self, problem: str) -> None:
+        """One more problem."""
+        self.problem_count += 1
+        if len(self.problems) < SHOWN_PROBLEMS:
+            self.problems.append("".join(char if char.isprintable() else " " for char in problem))
+
+    def lines(self) -> list[str]:
+        """Problems first, then what was checked."""
+        hidden = self.problem_count - len(self.problems)
+        more = [f"... and {hidden:,} more problems"] if hidden else []
+        verdict = f"{self.problem_count:,} problems" if self.problem_count else "all is well"
+        return [*(f"problem: {problem}" for problem in self.problems), *more, *self.checked, verdict]
+
+
+def check_store(database: Path) -> Report:
+    """Checks a store from its pages to its hashes, in constant memory; writes nothing.
+
+    Raises StoreError where there is no store to read.
+    """
+    report = Report()
+    with Store.read(database) as store, store.explained():
+        _check_pages(store, report)
+        if report.problem_count:
+            report.checked.append("nothing else: the file itself is damaged; restore a copy")
+            return report
+        for check in (_check_references, _check_samples, _check_answers, _check_tasks, _check_views):
+            check(store, report)
+    return report
+
+
+def _check_pages(store: Store, report: Report) -> None:
+    found = [row[0] for row in store.connection.execute("pragma integrity_check(100)")]
+    for problem in found:
+        if problem != "ok":
+            report.add(f"integrity: {problem}")
+    pages = store.connection.execute("pragma page_count").fetchone()[0]
+    report.checked.append(f"pages and indexes: {pages:,} pages")
+
+
+def _check_references(store: Store, report: Report) -> None:
+    for table, row, parent, _ in store.connection.execute("pragma foreign_key_check"):
+        report.add(f"{table} row {row} refers to a row of {parent} that is not there")
+    for sample, task, attempt, request in store.execute("outcomes_without_answer"):
+        what = f"answer {request}" if request else "answer, though it is ok,"
+        report.add(
+            f"the outcome of sample {sample} by task {task}, attempt {attempt}: its {what} is not there"
+        )
+    for name, rows in store.execute("row_counts"):
+        report.checked.append(f"references of {name}: {rows:,} rows")
+
+
+def _check_samples(store: Store, report: Report) -> None:
+    count = 0
+    for count, (*derived, row) in enumerate(store.execute("whole_samples"), 1):  # noqa: B007
+        try:
+            sample = sample_of(read_json(row.encode()))
+        except BadRow as error:
+            report.add(f"sample {derived[0]}: its row is no sample: {error}")
+            continue
+        for name, stored in zip(_DERIVED, derived, strict=True):
+            again = getattr(sample, name)
+            if stored != again:
+                report.add(f"sample {derived[0]}: {name} is {stored}, its row says {again}")
+    report.checked.append(f"hashes, names, rewards and points of samples: {count:,} rows")
+
+
+def _check_answers(store: Store, report: Report) -> None:
+    count = 0
+    for count, (stored, attempt, number, request) in enumerate(store.execute("asked_requests"), 1):  # noqa: B007
+        again = "r1:" + hashlib.sha256(request.encode()).hexdigest()
+        if stored != again:
+            report.add(f"answer {stored}, attempt {attempt}, try {number}: its request has the hash {again}")
+    report.checked.append(f"request hashes of answers: {count:,} rows")
+
+
+def _check_tasks(store: Store, report: Report) -> None:
+    found = store.rows("task_identities")
+    for stored, name, model, parameters, system, template, reader in found:
+        content = {
+            "name": name,
+            "template": template,
+            "system": system,
+            "model": model,
+            "parameters": json.loads(parameters),
+        }
+        again = records.content_hash("t1", content)
+        if stored != again:
+            report.add(f"task {name} {stored}: its columns have the hash {again}")
+        try:
+            tasks.reader_from_spec(reader)
+        except ConfigError as error:
+            report.add(f"task {name} {stored}: {error}")
+    for name, in_use in store.execute("tasks_not_in_use"):
+        report.add(f"task {name}: {in_use} are in use, not one; kbetl use {name} chooses")
+    report.checked.append(f"hashes and readers of tasks: {len(found):,} rows")
+
+
+def _check_views(store: Store, report: Report) -> None:
+    for name in store.changed_views():
+        report.add(f"view {name} is not what its file says; the next writing command remakes it")
+    report.checked.append(f"views: {len(sql_names('views')):,}")
