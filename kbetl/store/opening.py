@@ -146,8 +146,10 @@ def _check_pages(path: Path) -> None:
     """Refuses a small store with a broken page; a large one shows it when the page is read."""
     if path.stat().st_size > QUICK_CHECK_BYTES:
         return
-    with _named(path), contextlib.closing(_connect(path, "ro")) as connection:
-        found = connection.execute("pragma quick_check(1)").fetchone()[0]
+    # where nobody has it open, SQLite would leave a WAL beside what is about to be refused
+    mode = "ro" if _beside(path, "-wal").exists() else "ro&immutable=1"
+    with _named(path), contextlib.closing(_connect(path, mode)) as connection:
+        found = " ".join(connection.execute("pragma quick_check(1)").fetchone()[0].split())
     if found != "ok":
         raise StoreError(f"store {path} is damaged ({found}). It was left untouched; restore a copy")
 
