@@ -49,23 +49,35 @@ def read_json(line: bytes) -> Parsed:
         return _read_slowly(line)
     survey = _Survey()
     survey.visit(value, 1)
-    if survey.huge or not _names_each_key_once(line, survey.keys):
+    if survey.needs_care or len(_KEY_END.findall(line)) != survey.keys:
         return _read_slowly(line)
     return Parsed(value, line.decode(), ())
 
 
+_KEY_END = re.compile(rb'"(?<!\\")[ \t\n\r]*:')
+"""A quote that is not escaped, and a colon: the end of a key.
+
+Counting these finds a key that stands twice, of which orjson keeps one. It finds too many where a text
+starts with a colon, and misses keys that end with a backslash (`needs_care`); both go the slow way.
+Starting with a plain quote makes the search as fast as `memchr`: half of what parsing costs.
+"""
+
+
 class _Survey:
-    """Counts keys and notices numbers that orjson may have rounded."""
+    """Counts keys, and notices what orjson may have changed without a word."""
 
     def __init__(self) -> None:
         self.keys = 0
-        self.huge = False
+        self.needs_care = False
+        """A number that orjson may have rounded, or a key with a backslash."""
 
     def visit(self, value: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise BadRow(f"it nests deeper than {MAX_DEPTH} levels")
         if type(value) is dict:
             self.keys += len(value)
+            if "\\" in "".join(value):
+                self.needs_care = True
             value = value.values()
         elif type(value) is not list:
             value = (value,)
@@ -74,21 +86,7 @@ class _Survey:
             if kind is dict or kind is list:
                 self.visit(child, depth + 1)
             elif kind is float and not -_EXACT_FLOAT < child < _EXACT_FLOAT:
-                self.huge = True
-
-
-def _names_each_key_once(line: bytes, keys: int) -> bool:
-    """Whether the text has just as many keys as were parsed; False also where counting cannot tell.
-
-    A key ends with `":`. Inside a string the quote is escaped, so `\\":` is no key, unless the key
-    itself ends with a backslash; a blank between quote and colon hides a key. Both go the slow way.
-    """
-    if b'" :' in line or b'"\t:' in line or b'"\n' in line or b'"\r' in line:
-        return False
-    found = line.count(b'":')
-    if found == keys:
-        return True
-    return found - line.count(b'\\":') == keys and b'\\\\":' not in line
+                self.needs_care = True
 
 
 def _read_slowly(line: bytes) -> Parsed:
@@ -99,7 +97,7 @@ def _read_slowly(line: bytes) -> Parsed:
     try:
         value = json.loads(text, object_pairs_hook=_pairs)
     except json.JSONDecodeError as error:
-        raise BadRow(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise BadRow(f"not JSON: {error.msg.removesuffix(' at')} at {_place(error)}") from None
     except RecursionError:
         raise BadRow(f"it nests deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:  # integers of more than 4,300 digits
@@ -113,6 +111,11 @@ def _read_slowly(line: bytes) -> Parsed:
     if paths:
         text = _TOKEN.sub(_null_for_nonfinite, text)
     return Parsed(value, text, tuple(paths))
+
+
+def _place(error: json.JSONDecodeError) -> str:
+    line = f"its line {error.lineno}, " if error.lineno > 1 else ""
+    return f"{line}column {error.colno}"
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -224,9 +227,9 @@ def _number(value: float) -> Any:
     return value
 
 
-def stored_value(text: str) -> Any:
+def stored_value(text: bytes | str) -> Any:
     """What a stored row says: it was read exactly before, so only numbers that orjson rounds need care."""
     value = orjson.loads(text)
     survey = _Survey()
     survey.visit(value, 1)
-    return json.loads(text) if survey.huge else value
+    return json.loads(text) if survey.needs_care else value

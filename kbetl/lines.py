@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -25,6 +26,18 @@ class Raw(NamedTuple):
     """Where it starts, from 1; in Parquet the row."""
     text: bytes
     fault: str | None = None
+    is_of_file: bool = False
+    """Whether the fault is the file's, which cannot be read here, and not one row's."""
+
+
+def row_fault(line: int, reason: str) -> Raw:
+    """A row that cannot be read."""
+    return Raw(line, b"", reason)
+
+
+def file_fault(line: int, reason: str) -> Raw:
+    """A place where a file cannot be read."""
+    return Raw(line, b"", reason, is_of_file=True)
 
 
 class Readable(Protocol):
@@ -66,14 +79,30 @@ def raw_lines(chunks: Iterator[bytes]) -> Iterator[Raw]:
         fault = str(cut)
     rest = b"".join(pending)
     number += 1
-    if rest.strip() and (fault is None or _is_whole(rest)):
+    if rest.strip() and (fault is None or is_whole(rest)):
         yield Raw(number, rest.rstrip(b"\r"))
         number += 1
     if fault is not None:
-        yield Raw(number, b"", fault)
+        yield file_fault(number, fault)
 
 
-def _is_whole(line: bytes) -> bool:
+def raw_lines_with_ends(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """All lines as they are, blank ones too, each with its end but for the last."""
+    pending: list[bytes] = []
+    for chunk in chunks:
+        lines = chunk.split(b"\n")
+        pending.append(lines[0])
+        if len(lines) > 1:
+            lines[0] = b"".join(pending)
+            pending = [lines.pop()]
+            for line in lines:
+                yield line + b"\n"
+    rest = b"".join(pending)
+    if rest:
+        yield rest
+
+
+def is_whole(line: bytes) -> bool:
     """Whether the last line before a cut is a JSON object all the same."""
     try:
         return isinstance(orjson.loads(line), dict)
@@ -87,29 +116,46 @@ def unpacked(file: Readable) -> Iterator[bytes]:
     Raises BadRow where compressed data is cut or damaged, after all that came before, and for a file
     that cannot be read on.
     """
-    head = _read(file, CHUNK_BYTES)
+    head, chunks = begun(_plain(file), len(_ZSTD))
     if head.startswith(_GZIP):
-        chunks = _decompressed(_packed(file, head), "gzip", _gzip)
+        chunks = _decompressed(_small(chunks), "gzip", _gzip)
     elif head.startswith(_ZSTD):
-        chunks = _decompressed(_packed(file, head), "Zstandard", _zstandard)
-    else:
-        chunks = _plain(file, head)
-    first = next(chunks, b"")
-    yield first.removeprefix(_BOM)
+        chunks = _decompressed(_small(chunks), "Zstandard", _zstandard)
+    head, chunks = begun(chunks, len(_BOM))
+    if head.startswith(_BOM):
+        yield next(chunks).removeprefix(_BOM)
     yield from chunks
 
 
-def _plain(file: Readable, head: bytes) -> Iterator[bytes]:
-    while head:
-        yield head
-        head = _read(file, CHUNK_BYTES)
+def begun(chunks: Iterator[bytes], size_bytes: int) -> tuple[bytes, Iterator[bytes]]:
+    """The start of what comes, at least of that size where there is so much, and all of it again."""
+    head = b""
+    while len(head) < size_bytes:
+        try:
+            chunk = next(chunks, None)
+        except BadRow as cut:
+            return head, chain((head,), _raising(cut))
+        if chunk is None:
+            break
+        head += chunk
+    return head, chain((head,), chunks)
 
 
-def _packed(file: Readable, head: bytes) -> Iterator[bytes]:
-    while head:
-        for start in range(0, len(head), _PACKED_CHUNK_BYTES):
-            yield head[start : start + _PACKED_CHUNK_BYTES]
-        head = _read(file, CHUNK_BYTES)
+def _raising(error: BadRow) -> Iterator[bytes]:
+    """A stream that can be read no further."""
+    raise error
+    yield
+
+
+def _plain(file: Readable) -> Iterator[bytes]:
+    while chunk := _read(file, CHUNK_BYTES):
+        yield chunk
+
+
+def _small(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PACKED_CHUNK_BYTES):
+            yield chunk[start : start + _PACKED_CHUNK_BYTES]
 
 
 def _read(file: Readable, size_bytes: int) -> bytes:

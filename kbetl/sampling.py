@@ -30,7 +30,10 @@ def sample_of(parsed: Parsed) -> Sample:
     row = parsed.value
     if not isinstance(row, dict):
         raise BadRow(f"the row is {fields.type_name(row)}, not an object with fields")
-    kind = _kind(row)
+    try:
+        kind = _kind(row)
+    except BadRow as bad:
+        raise BadRow(f"{bad}{_hint(row)}") from None
     name = fields.module_name(row)
     code = fields.python_code(row)
     identity = records.sample_hash(row)
@@ -87,6 +90,13 @@ def _check_module(row: Mapping[str, Any]) -> None:
         raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
     if not (name or "").strip():
         raise BadRow(f"a module without a name (no field 'module_name'); it has {_names(row)}")
+
+
+def _hint(row: Mapping[str, Any]) -> str:
+    """What to do about a whole table in one object, as pandas writes it unless told otherwise."""
+    if len(row) > 1 and all(isinstance(value, list | dict) for value in row.values()):
+        return "; a table in one object? Write one row per line (pandas: orient='records', lines=True)"
+    return ""
 
 
 def _names(row: Mapping[str, Any]) -> str:

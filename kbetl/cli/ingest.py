@@ -1,15 +1,19 @@
-"""kbetl ingest."""
+"""kbetl ingest: options in, counts out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbetl import config
 from kbetl.cli.options import common
-from kbetl.store import Store
+from kbetl.cli.reading_progress import watching
+
+if TYPE_CHECKING:
+    from kbetl.ingest import Report
 
 
 @click.command()
@@ -19,7 +23,7 @@ from kbetl.store import Store
 @click.option("--revision", help="Commit, tag or branch of a dataset on the Hub.")
 @click.option("--as", "name", metavar="NAME", help="Name of the source, in place of its path.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Rows to read of each SOURCE; adds only.")
-def ingest(sources: tuple[str, ...], database: Path, **options: Any) -> int:
+def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any) -> int:
     """Store the rows of SOURCE: modules (KernelBook) and rollouts (evals).
 
     SOURCE is a .jsonl, .json, .csv or .parquet file (also .gz, .zst), a folder of those, - for stdin, or a
@@ -32,18 +36,23 @@ def ingest(sources: tuple[str, ...], database: Path, **options: Any) -> int:
       kbetl ingest GPUMODE/KernelBook --split train
       zcat rows.jsonl.gz | kbetl ingest - --as tuesday
     """
-    from kbetl.ingest import Options, find_sources, status_of
-    from kbetl.ingest import ingest as ingest_sources
+    from kbetl.ingest import Options, find_sources, ingest_into, status_of
 
     wanted = Options(options["split"], options["revision"], options["name"], options["limit"])
     found = find_sources(sources or (config.EVALS, config.KERNELBOOK), wanted)
-    with Store.open(database) as store:
-        reports = ingest_sources(store, found, wanted)
-    for report in reports:
-        for line in (*report.notes, *report.rejections):
-            click.echo(line, err=True)
-        if report.error is not None:
-            click.echo(f"kbetl: {report.error}", err=True)
-        else:
-            click.echo(report.as_text())
+    with watching(is_quiet=quiet) as tally:
+        reports = ingest_into(database, found, wanted, tally)
+    _print(reports, is_quiet=quiet)
     return status_of(reports)
+
+
+def _print(reports: Sequence[Report], *, is_quiet: bool) -> None:
+    """Counts to stdout; notes, rejected rows and what could not be read to stderr."""
+    for report in reports:
+        if not is_quiet:
+            for line in report.remarks():
+                click.echo(line, err=True)
+        if report.error is None:
+            click.echo(report.as_text())
+        else:
+            click.echo(f"kbetl: {report.error}", err=True)

@@ -1,7 +1,7 @@
 """Reads rows from files, folders, pipes and the Hub, and stores them as samples."""
 
 from kbetl.ingest.sources import Options, Source, find_sources
-from kbetl.ingest.storing import Report, Tally, ingest, status_of
+from kbetl.ingest.storing import Report, Tally, ingest, ingest_into, status_of
 from kbetl.sampling import sample_of
 from kbetl.store.intake import Counts
 
@@ -13,6 +13,7 @@ __all__ = [
     "Tally",
     "find_sources",
     "ingest",
+    "ingest_into",
     "sample_of",
     "status_of",
 ]

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from kbetl.errors import SourceError
-from kbetl.lines import Raw, Readable, raw_lines, unpacked
+import orjson
+
+from kbetl.errors import BadRow, SourceError
+from kbetl.ingest import csv_rows, parquet_rows
+from kbetl.ingest.json_values import raw_values
+from kbetl.lines import Raw, Readable, begun, raw_lines, unpacked
+from kbetl.sampling import looks_like_a_row
 
 _KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 _PACKINGS = (".gz", ".zst", ".zstd")
+_PARQUET_MARK = b"PAR1"
+_SETTINGS_BYTES = 2**20
+"""A file of settings is smaller than this."""
 KINDS_IN_WORDS = ".jsonl, .json, .csv and .parquet, also with .gz or .zst"
 
 
@@ -23,28 +34,113 @@ def kind_of(path: str | Path) -> str | None:
 
 
 def rows_of_file(path: Path, name: str) -> Iterator[Raw]:
-    """The rows of a file. Raises SourceError where it cannot be opened."""
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise SourceError(f"{name}: it cannot be opened: {error.strerror}") from None
-    with file:
-        yield from rows_of_stream(file, name)
-
-
-rows_of_pipe = rows_of_file
+    """The rows of a file. Raises SourceError where nothing of it can be read."""
+    kind = kind_of(name) or "jsonl"
+    with _opened(path, name) as file:
+        if kind == "parquet":
+            yield from _parquet(path, file, name)
+        else:
+            yield from _TEXT[kind](unpacked(file), name)
 
 
 def rows_of_stream(file: Readable, name: str) -> Iterator[Raw]:
-    return raw_lines(unpacked(file))
+    """The rows of a pipe: JSONL, a JSON list, or Parquet, as its first bytes say; perhaps compressed."""
+    first, whole = begun(unpacked(file), len(_PARQUET_MARK))
+    if first.startswith(_PARQUET_MARK):
+        with _spooled(whole, name) as spool:
+            yield from parquet_rows.raw_rows(spool, name)
+    else:
+        yield from _json(whole, name)
+
+
+def rows_of_pipe(path: Path, name: str) -> Iterator[Raw]:
+    """The rows that come through a named pipe, as `rows_of_stream`."""
+    with _opened(path, name) as file:
+        yield from rows_of_stream(file, name)
 
 
 def features_of(path: Path) -> Any:
-    return None
+    """Declared column types as JSON; None where the file declares none."""
+    if kind_of(path) != "parquet" or path.suffix.lower() != ".parquet":
+        return None
+    return parquet_rows.features(path)
 
 
 def why_no_rows(path: Path) -> str | None:
-    """Why a file in a folder is left aside; None where it is to be read."""
+    """Why a file in a folder is left aside; None where it is to be read, or to be named as unreadable."""
     if kind_of(path) is None:
         return f"not one of {KINDS_IN_WORDS}"
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return "a folder, pipe or device"
+        if path.suffix.lower() == ".json" and path.stat().st_size <= _SETTINGS_BYTES:
+            return _why_no_row_in(path.read_bytes())
+    except OSError:
+        return None
     return None
+
+
+def _why_no_row_in(content: bytes) -> str | None:
+    """Settings and metadata of other tools are single objects without any field of a row."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    if isinstance(value, dict) and not looks_like_a_row(value):
+        return "one object without the fields of a row"
+    return None
+
+
+def _opened(path: Path, name: str) -> IO[bytes]:
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise SourceError(f"{name}: it cannot be opened: {error.strerror}") from None
+
+
+def _jsonl(chunks: Iterator[bytes], name: str) -> Iterator[Raw]:
+    return raw_lines(chunks)
+
+
+def _json(chunks: Iterator[bytes], name: str) -> Iterator[Raw]:
+    """One list, one object, or JSONL under another name: where the first line is an object, each line is."""
+    head, chunks = _until_line_end(chunks)
+    line = head.lstrip().partition(b"\n")[0].rstrip()
+    read = raw_lines if line.startswith(b"{") and line.endswith(b"}") else raw_values
+    return read(chunks)
+
+
+def _until_line_end(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The start up to the end of the first line; of a list, which may be one long line, just its start."""
+    size_bytes = 1
+    while True:
+        head, chunks = begun(chunks, size_bytes)
+        text = head.lstrip()
+        if b"\n" in text or text.startswith(b"[") or len(head) < size_bytes:
+            return head, chunks
+        size_bytes = 2 * len(head) + 1
+
+
+_TEXT = {"jsonl": _jsonl, "json": _json, "csv": csv_rows.raw_records}
+
+
+def _parquet(path: Path, file: IO[bytes], name: str) -> Iterator[Raw]:
+    """Parquet is read from its end: a compressed one is unpacked into a temporary file first."""
+    if path.suffix.lower() == ".parquet":
+        yield from parquet_rows.raw_rows(path, name)
+        return
+    with _spooled(unpacked(file), name) as spool:
+        yield from parquet_rows.raw_rows(spool, name)
+
+
+@contextlib.contextmanager
+def _spooled(chunks: Iterator[bytes], name: str) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile(prefix="kbetl-") as spool:
+        try:
+            for chunk in chunks:
+                spool.write(chunk)
+        except BadRow as cut:
+            raise SourceError(f"{name}: {cut}; nothing could be read") from None
+        spool.seek(0)
+        yield spool

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow, KbetlError, SourceError
 from kbetl.ingest.sources import Options, Source
-from kbetl.json_text import read_json
-from kbetl.lines import Raw, plain_text
+from kbetl.json_text import Parsed, read_json
+from kbetl.lines import Raw, file_fault, plain_text
 from kbetl.sampling import sample_of
 from kbetl.store import Store
 from kbetl.store.intake import Counts, Intake
 
+_LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
 SHOWN_REJECTIONS = 10
 _LEADING_FAULTS = 1000
 
@@ -64,6 +67,12 @@ class Report:
         shown = ", ".join(f"{kind} {number}" for kind, number in kinds if number)
         return f"{line} ({shown})" if shown else line
 
+    def remarks(self) -> list[str]:
+        """What was left aside and what was rejected, a line each; of many rejected rows the first few."""
+        hidden = self.counts.rejected - len(self.rejections)
+        more = f'... and {hidden} more rejected rows: kbetl query "select * from rejected_rows"'
+        return [*self.notes, *self.rejections, *([more] if hidden else [])]
+
 
 class _Row(NamedTuple):
     file: str
@@ -79,6 +88,16 @@ def status_of(reports: Sequence[Report]) -> int:
     if any(report.error is not None for report in reports):
         return 1
     return 3 if any(report.counts.rejected for report in reports) else 0
+
+
+def ingest_into(
+    database: Path, sources: Sequence[Source | SourceError], options: Options, tally: Tally | None = None
+) -> list[Report]:
+    """`ingest` into the store at a path; where no source can be read, no store is made."""
+    if any(isinstance(source, Source) for source in sources):
+        with Store.open(database) as store:
+            return ingest(store, sources, options, tally)
+    return [Report("", error=str(source)) for source in sources]
 
 
 def ingest(
@@ -158,15 +177,15 @@ def _rows(source: Source) -> Iterator[_Row]:
         except SourceError as error:
             if len(source.parts) == 1:
                 raise
-            yield _Row(part.name, Raw(1, b"", str(error).removeprefix(f"{part.name}: ")))
+            yield _Row(part.name, file_fault(1, str(error).removeprefix(f"{part.name}: ")))
 
 
 def _first_rows(source: Source, rows: Iterator[_Row], limit: int | None) -> list[_Row]:
-    """The rows up to the first with a text. Raises SourceError where nothing at all could be read."""
+    """The rows up to the first that is one, good or bad. Raises SourceError where nothing could be read."""
     first: list[_Row] = []
     for row in rows:
         first.append(row)
-        if row.raw.fault is None or len(first) >= (_LEADING_FAULTS if limit is None else limit):
+        if not row.raw.is_of_file or len(first) >= (_LEADING_FAULTS if limit is None else limit):
             return first
     if first:
         raise SourceError(f"{first[0].location}: {first[0].raw.fault}; nothing could be read")
@@ -184,9 +203,16 @@ def _take(intake: Intake, row: _Row, report: Report) -> None:
         if known is not None:
             intake.add_known(known)
         else:
-            intake.add_sample(sample_of(read_json(raw.text)), line_hash)
+            intake.add_sample(sample_of(_on_one_line(read_json(raw.text))), line_hash)
     except BadRow as bad:
         reason = plain_text(str(bad))
         intake.reject(row.location, reason)
         if len(report.rejections) < SHOWN_REJECTIONS:
             report.rejections.append(f"{row.location}: {reason}")
+
+
+def _on_one_line(parsed: Parsed) -> Parsed:
+    """A row that was read whole has line ends between its tokens alone; an export writes a row per line."""
+    if "\n" not in parsed.text and "\r" not in parsed.text:
+        return parsed
+    return parsed._replace(text=_LINE_END.sub(" ", parsed.text))

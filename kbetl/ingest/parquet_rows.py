@@ -1,0 +1,118 @@
+"""Rows of a Parquet file, as JSON text, a few megabytes at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from kbetl.errors import BadRow, SourceError
+from kbetl.lines import Raw, file_fault, row_fault
+
+_BATCH_BYTES = 4 * 2**20
+_MOST_ROWS = 1000
+_READ_BYTES = 2**20
+
+
+def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
+    """The rows in order, numbered from 1. Raises SourceError where the file has no Parquet footer.
+
+    Dates and times become ISO 8601 text, NaN and Infinity stay what they are; a row with a value that has
+    no JSON spelling (bytes, decimals, durations) is a fault, and so is a group of rows that is damaged.
+    """
+    import pyarrow as pa
+
+    parquet = _opened(file, name)
+    _check_columns(parquet, name)
+    number = 0
+    for group in range(parquet.metadata.num_row_groups):
+        end = number + parquet.metadata.row_group(group).num_rows
+        try:
+            for batch in parquet.iter_batches(
+                batch_size=_batch_rows(parquet, group), row_groups=[group], use_threads=False
+            ):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield _raw(number, row)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            yield file_fault(number + 1, f"rows {number + 1} to {end} cannot be read: {_first_line(error)}")
+        number = end
+
+
+def features(file: Path) -> Any:
+    """The declared column types: those of `datasets` where it wrote the file, else Arrow's names.
+
+    None where the file cannot be opened.
+    """
+    try:
+        schema = _opened(file, str(file)).schema_arrow
+    except SourceError:
+        return None
+    for_datasets = (schema.metadata or {}).get(b"huggingface")
+    if for_datasets:
+        try:
+            return json.loads(for_datasets)["info"]["features"]
+        except (ValueError, KeyError, TypeError):
+            pass  # not as `datasets` writes it: Arrow's own types hold
+    return {field.name: str(field.type) for field in schema}
+
+
+def _opened(file: Path | IO[bytes], name: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(file, buffer_size=_READ_BYTES, pre_buffer=False)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SourceError(f"{name}: not a whole Parquet file: {_first_line(error)}") from None
+
+
+def _check_columns(parquet: Any, name: str) -> None:
+    names = parquet.schema_arrow.names
+    twice = next((column for column in names if names.count(column) > 1), None)
+    if twice is not None:
+        raise SourceError(f"{name}: two columns are called {twice!r}")
+
+
+def _batch_rows(parquet: Any, group: int) -> int:
+    about = parquet.metadata.row_group(group)
+    row_bytes = about.total_byte_size / max(about.num_rows, 1)
+    return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / max(row_bytes, 1))))
+
+
+def _raw(number: int, row: Mapping[str, Any]) -> Raw:
+    try:
+        text = orjson.dumps(row, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        if b"null" in text and not _is_finite(row):
+            text = json.dumps(row, ensure_ascii=False, default=_plain).encode()
+        return Raw(number, text)
+    except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
+        return row_fault(number, str(error.__cause__ or error))
+    except BadRow as bad:
+        return row_fault(number, str(bad))
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in it is NaN or infinite: orjson writes null for those without a word."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_finite(child) for child in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_finite(child) for child in value)
+    return True
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    raise BadRow(f"a value of type {type(value).__name__} has no JSON spelling")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
