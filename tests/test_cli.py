@@ -1,0 +1,184 @@
+"""The command line's frame: help, exit statuses, configuration, signals."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from filling import Filling
+
+import kbetl
+from kbetl.cli import cli, run
+from kbetl.cli.commands import COMMANDS
+
+HEAVY = (
+    "pandas",
+    "datasets",
+    "transformers",
+    "aiohttp",
+    "sqlite_utils",
+    "pyarrow",
+    "numpy",
+    "rich",
+    "tenacity",
+    "huggingface_hub",
+    "tokenizers",
+    "jsonschema",
+    "tabulate",
+)
+NAMES = [command.name or "" for command in COMMANDS]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clean working folder."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("KBETL_DATABASE", "TEST_MODE"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+# help
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["--version"], *([name, "-h"] for name in NAMES)], ids=" ".join
+)
+def test_help_is_instant(arguments):
+    """None of the heavy libraries is imported to print it."""
+    code = (
+        "import sys; from kbetl.cli import run; status = run(sys.argv[1:]);"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert "kbetl" in done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_shows_an_example(name, capfd):
+    assert run([name, "-h"]) == 0
+    out = capfd.readouterr().out
+    block = out.partition("Examples:\n")[2].partition("\n\n")[0]
+    assert re.search(rf"(^|\| ){'kbetl ' + name}\b|\bkbetl {name}\b", block), (
+        f"kbetl {name} -h shows no example"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_the_common_options(name):
+    options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+    assert {"-d", "--database", "-q", "-v"} <= options
+
+
+def test_the_version(capfd):
+    assert run(["--version"]) == 0
+    assert capfd.readouterr().out == f"kbetl, version {kbetl.__version__}\n"
+
+
+def test_help_names_every_command(capfd):
+    assert run(["--help"]) == 0
+    out = capfd.readouterr().out
+    listed = re.findall(r"^  (\w[\w-]*)  ", out.partition("Commands:\n")[2], re.MULTILINE)
+    assert sorted(listed) == sorted(NAMES)
+    assert "Exit status" in out
+
+
+# exit statuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["frobnicate"], 2, "No such command"),
+        (["query"], 2, "Missing argument"),
+        (["query", "select 1", "--what"], 2, "No such option"),
+        (["query", "select 1"], 1, "no store at kbetl.db"),
+        (["query", "select 1", "-d"], 2, "requires an argument"),
+    ],
+)
+def test_errors_are_lines_and_statuses(capfd, arguments, status, words):
+    assert run(arguments) == status
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    """Only what a user can cause becomes one line."""
+    code = """
+        import sys
+        import kbetl.status
+        def broken(database):
+            raise ZeroDivisionError("ours")
+        kbetl.status.read_status = broken
+        from kbetl.cli import main
+        main(["status"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError: ours" in done.stderr
+
+
+# configuration: options, environment, .env, kbetl.toml, defaults
+
+
+def store_with(name: str, samples: int) -> None:
+    with Filling(Path(name)) as store:
+        for number in range(samples):
+            store.rollout(f"M{number}", 1.0)
+
+
+def count(capfd: pytest.CaptureFixture[str], *arguments: str) -> int:
+    assert run(["query", "select count(*) from samples", "-r", *arguments]) == 0
+    return int(capfd.readouterr().out)
+
+
+def test_what_weighs_more_wins(capfd, monkeypatch):
+    """Five stores, told apart by their size; each way of naming one beats the next."""
+    for number, name in enumerate(["kbetl.db", "toml.db", "dotenv.db", "environment.db", "option.db"]):
+        store_with(name, number)
+    assert count(capfd) == 0
+    Path("kbetl.toml").write_text('database = "toml.db"\n', encoding="utf-8")
+    assert count(capfd) == 1
+    Path(".env").write_text("KBETL_DATABASE=dotenv.db\n", encoding="utf-8")
+    monkeypatch.setenv("KBETL_DATABASE", "")
+    monkeypatch.delenv("KBETL_DATABASE")
+    assert count(capfd) == 2
+    monkeypatch.setenv("KBETL_DATABASE", "environment.db")
+    assert count(capfd) == 3
+    assert count(capfd, "-d", "option.db") == 4
+
+
+def test_a_table_holds_options_of_a_command(capfd):
+    store_with("kbetl.db", 0)
+    Path("kbetl.toml").write_text('[query]\nform = "nl"\n', encoding="utf-8")
+    assert run(["query", "select 1 as a"]) == 0
+    assert capfd.readouterr().out == '{"a": 1}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[query", "kbetl.toml cannot be read"),
+        ("colour = 1", "unknown key 'colour'"),
+        ("[query]\ncolour = 1", "[query] has no option 'colour'"),
+        ("[frobnicate]", "unknown key 'frobnicate'"),
+    ],
+)
+def test_a_wrong_kbetl_toml_is_named(capfd, text, words):
+    Path("kbetl.toml").write_text(text, encoding="utf-8")
+    assert run(["query", "select 1"]) == 2
+    err = capfd.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
