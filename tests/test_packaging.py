@@ -101,7 +101,10 @@ def in_wheel(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
 
 
 def test_the_wheel_finds_its_own_files(installed, tmp_path):
-    code = "import kbetl, kbetl.resources as r; print(kbetl.__file__, r.ROOT, len(r.sql_names('views')), sep='\\n')"
+    code = (
+        "import kbetl, kbetl.resources as r;"
+        "print(kbetl.__file__, r.ROOT, len(r.sql_names('views')), sep='\\n')"
+    )
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
         [sys.executable, "-c", code],
