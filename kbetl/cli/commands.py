@@ -9,4 +9,12 @@ from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.ingest import ingest
 from kbetl.cli.use import use
 
-COMMANDS: tuple[click.Command, ...] = (ingest, enrich, prompts, use, reading.query, reading.status, reading.check)
+COMMANDS: tuple[click.Command, ...] = (
+    ingest,
+    enrich,
+    prompts,
+    use,
+    reading.query,
+    reading.status,
+    reading.check,
+)
