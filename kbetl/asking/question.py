@@ -38,7 +38,7 @@ class Questions:
         self._ready: deque[Question] = deque()
         self._after = 0
         self._ended = False
-        self._fetch: asyncio.Future[list[Question]] | None = None
+        self._fetch: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "kbetl-questions")
 
     @property
@@ -57,23 +57,26 @@ class Questions:
             self._fetching()
         return question
 
-    def _fetching(self) -> asyncio.Future[list[Question]]:
+    def _fetching(self) -> asyncio.Task[None]:
         if self._fetch is None:
-            loop = asyncio.get_running_loop()
-            self._fetch = loop.run_in_executor(self._thread, self._next_chunk, self._after)
-            self._fetch.add_done_callback(self._take)
+            self._fetch = asyncio.create_task(self._fetch_chunk())
         return self._fetch
 
-    def _take(self, fetch: asyncio.Future[list[Question]]) -> None:
-        self._fetch = None
-        if fetch.cancelled() or fetch.exception() is not None:
-            self._ended = True  # whoever waits for the fetch gets the exception
+    async def _fetch_chunk(self) -> None:
+        """Takes in one chunk; whoever waits for it gets its exception."""
+        try:
+            loop = asyncio.get_running_loop()
+            chunk = await loop.run_in_executor(self._thread, self._next_chunk, self._after)
+        except BaseException:
+            self._ended = True
+            raise
+        finally:
+            self._fetch = None
+        if not chunk:
+            self._ended = True
             return
-        chunk = fetch.result()
-        self._ended = not chunk
-        if chunk:
-            self._after = chunk[-1].position
-            self._ready.extend(chunk)
+        self._after = chunk[-1].position
+        self._ready.extend(chunk)
 
     def _next_chunk(self, after: int) -> list[Question]:
         return [self._prepare(waiting) for waiting in self._selection.next(after)]

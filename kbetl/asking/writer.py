@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kbetl.errors import StoreError
 from kbetl.records import Completion, Outcome, Request
@@ -16,13 +16,18 @@ from kbetl.store.ledger import add_answer, set_outcome, use_first_task
 MAX_GROUP = 512
 """Entries per transaction, so that one commit stays well below 50 ms."""
 
+CACHE_KIB = 32 * 1024
+"""Hashes fall all over the indexes: their inner pages should stay in memory."""
+CHECKPOINT_PAGES = 2000
+"""Of 16 KB: a page that many groups change is copied back once."""
+
 
 @dataclass(eq=False, slots=True)
 class Entry:
     """What is to be kept together: the tries that came for one request, and what they settled."""
 
     outcomes: Sequence[Outcome]
-    """Their `try_number` is filled in here where it is None and a try was kept."""
+    """Without a `try_number` of their own they are settled by the try kept here, or by that of `basis`."""
     request: Request | None = None
     completions: Sequence[Completion] = ()
     basis: Entry | None = None
@@ -41,6 +46,8 @@ class Writer:
     def __init__(
         self, store: Store, run_id: int, task_hash: str, task_name: str, on_first_use: Callable[[], None]
     ) -> None:
+        store.connection.execute(f"pragma cache_size = {-CACHE_KIB}")
+        store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._store = store
         self._run_id = run_id
         self._task = (task_hash, task_name)
@@ -98,8 +105,7 @@ class Writer:
                 entry.try_number = add_answer(self._store, entry.request, completion, self._run_id)
         basis = entry.basis or entry
         for outcome in entry.outcomes:
-            is_settled = outcome.try_number is None and basis.try_number is not None
-            set_outcome(self._store, replace(outcome, try_number=basis.try_number) if is_settled else outcome)
+            set_outcome(self._store, outcome, basis.try_number)
         if self._is_first and entry.outcomes:
             self._is_first = False
             if use_first_task(self._store, *self._task):

@@ -77,6 +77,11 @@ def endpoint(options: Options) -> Endpoint:
     return Endpoint(options.base_url, headers)
 
 
+def is_local(base_url: str) -> bool:
+    """Whether an address is this machine's own."""
+    return urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}
+
+
 def _key(variable: str) -> str:
     key = config.variable(variable)
     if key is None:

@@ -9,7 +9,7 @@ from typing import Any
 from kbetl import config, offline
 from kbetl.asking import Answerer, Job, ModelServer, OfflineModel, Tally, ask
 from kbetl.client import Limits
-from kbetl.enrich.options import Options, endpoint
+from kbetl.enrich.options import Options, endpoint, is_local
 from kbetl.enrich.planning import Asked, asked_task, check_retry, min_reward, preparer, select
 from kbetl.errors import Busy, ConfigError, KbetlError
 from kbetl.store import Store, paying_lock
@@ -17,6 +17,9 @@ from kbetl.store.ledger import Selection, StoredTask, WaitingGroup, add_task, ta
 
 CHARACTERS_PER_TOKEN = 3.6
 """Of code and prose in English, where no answer of the model has told better."""
+
+LOCAL_ALONE_S = 0.05
+"""How long the first request to this machine goes alone: a refusal comes within milliseconds."""
 
 Say = Callable[[str], None]
 
@@ -261,6 +264,8 @@ def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
         tries=config.TRIES,
         give_up_after_s=options.give_up_after_s,
     )
+    if is_local(options.base_url):
+        limits = replace(limits, alone_s=LOCAL_ALONE_S)
     if asked.model == offline.MODEL:
         return OfflineModel(asked.task.name), replace(limits, concurrency=1)
     return ModelServer(endpoint(options), limits), limits

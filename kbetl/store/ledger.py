@@ -41,7 +41,8 @@ class Waiting(NamedTuple):
     old_request_hash: str | None
     old_try: int | None
     reward: float | None
-    row: str
+    row: bytes
+    """The row's JSON text in UTF-8."""
 
 
 class WaitingGroup(NamedTuple):
@@ -137,8 +138,11 @@ _COMPLETION_COLUMNS = (
 )
 
 
-def set_outcome(store: Store, outcome: Outcome) -> None:
-    """Records what a task concluded, in place of what it concluded before. Call within a transaction."""
+def set_outcome(store: Store, outcome: Outcome, try_number: int | None = None) -> None:
+    """Records what a task concluded, in place of what it concluded before. Call within a transaction.
+
+    `try_number` holds for an outcome that has none of its own.
+    """
     store.execute(
         "set_outcome",
         {
@@ -146,7 +150,7 @@ def set_outcome(store: Store, outcome: Outcome) -> None:
             "task_hash": outcome.task_hash,
             "attempt": outcome.attempt,
             "status": outcome.status,
-            "try": outcome.try_number,
+            "try": try_number if outcome.try_number is None else outcome.try_number,
             "request_hash": outcome.request_hash,
             "parser_version": outcome.parser_version,
             "decided_at": now(),

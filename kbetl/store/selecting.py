@@ -37,7 +37,8 @@ def _try_out(connection: sqlite3.Connection, condition: str, parameters: Mapping
     """Prepares one condition alone, so that an error names it."""
     with _blamed(condition):
         connection.execute(
-            f"select samples.sample_hash from selectable as samples where (\n{condition}\n) limit 0", parameters
+            f"select samples.sample_hash from selectable as samples where (\n{condition}\n) limit 0",
+            parameters,
         )
 
 
@@ -49,5 +50,5 @@ def _blamed(condition: str) -> Iterator[None]:
         if "interrupted" in str(error):
             raise
         raise ConfigError(
-            f"where {condition!r}: {error}; its columns: kbetl query \"select * from selectable limit 1\""
+            f'where {condition!r}: {error}; for its columns: kbetl query "select * from selectable limit 1"'
         ) from error

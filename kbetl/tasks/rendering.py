@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from kbetl import fields
@@ -26,6 +27,7 @@ _TEXT_FIELDS: Mapping[str, Callable[[Row], str | None]] = {
 _KEYS_SHOWN = 20
 
 
+@lru_cache(maxsize=64)
 def template_names(template: str, first_line: int) -> tuple[str, ...]:
     """The names that a template asks for, each once, in order.
 

@@ -139,11 +139,9 @@ create table outcomes (
   decided_at text not null,  -- when it was concluded
   reason text check ((reason is null) = (status = 'ok')),  -- why it is not ok
   value text check ((value is not null) = (status = 'ok')),  -- the answer as read: a rating, a text; null unless ok
-  primary key (sample_hash, task_hash, attempt)
-) strict;
+  primary key (task_hash, sample_hash, attempt)
+) strict, without rowid;
 
-create index outcomes_by_task on outcomes (task_hash, status, sample_hash);
-create index outcomes_by_request on outcomes (request_hash);
 -- What failed and why, without reading what did not.
 create index outcomes_not_ok on outcomes (task_hash, status, reason, sample_hash, attempt) where status <> 'ok';
 

@@ -5,7 +5,7 @@ insert into outcomes (
 values (
   :sample_hash, :task_hash, :attempt, :status, :try, :request_hash, :parser_version, :decided_at, :reason, :value
 )
-on conflict (sample_hash, task_hash, attempt) do update
+on conflict (task_hash, sample_hash, attempt) do update
 set
   status = excluded.status,
   try = excluded.try,

@@ -9,7 +9,7 @@ select
     (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
     samples.reward
   ) as reward,
-  samples.row
+  cast(samples.row as blob) as row  -- bytes: UTF-8 is not decoded to be parsed
 from temp.waiting
 join samples on samples.hash = waiting.sample_hash
 where waiting.position > :after
