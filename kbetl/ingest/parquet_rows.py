@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
-from kbetl.errors import BadRow, SourceError
+from kbetl.errors import SourceError
 from kbetl.lines import Raw, file_fault, row_fault
 
 _BATCH_BYTES = 4 * 2**20
 _MOST_ROWS = 1000
 _READ_BYTES = 2**20
+
+_Reader = Callable[[Any], Any]
 
 
 def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
@@ -29,6 +31,7 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
 
     parquet = _opened(file, name)
     _check_columns(parquet, name)
+    readers = {field.name: reader for field in parquet.schema_arrow if (reader := _reader_of(field.type))}
     number = 0
     for group in range(parquet.metadata.num_row_groups):
         end = number + parquet.metadata.row_group(group).num_rows
@@ -38,7 +41,7 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
             ):
                 for row in batch.to_pylist():
                     number += 1
-                    yield _raw(number, row)
+                    yield _raw(number, row, readers)
         except (OSError, ValueError, pa.ArrowException) as error:
             yield file_fault(number + 1, f"rows {number + 1} to {end} cannot be read: {_first_line(error)}")
         number = end
@@ -85,33 +88,66 @@ def _batch_rows(parquet: Any, group: int) -> int:
     return max(1, min(_MOST_ROWS, int(_BATCH_BYTES / max(row_bytes, 1))))
 
 
-def _raw(number: int, row: Mapping[str, Any]) -> Raw:
+def _raw(number: int, row: dict[str, Any], readers: Mapping[str, _Reader]) -> Raw:
     try:
+        for column, reader in readers.items():
+            row[column] = reader(row[column])
         text = orjson.dumps(row, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
-        if b"null" in text and not _is_finite(row):
-            text = json.dumps(row, ensure_ascii=False, default=_plain).encode()
+        if b"null" in text:
+            text = orjson.dumps(_spelled(row), default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
         return Raw(number, text)
-    except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
+    except orjson.JSONEncodeError as error:
         return row_fault(number, str(error.__cause__ or error))
-    except BadRow as bad:
-        return row_fault(number, str(bad))
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether no number in it is NaN or infinite: orjson writes null for those without a word."""
-    if isinstance(value, float):
-        return math.isfinite(value)
+def _reader_of(type_: Any) -> _Reader | None:
+    """What makes JSON of values of an Arrow type that holds `arrow.json` texts; None for any other type.
+
+    `datasets` 5 writes objects with different keys in that way.
+    """
+    import pyarrow as pa
+
+    if getattr(type_, "extension_name", None) == "arrow.json":
+        return _unless_null(orjson.Fragment)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        return _list_reader(_reader_of(type_.value_type))
+    if pa.types.is_struct(type_):
+        return _struct_reader({field.name: _reader_of(field.type) for field in type_})
+    return None
+
+
+def _list_reader(inner: _Reader | None) -> _Reader | None:
+    return None if inner is None else _unless_null(lambda values: [inner(value) for value in values])
+
+
+def _struct_reader(inner: Mapping[str, _Reader | None]) -> _Reader | None:
+    readers = {name: reader for name, reader in inner.items() if reader is not None}
+    if not readers:
+        return None
+    return _unless_null(
+        lambda value: {**value, **{name: reader(value[name]) for name, reader in readers.items()}}
+    )
+
+
+def _unless_null(reader: _Reader) -> _Reader:
+    return lambda value: None if value is None else reader(value)
+
+
+def _spelled(value: Any) -> Any:
+    """The same with NaN and Infinity spelled as Python's `json` does; orjson would make them null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return orjson.Fragment("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
     if isinstance(value, dict):
-        return all(_is_finite(child) for child in value.values())
+        return {key: _spelled(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return all(_is_finite(child) for child in value)
-    return True
+        return [_spelled(child) for child in value]
+    return value
 
 
 def _plain(value: object) -> object:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    raise BadRow(f"a value of type {type(value).__name__} has no JSON spelling")
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON spelling")
 
 
 def _first_line(error: BaseException) -> str:
