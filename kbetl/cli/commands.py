@@ -7,6 +7,7 @@ import click
 from kbetl.cli import reading
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.ingest import ingest
+from kbetl.cli.reparse import reparse
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -14,6 +15,7 @@ COMMANDS: tuple[click.Command, ...] = (
     enrich,
     prompts,
     use,
+    reparse,
     reading.query,
     reading.status,
     reading.check,
