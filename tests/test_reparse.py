@@ -7,9 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from fake_llm import FakeLlm
-
 from conftest import ROOT, Run
+from fake_llm import FakeLlm
 
 TASK = """+++
 name = "style"
@@ -53,7 +52,7 @@ def style_of(prompt: str) -> str:
 
 
 def test_edited_reader_changes_labels_without_a_request(run: Run, rated: Path) -> None:
-    """What was unparsed becomes a label, and the change is shown with both labels; no server is there to ask."""
+    """What was unparsed becomes a label, and both are shown; no server is there to ask."""
     before = outcomes(rated)
     assert [row[0] for row in before].count("unparsed") == 2
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from kbetl.cli import reading
+from kbetl.cli.demo import demo
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.ingest import ingest
 from kbetl.cli.reparse import reparse
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
+    demo,
     ingest,
     enrich,
     prompts,

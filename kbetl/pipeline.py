@@ -1,0 +1,86 @@
+"""The stages one after the other: `demo` on the rows that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from kbetl import resources
+from kbetl.enrich import Options as Asking
+from kbetl.enrich import enrich
+from kbetl.errors import StoreError
+from kbetl.ingest import Options as Reading
+from kbetl.ingest import Tally as ReadTally
+from kbetl.ingest import find_sources, ingest_into
+from kbetl.store import Store
+
+DEMO_DATABASE = Path("kbetl-demo.db")
+OFFLINE = "offline"
+
+Say = Callable[[str], None]
+
+_BESIDE = ("", "-wal", "-shm", "-lock")
+
+
+def demo(database: Path, say: Say) -> None:
+    """Runs every stage but the push on `data/sample.jsonl` with the offline model, in a store made anew."""
+    _remove(database)
+    with Store.open(database) as store:
+        run_id = store.begin_run("demo", {})
+        for line in _stages(store):
+            say(line)
+        store.end_run(run_id, 0, {})
+
+
+def _stages(store: Store) -> Iterator[str]:
+    database = store.path
+    yield f"1. ingest: thirty rows that ship with kbetl, into {database}"
+    yield from _ingest(database)
+    yield "2. enrich: the offline model rates rollouts with a reward above 0.85"
+    yield from _asked(store, "difficulty")
+    yield "3. prompts: the offline model writes a specification of each module"
+    yield from _asked(store, "prompts")
+    yield "4. enrich again: nothing is missing, so nothing is asked"
+    yield from _asked(store, "difficulty")
+    yield "5. what came of it: the best rollout of each module, select * from unique_best"
+    yield from _table(store)
+    yield "Next:"
+    yield f'  kbetl query -d {database} -t "select module_name, reward, difficulty from filtered"'
+    yield f"  kbetl status -d {database}"
+    yield "  kbetl ingest YOUR.jsonl && kbetl enrich --dry-run"
+
+
+def _ingest(database: Path) -> Iterator[str]:
+    options = Reading(name="sample")
+    sources = find_sources([str(resources.data_path("sample.jsonl"))], options)
+    for report in ingest_into(database, sources, options, ReadTally()):
+        yield f"   {report.as_text()}"
+
+
+def _asked(store: Store, task: str) -> Iterator[str]:
+    report = enrich(store, Asking(task=task, model=OFFLINE), _quiet, command="demo")
+    for line in report.lines():
+        yield f"   {line}"
+
+
+def _table(store: Store) -> Iterator[str]:
+    for module_name, reward, difficulty in store.rows("best_per_module"):
+        yield f"   {module_name:<18} reward {reward:<5} {difficulty}"
+
+
+def _quiet(_line: str) -> None:
+    return None
+
+
+def _remove(database: Path) -> None:
+    """Takes away the store of an earlier demo; anything else of that name stays, and is an error."""
+    if not database.exists():
+        return
+    with Store.read(database) as store:
+        first = store.rows("first_run")
+    if first != [("demo",)]:
+        raise StoreError(
+            f"{database} is not the store of an earlier demo; move it away, or name another with -d"
+        )
+    for suffix in _BESIDE:
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
