@@ -32,6 +32,8 @@ class Report:
     model: str
     task_hash: str
     chosen: int
+    missing: int
+    """Chosen samples that a run without a limit would ask."""
     tally: Tally
     left_over: Mapping[str, int]
     notes: tuple[str, ...] = ()
@@ -66,8 +68,14 @@ class Report:
         return (
             f"answers received {tally.answers} ({tally.prompt_tokens:,} prompt and "
             f"{tally.completion_tokens:,} completion tokens{cost}), reused {tally.reused}; "
-            f"samples chosen {self.chosen}, already done {self.chosen - self.tally.waiting}"
+            f"samples chosen {self.chosen}, not to be asked {self.chosen - self.missing}"
+            + (f", left for another run {self.missing - self.tally.waiting}" if self.is_limited else "")
         )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a limit kept the run from asking everything that is missing."""
+        return self.missing > self.tally.waiting
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,16 @@ def _run(store: Store, options: Options, asked: Asked, running: _Running) -> Rep
         _ask(store, options, asked, selection, running)
     left = {status: count for status, count in selection.by_status().items() if status != "ok"}
     notes = tuple(_notes(asked, before, running))
-    return Report(asked.task.name, asked.model, asked.hash, selection.chosen, running.tally, left, notes)
+    return Report(
+        asked.task.name,
+        asked.model,
+        asked.hash,
+        selection.chosen,
+        selection.missing,
+        running.tally,
+        left,
+        notes,
+    )
 
 
 def _ask(store: Store, options: Options, asked: Asked, selection: Selection, running: _Running) -> None:

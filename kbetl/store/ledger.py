@@ -168,6 +168,8 @@ class Selection:
         self.task_hash = task_hash
         self.waiting = 0
         """Samples that the run asks; set by `wait`."""
+        self.missing = 0
+        """Samples that it would ask without a limit; set by `wait`."""
         for query in (
             "drop_waiting",
             "drop_chosen",
@@ -201,10 +203,12 @@ class Selection:
                 "task_hash": self.task_hash,
                 "statuses": json.dumps(list(statuses)),
                 "wants_new": int(wants_new),
-                "limit": -1 if limit is None else limit,
             },
         )
-        self.waiting = cursor.rowcount
+        self.waiting = self.missing = cursor.rowcount
+        if limit is not None and limit < self.missing:
+            self.store.execute("cut_waiting", {"limit": limit})
+            self.waiting = limit
 
     def is_first(self, request_hash: str) -> bool:
         """Whether a request is met for the first time."""

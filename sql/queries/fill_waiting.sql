@@ -1,6 +1,5 @@
 -- Of the chosen samples those without an outcome, those that failed, and those whose status is asked again.
 -- :task_hash   :statuses JSON list of statuses to ask again ("failed" among them)   :wants_new 0 or 1
--- :limit number of samples, -1 for all
 insert into temp.waiting (position, sample_hash, why, old_request_hash, old_try)
 select
   chosen.position,
@@ -16,4 +15,3 @@ left join outcomes
 where (outcomes.status is null and :wants_new)
   or outcomes.status in (select value from json_each(:statuses))
 order by chosen.position
-limit :limit
