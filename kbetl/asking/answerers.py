@@ -29,6 +29,10 @@ class Answerer(Protocol):
     async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
         """Raises RequestFailed (this sample) or RunStopped (all of them)."""
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that were sent and are not answered yet; what waits to be sent is not among them."""
+
     def stop(self, reason: str) -> None:
         """No new requests: who still waits to send gets RunStopped; what was sent goes on."""
 
@@ -37,6 +41,7 @@ class OfflineModel:
     """The built-in model; costs nothing and needs no network."""
 
     host = "offline"
+    in_flight = 0
 
     def __init__(self, task_name: str) -> None:
         self._task_name = task_name
@@ -75,6 +80,10 @@ class ModelServer:
     def stats(self) -> Stats:
         """What the client has sent, waits for and was refused so far."""
         return self._client.stats
+
+    @property
+    def in_flight(self) -> int:
+        return self._client.stats.in_flight
 
     @property
     def refused(self) -> Mapping[str, str | None]:

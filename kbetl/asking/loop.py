@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +21,7 @@ from kbetl.store.ledger import Selection, Waiting
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
+_STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TERMINATION_GRACE_S = 12.0
 """How long SIGTERM lets requests in flight come home; who sends it means to kill soon after."""
 
@@ -68,7 +70,6 @@ class _Settled:
 
     entry: Entry
     reading: Reading
-    until_position: int
 
 
 class _Loop:
@@ -77,8 +78,10 @@ class _Loop:
         self._questions = Questions(job.selection, job.prepare)
         self._asked: dict[str, _Asked] = {}
         self._settled: dict[str, _Settled] = {}
-        self._settled_order: deque[tuple[str, _Settled]] = deque()
+        self._until_lookup: deque[tuple[int, str, _Settled]] = deque()
+        """What was settled and is kept, and the last lookup that may have missed it in the store."""
         self._ending: KbetlError | None = None
+        self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -86,19 +89,14 @@ class _Loop:
         self._writer = Writer(
             job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
         )
-        handlers = {signal.SIGINT: 130, signal.SIGTERM: 143}
-        loop = asyncio.get_running_loop()
-        for number, status in handlers.items():
-            loop.add_signal_handler(number, self._interrupt, number, status)
-        try:
-            async with job.answerer:
-                self._workers = [asyncio.create_task(self._work()) for _ in range(job.concurrency)]
-                _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
-        finally:
-            for number in handlers:
-                loop.remove_signal_handler(number)
-            self._questions.close()
-            await asyncio.to_thread(self._writer.close)
+        with _signals_to(self._interrupt):
+            try:
+                async with job.answerer:
+                    self._workers = [asyncio.create_task(self._work()) for _ in range(job.concurrency)]
+                    _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
+            finally:
+                self._questions.close()
+                await asyncio.to_thread(self._writer.close)
         if self._ending is not None:
             raise self._ending
 
@@ -108,11 +106,11 @@ class _Loop:
     async def _work(self) -> None:
         try:
             while self._ending is None:
-                question = await self._questions.next()
-                if question is None:
+                found = await self._questions.next()
+                if found is None:
                     return
-                self._forget_settled(question.position)
-                await self._settle(question)
+                self._forget_settled(found.lookup)
+                await self._settle(found.question)
         except RunStopped as error:
             self._end(error)
         except KbetlError as error:
@@ -160,9 +158,10 @@ class _Loop:
             asked.ended.set()
         samples = [question, *asked.followers]
         entry = Entry([self._outcome(each, reading) for each in samples], request, completions)
-        self._remember(request.hash, _Settled(entry, reading, self._questions.fetched_position))
+        settled = self._settled[request.hash] = _Settled(entry, reading)
         tally.count_answers(completions)
         await self._writer.keep(entry)
+        self._until_lookup.append((self._questions.lookups, request.hash, settled))
         tally.reused += len(asked.followers)
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
@@ -201,25 +200,23 @@ class _Loop:
             parser_version=self._job.parser_version,
         )
 
-    def _remember(self, request_hash: str, settled: _Settled) -> None:
-        """Keeps what was settled until no question is left that was looked up before it was kept."""
-        self._settled[request_hash] = settled
-        self._settled_order.append((request_hash, settled))
-
-    def _forget_settled(self, position: int) -> None:
-        while self._settled_order and self._settled_order[0][1].until_position < position:
-            request_hash, settled = self._settled_order.popleft()
+    def _forget_settled(self, lookup: int) -> None:
+        """Forgets what every question from this lookup on has found in the store."""
+        while self._until_lookup and self._until_lookup[0][0] < lookup:
+            _, request_hash, settled = self._until_lookup.popleft()
             if self._settled.get(request_hash) is settled:
                 del self._settled[request_hash]
 
     def _interrupt(self, number: signal.Signals, status: int) -> None:
-        if isinstance(self._ending, Interrupted):
+        if self._is_interrupted:
             self._cancel()
             return
+        self._is_interrupted = True
         self._end(Interrupted(f"{number.name} ended the run", status))
-        if self._job.tally.in_flight:
+        in_flight = self._job.answerer.in_flight
+        if in_flight:
             again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
-            self._job.say(f"{number.name}: waiting for {self._job.tally.in_flight} requests in flight{again}")
+            self._job.say(f"{number.name}: waiting for {in_flight} requests in flight{again}")
         if number == signal.SIGTERM:
             asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
 
@@ -232,6 +229,21 @@ class _Loop:
     def _cancel(self) -> None:
         for worker in self._workers:
             worker.cancel()
+
+
+@contextlib.contextmanager
+def _signals_to(handler: Callable[[signal.Signals, int], None]) -> Iterator[None]:
+    """Calls `handler` with each SIGINT and SIGTERM and its exit status; puts the handlers of before back."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _STATUSES}
+    for number, status in _STATUSES.items():
+        loop.add_signal_handler(number, handler, number, status)
+    try:
+        yield
+    finally:
+        for number in _STATUSES:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
 
 
 def _raise_faults(results: Sequence[object]) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kbetl.records import Request
 from kbetl.store.ledger import Selection, StoredAnswer, Waiting
@@ -19,7 +20,6 @@ LOW_WATER = 128
 class Question:
     """One sample, ready to be asked. Without a request it cannot be asked, and `failure` says why."""
 
-    position: int
     sample_hash: str
     request: Request | None
     fields: Mapping[str, str]
@@ -29,60 +29,75 @@ class Question:
     """An answer that is there already and settles it."""
 
 
+class Next(NamedTuple):
+    """A question, and which lookup in the store, from 1, it comes from."""
+
+    question: Question
+    lookup: int
+
+
 class Questions:
     """The questions of a selection in order, fetched by chunks so that memory does not grow with rows."""
 
     def __init__(self, selection: Selection, prepare: Callable[[Waiting], Question]) -> None:
         self._selection = selection
         self._prepare = prepare
-        self._ready: deque[Question] = deque()
+        self._ready: deque[Next] = deque()
         self._after = 0
         self._ended = False
+        self._failure: BaseException | None = None
+        self.lookups = 0
+        """Lookups in the store so far, the one under way among them."""
         self._fetch: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "kbetl-questions")
 
-    @property
-    def fetched_position(self) -> int:
-        """The position of the last question that was looked up in the store."""
-        return self._after
-
-    async def next(self) -> Question | None:
-        """The next question; None when there are no more."""
+    async def next(self) -> Next | None:
+        """The next question; None when there are no more. Raises what looking them up raised."""
         while not self._ready:
+            if self._failure is not None:
+                raise self._failure
             if self._ended:
                 return None
             await asyncio.shield(self._fetching())
-        question = self._ready.popleft()
-        if len(self._ready) < LOW_WATER and not self._ended:
+        found = self._ready.popleft()
+        if len(self._ready) < LOW_WATER and not self._ended and self._failure is None:
             self._fetching()
-        return question
+        return found
 
     def _fetching(self) -> asyncio.Task[None]:
         if self._fetch is None:
             self._fetch = asyncio.create_task(self._fetch_chunk())
+            self._fetch.add_done_callback(_seen)
         return self._fetch
 
     async def _fetch_chunk(self) -> None:
-        """Takes in one chunk; whoever waits for it gets its exception."""
+        """Takes in one chunk. It keeps its exception: nobody may be waiting for a chunk fetched ahead."""
+        self.lookups += 1
         try:
             loop = asyncio.get_running_loop()
-            chunk = await loop.run_in_executor(self._thread, self._next_chunk, self._after)
-        except BaseException:
-            self._ended = True
+            self._ready.extend(await loop.run_in_executor(self._thread, self._next_chunk, self.lookups))
+        except BaseException as error:
+            self._failure = error
             raise
         finally:
             self._fetch = None
-        if not chunk:
-            self._ended = True
-            return
-        self._after = chunk[-1].position
-        self._ready.extend(chunk)
 
-    def _next_chunk(self, after: int) -> list[Question]:
-        return [self._prepare(waiting) for waiting in self._selection.next(after)]
+    def _next_chunk(self, lookup: int) -> list[Next]:
+        chunk = self._selection.next(self._after)
+        if chunk:
+            self._after = chunk[-1].position
+        else:
+            self._ended = True
+        return [Next(self._prepare(waiting), lookup) for waiting in chunk]
 
     def close(self) -> None:
         """Ends the thread; questions that were not taken stay unasked."""
         self._ended = True
         self._ready.clear()
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _seen(fetch: asyncio.Task[None]) -> None:
+    """Keeps asyncio from reporting an exception that `next` raises."""
+    if not fetch.cancelled():
+        fetch.exception()

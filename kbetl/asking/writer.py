@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kbetl.errors import StoreError
 from kbetl.records import Completion, Outcome, Request
 from kbetl.store import Store
 from kbetl.store.ledger import add_answer, set_outcome, use_first_task
@@ -40,7 +39,7 @@ class Writer:
     """Takes entries from an event loop; each entry's future is done once it is durable.
 
     What arrives while a commit is under way is the next group. When a commit fails, that and every later
-    entry fails with the same StoreError: nobody goes on paying for what cannot be kept.
+    entry fails with the same exception: nobody goes on paying for what cannot be kept.
     """
 
     def __init__(
@@ -54,13 +53,13 @@ class Writer:
         self._on_first_use = on_first_use
         self._is_first = True
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._failure: StoreError | None = None
+        self._failure: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="kbetl-writer", daemon=True)
         self._thread.start()
 
     def keep(self, entry: Entry) -> asyncio.Future[None]:
-        """Hands an entry over; the future is done when it is durable, or carries the StoreError."""
+        """Hands an entry over; the future is done when it is durable, or carries what kept it from that."""
         entry.kept = self._loop.create_future()
         self._entries.put(entry)
         return entry.kept
@@ -95,7 +94,7 @@ class Writer:
                 with self._store.transaction():
                     for entry in group:
                         self._write(entry)
-            except StoreError as error:
+            except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
                 self._failure = error
         self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
 
@@ -112,7 +111,7 @@ class Writer:
                 self._on_first_use()
 
 
-def _settle(futures: Sequence[asyncio.Future[None] | None], failure: StoreError | None) -> None:
+def _settle(futures: Sequence[asyncio.Future[None] | None], failure: BaseException | None) -> None:
     for future in futures:
         if future is None or future.done():
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -142,16 +143,17 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with Store.open(database) as store:
         if given["resume"]:
-            options = resumed(store, options, _given_now(context))
+            options = resumed(store, options, _given_now(context), say)
         if given["dry_run"]:
-            _print(dry_run(store, options).lines())
+            _print(dry_run(store, options, say).lines())
             return 0
         with watching(is_quiet=given["quiet"]) as tally:
             try:
                 report = run(store, options, say, tally=tally, command=command)
             except Interrupted as stop:
+                again = _how_to_go_on(context, options, command)
                 raise Interrupted(
-                    _how_to_go_on(stop, tally.asked, options, command), stop.exit_status
+                    f"{stop}: {tally.asked} samples are done and kept. Go on with: {again}", stop.exit_status
                 ) from None
     _print(report.lines())
     return report.exit_status
@@ -196,6 +198,8 @@ def _value(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"-o: {text[:40]}... is JSON that cannot be read: {error}") from None
 
 
 def _refuse_constant(name: str) -> Any:
@@ -213,9 +217,14 @@ def _given_now(context: click.Context) -> frozenset[str]:
     return frozenset(names)
 
 
-def _how_to_go_on(stop: Interrupted, asked: int, options: Options, command: str) -> str:
-    task = "" if command == "prompts" or options.task == "difficulty" else f" --task {options.task}"
-    return f"{stop}: {asked} samples are done and kept. Go on with: kbetl {command}{task} --resume"
+def _how_to_go_on(context: click.Context, options: Options, command: str) -> str:
+    """The command that takes up the run that was stopped, as it is typed into a shell."""
+    words = ["kbetl", command]
+    if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
+        words += ["-d", str(context.params["database"])]
+    if command != "prompts" and options.task != "difficulty":
+        words += ["--task", options.task]
+    return shlex.join([*words, "--resume"])
 
 
 def _print(lines: list[str]) -> None:

@@ -39,6 +39,8 @@ class Options:
     """Samples asked at most; None: all that wait."""
     retry: tuple[str, ...] = ()
     """Statuses to ask again; then nothing else is asked."""
+    retry_since_run: int | None = None
+    """The run whose `retry` a resumed run goes on with: what was answered since is not asked again."""
     concurrency: int = config.CONCURRENCY
     rpm: int | None = None
     tpm: int | None = None
@@ -62,6 +64,7 @@ def endpoint(options: Options) -> Endpoint:
 
     Raises KbetlError (exit status 1) where the key is missing, before anything is asked.
     """
+    check_address(options)
     headers = {}
     variable = options.api_key_var
     parts = urlsplit(options.base_url)
@@ -75,6 +78,11 @@ def endpoint(options: Options) -> Endpoint:
         headers[config.TEAM_HEADER] = team
     headers.update(_header(text) for text in options.headers)
     return Endpoint(options.base_url, headers)
+
+
+def check_address(options: Options) -> None:
+    """Raises ConfigError for an address that is none, or that holds a password: it is kept with the run."""
+    Endpoint(options.base_url)
 
 
 def is_local(base_url: str) -> bool:

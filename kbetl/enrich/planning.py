@@ -15,6 +15,7 @@ from kbetl.records import Request
 from kbetl.store import Store, select_samples
 from kbetl.store.ledger import Selection, StoredTask, Waiting, newest_answer, tasks_named
 from kbetl.tasks import Task, load_task
+from kbetl.tasks.plain import check_unicode
 
 REWARD_ABOVE = "reward > :min_reward"
 
@@ -68,6 +69,9 @@ def asked_task(store: Store, options: Options) -> Asked:
 
 def model_name(model: str, task_name: str) -> str:
     """`offline` becomes `offline/<version>`, which answers the built-in tasks alone."""
+    check_unicode(model, "the model's name")
+    if not model.strip():
+        raise ConfigError("the model's name is blank; name one with -m")
     if model not in (OFFLINE, offline.MODEL):
         return model
     if task_name not in offline.TASKS:
@@ -105,7 +109,12 @@ def select(store: Store, options: Options, asked: Asked, *, limit: int | None) -
         selection.choose(select_samples(guarded, asked.task.about, conditions, parameters))
     if options.sources:
         selection.keep_sources(_source_ids(store, options.sources))
-    selection.wait(options.retry or ("failed",), wants_new=not options.retry, limit=limit)
+    selection.wait(
+        options.retry or ("failed",),
+        wants_new=not options.retry,
+        limit=limit,
+        before_run=options.retry_since_run,
+    )
     return selection
 
 
@@ -130,10 +139,18 @@ def _source_ids(store: Store, names: tuple[str, ...]) -> list[int]:
     return [known[name] for name in names]
 
 
-def preparer(store: Store, asked: Asked, retry: tuple[str, ...]) -> Callable[[Waiting], Question]:
-    """What turns a waiting sample into a question: renders it, and looks for an answer that is there."""
+def preparer(
+    store: Store, asked: Asked, options: Options, run_id: int | None
+) -> Callable[[Waiting], Question]:
+    """What turns a waiting sample into a question: renders it, and looks for an answer that is there.
+
+    An answer that failed, or that has a status to be asked again, settles nothing unless it came in this
+    run (None: there is none) or in one that this goes on with.
+    """
     is_offline = asked.model == offline.MODEL
     parameters = dict(asked.parameters)
+    again = {"failed", *options.retry}
+    since = run_id if options.retry_since_run is None else options.retry_since_run
 
     def prepare(waiting: Waiting) -> Question:
         row = stored_value(waiting.row)
@@ -141,13 +158,11 @@ def preparer(store: Store, asked: Asked, retry: tuple[str, ...]) -> Callable[[Wa
             messages = asked.task.messages(row, waiting.reward)
             fields = asked.task.fields(row, waiting.reward) if is_offline else {}
         except (MissingField, BadRow) as error:
-            return Question(waiting.position, waiting.sample_hash, None, {}, str(error))
+            return Question(waiting.sample_hash, None, {}, str(error))
         request = Request(asked.model, messages, parameters)
         stored = newest_answer(store, request.hash)
-        if stored is not None:
-            is_old = (waiting.old_request_hash, waiting.old_try) == (request.hash, stored.try_number)
-            if asked.task.read(stored.completion).status == "failed" or (is_old and waiting.why in retry):
-                stored = None
-        return Question(waiting.position, waiting.sample_hash, request, fields, None, stored)
+        if stored is not None and (since is None or stored.run_id < since):
+            stored = None if asked.task.read(stored.completion).status in again else stored
+        return Question(waiting.sample_hash, request, fields, None, stored)
 
     return prepare

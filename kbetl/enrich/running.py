@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kbetl import config, offline
 from kbetl.asking import Answerer, Job, ModelServer, OfflineModel, Tally, ask
 from kbetl.client import Limits
-from kbetl.enrich.options import Options, endpoint, is_local
+from kbetl.enrich.options import Options, check_address, endpoint, is_local
 from kbetl.enrich.planning import Asked, asked_task, check_retry, min_reward, preparer, select
 from kbetl.errors import Busy, ConfigError, KbetlError
 from kbetl.store import Store, paying_lock
@@ -20,6 +21,9 @@ CHARACTERS_PER_TOKEN = 3.6
 
 LOCAL_ALONE_S = 0.05
 """How long the first request to this machine goes alone: a refusal comes within milliseconds."""
+
+OFFLINE_CONCURRENCY = 16
+"""Answers of the offline model that are kept by one commit; it thinks of one at a time."""
 
 Say = Callable[[str], None]
 
@@ -134,26 +138,36 @@ def enrich(
     answerer, limits = _answerer(options, asked)
     tally = tally or Tally()
     with _lock(store, asked.task.name):
+        _say_what_limits(store, options, say)
+        # chosen before the run is recorded: a wrong option leaves none that --resume would take up
+        selection = select(store, options, asked, limit=_limit(options))
+        tally.waiting = selection.waiting
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
         status = 1
         try:
-            report = _run(store, options, asked, _Running(run_id, answerer, limits.concurrency, tally, say))
+            running = _Running(run_id, answerer, limits.concurrency, tally, say)
+            report = _run(options, asked, selection, running)
             status = report.exit_status
         except KbetlError as error:
             status = error.exit_status
+            raise
+        except KeyboardInterrupt:
+            status = 130
             raise
         finally:
             _end_run(store, run_id, status, tally)
     return report
 
 
-def dry_run(store: Store, options: Options) -> DryReport:
+def dry_run(store: Store, options: Options, say: Say) -> DryReport:
     """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
     check_retry(options.retry)
+    check_address(options)
     asked = asked_task(store, options)
+    _say_what_limits(store, options, say)
     selection = select(store, options, asked, limit=_limit(options))
     groups = selection.groups(asked.task.name)
-    prepare = preparer(store, asked, options.retry)
+    prepare = preparer(store, asked, options, run_id=None)
     answered = impossible = requests = characters = after = 0
     while chunk := selection.next(after):
         after = chunk[-1].position
@@ -193,20 +207,27 @@ def output_limit(parameters: Mapping[str, Any]) -> int | None:
     return None
 
 
-def resumed(store: Store, options: Options, given: frozenset[str]) -> Options:
+def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:
     """The options of the last run of the task that did not end with 0; `given` ones win over its.
 
-    The same options where there is no such run. Raises ConfigError where model, parameters or template
-    would differ: that would be another task, to be run without --resume.
+    What is left of its limit is the limit. The same options where there is no such run. Raises
+    ConfigError where model, parameters or template would differ: that would be another task, to be run
+    without --resume.
     """
     from kbetl.tasks import load_task
 
     name = load_task(options.task).name
-    last = store.last_run(name)
-    if last is None or last.status == 0:
+    last = store.last_run_left_over(name)
+    if last is None:
+        say(f"--resume: no run of {name} was left over; asking what waits")
         return options
+    say(f"--resume: taking up run {last.id}, begun at {last.started_at}")
     before = Options.from_json(last.options)
     now = replace(before, **{key: getattr(options, key) for key in given})
+    if "parameters" in given:
+        now = replace(now, parameters={**before.parameters, **options.parameters})
+    if "retry" not in given and before.retry:
+        now = replace(now, retry_since_run=before.retry_since_run or last.id)
     if last.task_hash is not None and asked_task(store, now).hash != last.task_hash:
         raise ConfigError(
             f"--resume: model, parameters or template are not those of run {last.id} "
@@ -227,19 +248,17 @@ class _Running:
     say: Say
 
 
-def _run(store: Store, options: Options, asked: Asked, running: _Running) -> Report:
+def _run(options: Options, asked: Asked, selection: Selection, running: _Running) -> Report:
+    store = selection.store
     before = tasks_named(store, asked.task.name)
     with store.transaction():
         add_task(store, asked.row(), running.run_id)
         store.execute("set_run_task", {"run_id": running.run_id, "task_hash": asked.hash})
-    _say_about_rewards(store, options, asked, running.say)
-    selection = select(store, options, asked, limit=_limit(options))
-    running.tally.waiting = selection.waiting
     if selection.waiting:
         for group in selection.groups(asked.task.name):
             why, samples = _explained(group, asked, before)
             running.say(f"asking {samples} samples: {why}")
-        _ask(store, options, asked, selection, running)
+        _ask(options, asked, selection, running)
     left = {status: count for status, count in selection.by_status().items() if status != "ok"}
     notes = tuple(_notes(asked, before, running))
     return Report(
@@ -254,12 +273,12 @@ def _run(store: Store, options: Options, asked: Asked, running: _Running) -> Rep
     )
 
 
-def _ask(store: Store, options: Options, asked: Asked, selection: Selection, running: _Running) -> None:
+def _ask(options: Options, asked: Asked, selection: Selection, running: _Running) -> None:
     ask(
         Job(
-            store=store,
+            store=selection.store,
             selection=selection,
-            prepare=preparer(store, asked, options.retry),
+            prepare=preparer(selection.store, asked, options, running.run_id),
             read=asked.task.read,
             task_hash=asked.hash,
             task_name=asked.task.name,
@@ -274,6 +293,7 @@ def _ask(store: Store, options: Options, asked: Asked, selection: Selection, run
 
 
 def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
+    check_address(options)
     limits = Limits(
         concurrency=options.concurrency,
         rpm=options.rpm,
@@ -284,17 +304,21 @@ def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
     if is_local(options.base_url):
         limits = replace(limits, alone_s=LOCAL_ALONE_S)
     if asked.model == offline.MODEL:
-        return OfflineModel(asked.task.name), replace(limits, concurrency=1)
+        return OfflineModel(asked.task.name), replace(limits, concurrency=OFFLINE_CONCURRENCY)
     return ModelServer(endpoint(options), limits), limits
 
 
-def _lock(store: Store, task_name: str) -> Any:
-    try:
-        return paying_lock(store.path, task_name)
-    except Busy as error:
-        last = store.last_run(task_name)
-        who = f" (run {last.id}, process {last.pid})" if last is not None and last.status is None else ""
-        raise Busy(f"{error}{who}; wait for it, or end it") from None
+@contextlib.contextmanager
+def _lock(store: Store, task_name: str) -> Iterator[None]:
+    """The task's lock on the store; Busy names the run and the process that has it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(paying_lock(store.path, task_name))
+        except Busy as error:
+            last = store.last_run(task_name)
+            who = f" (run {last.id}, process {last.pid})" if last is not None and last.status is None else ""
+            raise Busy(f"{error}{who}; wait for it, or end it") from None
+        yield
 
 
 def _limit(options: Options) -> int | None:
@@ -313,7 +337,7 @@ def _end_run(store: Store, run_id: int, status: int, tally: Tally) -> None:
     store.end_run(run_id, status, counts, cost_usd=tally.cost_usd)
 
 
-def _say_about_rewards(store: Store, options: Options, asked: Asked, say: Say) -> None:
+def _say_what_limits(store: Store, options: Options, say: Say) -> None:
     if config.is_test_mode():
         say(f"TEST_MODE: asking at most {config.TEST_MODE_LIMIT} samples")
     setting = float(store.setting("min_reward"))

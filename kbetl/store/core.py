@@ -175,6 +175,11 @@ class Store:
         found = self.rows("last_run", {"task": task})
         return _run(found[0]) if found else None
 
+    def last_run_left_over(self, task: str) -> Run | None:
+        """The newest run that asked about a task and did not end with 0; None where there was none."""
+        found = self.rows("last_run_left_over", {"task": task})
+        return _run(found[0]) if found else None
+
 
 def _run(row: tuple[Any, ...]) -> Run:
     run_id, command, options, task, task_hash, started_at, ended_at, status, pid = row

@@ -30,16 +30,17 @@ class StoredAnswer(NamedTuple):
 
     try_number: int
     completion: Completion
+    run_id: int
+    """The run that paid for it."""
 
 
 class Waiting(NamedTuple):
-    """One sample that a run asks; `old_...` settled the outcome to be replaced, if there is one."""
+    """One sample that a run asks."""
 
     position: int
     sample_hash: str
     why: str
-    old_request_hash: str | None
-    old_try: int | None
+    """`new`, or the status that is asked again."""
     reward: float | None
     row: bytes
     """The row's JSON text in UTF-8."""
@@ -85,10 +86,10 @@ def use_first_task(store: Store, task_hash: str, name: str) -> bool:
 
 def newest_answer(store: Store, request_hash: str, attempt: int = 0) -> StoredAnswer | None:
     """The newest stored answer that is a completion; None where the request was never answered."""
-    found = store.execute("newest_answer", {"request_hash": request_hash, "attempt": attempt}).fetchone()
-    if found is None:
+    found = store.rows("newest_answer", {"request_hash": request_hash, "attempt": attempt})
+    if not found:
         return None
-    number, host, finish_reason, refusal, content, reasoning = found
+    number, run_id, host, finish_reason, refusal, content, reasoning = found[0]
     completion = Completion(
         response="",
         host=host,
@@ -98,7 +99,7 @@ def newest_answer(store: Store, request_hash: str, attempt: int = 0) -> StoredAn
         finish_reason=finish_reason,
         refusal=refusal,
     )
-    return StoredAnswer(number, completion)
+    return StoredAnswer(number, completion, run_id)
 
 
 def add_answer(store: Store, request: Request, completion: Completion, run_id: int, attempt: int = 0) -> int:
@@ -195,14 +196,25 @@ class Selection:
         """Leaves only samples of these sources."""
         self.store.execute("keep_sources", {"source_ids": json.dumps(list(source_ids))})
 
-    def wait(self, statuses: Sequence[str], *, wants_new: bool, limit: int | None) -> None:
-        """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any."""
+    def wait(
+        self,
+        statuses: Sequence[str],
+        *,
+        wants_new: bool,
+        limit: int | None = None,
+        before_run: int | None = None,
+    ) -> None:
+        """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any.
+
+        `before_run` leaves out what an answer of that run or a later one settled.
+        """
         cursor = self.store.execute(
             "fill_waiting",
             {
                 "task_hash": self.task_hash,
                 "statuses": json.dumps(list(statuses)),
                 "wants_new": int(wants_new),
+                "before_run": before_run,
             },
         )
         self.waiting = self.missing = cursor.rowcount

@@ -1,6 +1,7 @@
 -- The newest answer to an attempt that is a completion; no row where there is none. :request_hash, :attempt
 select
   answers.try,
+  answers.run_id,
   answers.host,
   answers.finish_reason,
   answers.refusal,

@@ -1,11 +1,12 @@
--- Outcomes that name a request whose answer is not there, or that are ok without one.
+-- Outcomes that name an answer that is not there, or that are ok without one. One that failed may name its
+-- request and no try: nothing usable came.
 select
   outcomes.sample_hash,
   outcomes.task_hash,
   outcomes.attempt,
   outcomes.request_hash
 from outcomes
-where outcomes.request_hash is not null
+where outcomes.try is not null
   and not exists (
     select 1
     from answers
@@ -13,5 +14,5 @@ where outcomes.request_hash is not null
       and answers.attempt = outcomes.attempt
       and answers.try = outcomes.try
   )
-  or (outcomes.status = 'ok' and outcomes.request_hash is null)
+  or (outcomes.status = 'ok' and (outcomes.request_hash is null or outcomes.try is null))
 order by outcomes.task_hash, outcomes.sample_hash, outcomes.attempt

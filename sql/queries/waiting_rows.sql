@@ -3,8 +3,6 @@ select
   waiting.position,
   waiting.sample_hash,
   waiting.why,
-  waiting.old_request_hash,
-  waiting.old_try,
   coalesce(
     (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
     samples.reward
