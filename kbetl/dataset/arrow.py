@@ -1,0 +1,249 @@
+"""Rows as Arrow: types that hold every value exactly, and batches of a few megabytes.
+
+A place gets the type that its source declares where all its values fit, else the one its values show,
+over all rows: keys of objects are united (a row gets null where it lacks one), integers and floats
+together are float64, null alone is null. Where no Arrow type holds all values as they are (text beside
+objects, integers beyond 64 bit, empty objects alone) the place is JSON text, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from kbetl.dataset.declared import Declared, declared_columns
+from kbetl.dataset.opened import Opened, Row
+from kbetl.dataset.shape import BOOLEAN, FLOAT, INTEGER, LIST, OBJECT, TEXT, Shape
+from kbetl.dataset.splicing import json_bytes
+from kbetl.json_text import stored_value
+from kbetl.store.datasets import Split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Value = Mapping[str, Any]
+Reader = Callable[[Any], Any]
+
+OURS = ("difficulty", "evaluation_raw")
+BATCH_BYTES = 4 * 2**20
+GROUP_BYTES = 48 * 2**20
+"""Arrow bytes in a row group of a Parquet file."""
+MOST_BATCH_ROWS = 5000
+MOST_KEYS = 250
+"""An object with more different keys than this is a dictionary, not a record: JSON text."""
+_EXACT_INTEGER = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What rows become in Arrow."""
+
+    schema: pa.Schema
+    notes: Sequence[str] = ()
+    """Columns that are not of the type declared, or are JSON text, a line each."""
+    readers: Mapping[str, Reader] = field(default_factory=dict)
+    """What makes JSON text of the values inside a column; columns without such text are not named."""
+
+
+def columns_of(
+    values: Iterable[Value], declared: Mapping[str, Declared] | None = None, last: Sequence[str] = ()
+) -> Columns:
+    """The columns that hold all these rows; reads them all, one at a time.
+
+    Columns stand in the order in which they were first seen, those of `last` at the end; of what is
+    declared, only columns that some row has.
+    """
+    seen = Shape()
+    for value in values:
+        seen.see_object(value)  # type: ignore[arg-type]
+    return _columns(seen, declared or {}, last)
+
+
+def arrow_columns(dataset: Opened) -> Columns:
+    """The columns of a dataset, over all rows of all sides."""
+    values = (row_value(row) for row in dataset.every_row())
+    return columns_of(values, declared_columns(dataset.declared), OURS)
+
+
+def row_value(row: Row) -> Value:
+    """What a row's text says, numbers exact."""
+    value: Value = stored_value(row.text)
+    return value
+
+
+def arrow_batches(dataset: Opened, columns: Columns, split: Split | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of one side of a dataset, in order, a few megabytes at a time."""
+    return batches_of(((row_value(row), len(row.text)) for row in dataset.rows(split)), columns)
+
+
+def batches_of(values: Iterable[tuple[Value, int]], columns: Columns) -> Iterator[pa.RecordBatch]:
+    """Rows, each with its size in bytes, as batches with the schema of `columns`."""
+    batch: list[Value] = []
+    size_bytes = 0
+    for value, value_bytes in values:
+        batch.append(value)
+        size_bytes += value_bytes
+        if size_bytes >= BATCH_BYTES or len(batch) >= MOST_BATCH_ROWS:
+            yield _batch(batch, columns)
+            batch, size_bytes = [], 0
+    if batch:
+        yield _batch(batch, columns)
+
+
+def write_parquet(file: IO[bytes], columns: Columns, batches: Iterable[pa.RecordBatch]) -> int:
+    """Writes batches to a Parquet file, row groups of some 48 MB at a time; gives the number of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = 0
+    with pq.ParquetWriter(file, columns.schema, compression="snappy", use_dictionary=False) as writer:
+        for group in _groups(batches):
+            writer.write_table(pa.Table.from_batches(group, columns.schema), row_group_size=2**30)
+            rows += sum(batch.num_rows for batch in group)
+    return rows
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(each.nbytes for each in group) >= GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _batch(values: list[Value], columns: Columns) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    arrays = []
+    for column in columns.schema:
+        reader = columns.readers.get(column.name)
+        cells = [value.get(column.name) for value in values]
+        arrays.append(pa.array(cells if reader is None else list(map(reader, cells)), column.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
+
+
+def _columns(seen: Shape, declared: Mapping[str, Declared], last: Sequence[str]) -> Columns:
+    import pyarrow as pa
+
+    names = [name for name in seen.fields if name not in last] + [
+        name for name in last if name in seen.fields
+    ]
+    typing = _Typing()
+    fields, readers = [], {}
+    for name in names:
+        type_, reader = typing.type_of(seen.fields[name], declared.get(name), name)
+        fields.append(pa.field(name, type_))
+        if reader is not None:
+            readers[name] = reader
+    return Columns(pa.schema(fields), tuple(typing.notes), readers)
+
+
+Typed = tuple[Any, Reader | None]
+
+
+class _Typing:
+    """Finds Arrow types for shapes, and notes what could not be as declared."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def type_of(self, shape: Shape, declared: Declared, path: str) -> Typed:
+        """The type for all values of a shape, and what makes JSON text of them where that is needed."""
+        if isinstance(declared, str) and (shape.kinds == 0 or _fits(shape, declared)):
+            return _plain(declared), None
+        if isinstance(declared, list) and shape.kinds in (0, LIST):
+            return self._list(shape, declared[0], path)
+        if isinstance(declared, dict) and declared and shape.kinds in (0, OBJECT):
+            return self._struct(shape, declared, path)
+        if declared is not None and declared != "null":
+            self.notes.append(f"column {path} holds values that are not as its source declares them")
+        return self._inferred(shape, path)
+
+    def _inferred(self, shape: Shape, path: str) -> Typed:
+        import pyarrow as pa
+
+        if shape.kinds == 0:
+            return pa.null(), None
+        if shape.kinds == LIST:
+            return self._list(shape, None, path)
+        if shape.kinds == OBJECT:
+            return self._struct(shape, {}, path)
+        for name in ("bool", "string", "int64", "uint64", "float64"):
+            if _fits(shape, name):
+                return _plain(name), None
+        return self._json(path, "values of different kinds, or numbers beyond 64 bit")
+
+    def _list(self, shape: Shape, declared: Declared, path: str) -> Typed:
+        import pyarrow as pa
+
+        type_, reader = self.type_of(shape.item or Shape(), declared, f"{path}[]")
+        return pa.list_(type_), None if reader is None else _list_reader(reader)
+
+    def _struct(self, shape: Shape, declared: Mapping[str, Declared], path: str) -> Typed:
+        import pyarrow as pa
+
+        names = list(dict.fromkeys((*declared, *shape.fields)))
+        if not names:
+            return self._json(path, "empty objects")
+        if len(names) > MOST_KEYS:
+            return self._json(path, f"objects with {len(names)} different keys")
+        fields, readers = [], {}
+        for name in names:
+            inner = shape.fields.get(name) or Shape()
+            type_, reader = self.type_of(inner, declared.get(name), f"{path}.{name}")
+            fields.append(pa.field(name, type_))
+            if reader is not None:
+                readers[name] = reader
+        return pa.struct(fields), _struct_reader(readers) if readers else None
+
+    def _json(self, path: str, why: str) -> Typed:
+        import pyarrow as pa
+
+        self.notes.append(f"column {path} is JSON text: it holds {why}")
+        return pa.string(), _json_reader
+
+
+def _fits(shape: Shape, name: str) -> bool:
+    """Whether a plain type holds all values as they are."""
+    kinds = shape.kinds
+    if name == "bool":
+        return kinds == BOOLEAN
+    if name in ("string", "large_string"):
+        return kinds == TEXT
+    if name == "float64":
+        exact = shape.lowest >= -_EXACT_INTEGER and shape.highest <= _EXACT_INTEGER
+        return kinds in (FLOAT, INTEGER, INTEGER | FLOAT) and exact
+    if kinds != INTEGER:
+        return False
+    bits = int(name.removeprefix("u").removeprefix("int"))
+    if name.startswith("u"):
+        return shape.lowest >= 0 and shape.highest < 1 << bits
+    bound = 1 << (bits - 1)
+    return shape.lowest >= -bound and shape.highest < bound
+
+
+def _plain(name: str) -> Any:
+    import pyarrow as pa
+
+    return pa.type_for_alias(name)
+
+
+def _json_reader(value: Any) -> str | None:
+    return None if value is None else json_bytes(value).decode()
+
+
+def _list_reader(reader: Reader) -> Reader:
+    return lambda value: None if value is None else [reader(child) for child in value]
+
+
+def _struct_reader(readers: Mapping[str, Reader]) -> Reader:
+    def read(value: Any) -> Any:
+        if value is None:
+            return None
+        return {**value, **{name: reader(value.get(name)) for name, reader in readers.items()}}
+
+    return read

@@ -1,0 +1,190 @@
+"""Which rows make a dataset, in which order and on which side of a split; and the rows themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from kbetl.errors import ConfigError
+from kbetl.store.core import Store
+from kbetl.store.selecting import select_samples
+
+Name = Literal["filtered", "unique", "synthetic", "evals"]
+By = Literal["name", "code"]
+Split = Literal["train", "validation"]
+
+NAMES: tuple[Name, ...] = ("filtered", "unique", "synthetic", "evals")
+SPLITS: tuple[Split, ...] = ("train", "validation")
+_TABLES = ("eligible_table", "dataset_rows_table", "wanted_table")
+_FILLS = {
+    "filtered": "fill_filtered",
+    "unique": "fill_unique",
+    "synthetic": "fill_synthetic",
+    "evals": "fill_evals",
+}
+
+
+class RolloutRow(NamedTuple):
+    """One row of `filtered`, `unique` or `evals`; None where there is no such thing."""
+
+    sample_hash: str
+    module_name: str | None
+    reward: float | None
+    """The newest known."""
+    difficulty: str | None
+    evaluation_raw: str | None
+    score: float | None
+    """A reward that came later than the row and differs from the row's own."""
+    text: bytes
+    """The row's own JSON text in UTF-8."""
+
+
+class SyntheticRow(NamedTuple):
+    """One row of `synthetic`; None where the module has no such field."""
+
+    sample_hash: str
+    prompt: str
+    module_name: str | None
+    python_code: str | None
+    triton_code: str | None
+    uuid: str | None
+
+
+class Peculiarities(NamedTuple):
+    """What is worth saying of a dataset's rows, in rows."""
+
+    sourceless: int
+    """In no source any more."""
+    repeats: int
+    """More places in a source than one; the row is in the dataset once."""
+    nonfinite: int
+    """With numbers that were NaN or infinite, and are null."""
+    scored: int
+    """With a reward that came later than the row and differs from its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which rows: those of a dataset, made of the samples of some sources."""
+
+    name: Name
+    source_ids: Sequence[int] | None = None
+    """None for the whole store, also for samples that are in no source."""
+    where: str | None = None
+    """The user's own condition on the dataset's rows, over the columns of `selectable`."""
+    by: By = "name"
+    """What `unique` keeps one row of."""
+
+    @property
+    def kind(self) -> str:
+        return "module" if self.name == "synthetic" else "rollout"
+
+    @property
+    def sources(self) -> str | None:
+        """`source_ids` as the queries take them."""
+        return None if self.source_ids is None else json.dumps(list(self.source_ids))
+
+
+def source_ids(store: Store, names: Sequence[str]) -> list[int]:
+    """The ids of sources. Raises ConfigError for a name that is none."""
+    known = {name: source_id for source_id, name in store.rows("sources_named")}
+    for name in names:
+        if name not in known:
+            there = ", ".join(known) or "none yet; kbetl ingest makes the first"
+            raise ConfigError(f"--source {name!r}: no such source; there are: {there}")
+    return [known[name] for name in names]
+
+
+def rollout_sources(store: Store) -> list[str]:
+    """The names of the sources that hold rollouts."""
+    return [name for _, name in store.rows("rollout_sources")]
+
+
+@contextlib.contextmanager
+def chosen_rows(store: Store, choice: Choice) -> Iterator[None]:
+    """Chooses a dataset's rows; inside, the store stands still and the functions below read them.
+
+    What is chosen lies in temporary tables, also on a connection that only reads, and is forgotten at the
+    end. One choice at a time. Raises ConfigError for a `where` that SQLite does not take.
+    """
+    connection = store.connection
+    with store.explained():
+        is_query_only = connection.execute("pragma query_only").fetchone()[0]
+        connection.execute("pragma query_only = off")
+        connection.execute("begin")
+        try:
+            _fill(store, choice)
+            yield
+        finally:
+            connection.execute("rollback")
+            connection.execute(f"pragma query_only = {int(is_query_only)}")
+
+
+def rank_rows(store: Store, *, is_split: bool) -> None:
+    """The rows keep the dataset's order; with splits they are on the side where `splits` has them."""
+    store.execute("rank_rows", {"is_split": int(is_split)})
+
+
+def row_positions(store: Store) -> Iterator[int]:
+    """The positions of the rows in the dataset, ascending, with gaps."""
+    for (position,) in store.execute("row_positions"):
+        yield position
+
+
+def rank_each(store: Store, ranks: Iterable[tuple[int, Split, int]]) -> None:
+    """Puts rows on a side: position, split, and rank within the split."""
+    store.execute_many(
+        "rank_row", ({"position": position, "split": split, "rank": rank} for position, split, rank in ranks)
+    )
+
+
+def rows_by_split(store: Store) -> dict[Split | None, int]:
+    """How many rows are on which side; the side is None where the dataset is not split."""
+    return dict(store.rows("rows_by_split"))
+
+
+def rollout_rows(store: Store, split: Split | None) -> Iterator[RolloutRow]:
+    """The rows of one side of `filtered`, `unique` or `evals`, in order, one at a time."""
+    with store.explained():
+        for row in store.execute("rollout_rows", {"split": split}):
+            yield RolloutRow(*row)
+
+
+def synthetic_rows(store: Store, split: Split | None) -> Iterator[SyntheticRow]:
+    """The rows of one side of `synthetic`, in order, one at a time."""
+    with store.explained():
+        for row in store.execute("synthetic_rows", {"split": split}):
+            yield SyntheticRow(*row)
+
+
+def peculiarities(store: Store, choice: Choice) -> Peculiarities:
+    """What is worth saying of the chosen rows."""
+    return Peculiarities(*store.rows("dataset_notes", {"source_ids": choice.sources})[0])
+
+
+def features_of_sources(store: Store, choice: Choice) -> list[str | None]:
+    """What each source of the chosen samples declares of its columns, as JSON; None where nothing."""
+    parameters = {"source_ids": choice.sources, "kind": choice.kind}
+    return [features for (features,) in store.rows("features_of_sources", parameters)]
+
+
+def _fill(store: Store, choice: Choice) -> None:
+    for table in _TABLES:
+        store.execute(table)
+    store.execute("fill_eligible", {"kind": choice.kind, "source_ids": choice.sources})
+    store.execute(_FILLS[choice.name], {"by": choice.by})
+    if choice.where is not None:
+        _keep_where(store, choice.kind, choice.where)
+    rank_rows(store, is_split=False)
+
+
+def _keep_where(store: Store, kind: str, where: str) -> None:
+    """The condition runs on a connection of its own, which can only read."""
+    parameters = {"min_reward": float(store.setting("min_reward"))}
+    with store.guarded() as guarded:
+        found = select_samples(guarded, kind, [where], parameters)
+        store.execute_many("add_wanted", ({"sample_hash": sample_hash} for sample_hash in found))
+    store.execute("keep_wanted")
