@@ -38,7 +38,7 @@ def load_dotenv() -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{DOTENV} cannot be read: {error}") from None
     for name, value in values.items():
-        if value is not None:
+        if value:  # `NAME=` in a copied example says nothing
             os.environ.setdefault(name, value)
 
 

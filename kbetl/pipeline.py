@@ -8,7 +8,7 @@ from pathlib import Path
 from kbetl import resources
 from kbetl.enrich import Options as Asking
 from kbetl.enrich import enrich
-from kbetl.errors import StoreError
+from kbetl.errors import ConfigError, StoreError
 from kbetl.ingest import Options as Reading
 from kbetl.ingest import Tally as ReadTally
 from kbetl.ingest import find_sources, ingest_into
@@ -30,6 +30,22 @@ def demo(database: Path, say: Say) -> None:
         for line in _stages(store):
             say(line)
         store.end_run(run_id, 0, {})
+
+
+def write_configuration(folder: Path) -> list[str]:
+    """Writes a commented `kbetl.toml` and `.env.example` where there are none; gives a line for each."""
+    lines = []
+    for name, shipped in (("kbetl.toml", "kbetl.toml"), (".env.example", "env.example")):
+        try:
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write(resources.data_path(shipped).read_text(encoding="utf-8"))
+        except FileExistsError:
+            lines.append(f"{name} is there already; it was left as it is")
+        except OSError as error:
+            raise ConfigError(f"{folder / name} cannot be written: {error.strerror}") from None
+        else:
+            lines.append(f"{name} written")
+    return lines
 
 
 def _stages(store: Store) -> Iterator[str]:
