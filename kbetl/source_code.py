@@ -8,6 +8,7 @@ A change of any output of `canonical_code` makes new identities: it needs a new 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _TOKEN = re.compile(
     r"""
@@ -33,6 +34,8 @@ _TOKEN = re.compile(
 )
 _NESTING = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 _TAB = 8
+_REMEMBERED_LINES = 20_000
+_REMEMBERED_CHARACTERS = 200
 
 
 def canonical_code(python_code: str) -> str:
@@ -51,25 +54,83 @@ def canonical_code(python_code: str) -> str:
     text = python_code.removeprefix("\ufeff")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text += "\n"
     lines: list[str] = []
-    line: list[str] = []
+    parts: list[str] = []
     indents = [0]
-    nesting, indent = 0, ""
-    for token in _TOKEN.findall("\n" + text + "\n"):
-        if token[0] == "\n":
-            if nesting:
-                continue
-            if line:
-                lines.append(f"{_depth(indent, indents)} {' '.join(line)}\n")
-                line = []
-            indent = token.rpartition("\n")[2]
-        else:
-            line.append(token)
-            if token in _NESTING:
-                nesting = max(nesting + _NESTING[token], 0)
-    if line:  # an open bracket, or a string that is never closed
-        lines.append(f"{_depth(indent, indents)} {' '.join(line)}\n")
+    nesting, indent, at = 0, "", 0
+    while at < len(text):
+        end = text.index("\n", at)
+        known = _lines.get(text[at:end])
+        line, at = (known, end + 1) if known is not None else _read_line(text, at, end)
+        line_indent, tokens, opened, open_at_least = line
+        if not tokens:
+            continue
+        if not parts:
+            indent = line_indent
+        parts.append(tokens)
+        nesting = max(nesting + opened, open_at_least)
+        if not nesting:
+            lines.append(f"{_depth(indent, indents)} {' '.join(parts)}\n")
+            parts = []
+    if parts:  # an open bracket, or a string that is never closed
+        lines.append(f"{_depth(indent, indents)} {' '.join(parts)}\n")
     return "".join(lines)
+
+
+class _Line(NamedTuple):
+    """A line of source, and those that a string or a backslash joins to it."""
+
+    indent: str
+    tokens: str
+    """With a blank between; empty for an idle line."""
+    opened: int
+    """Brackets opened less brackets closed."""
+    open_at_least: int
+    """Of its own, open at its end whatever was open before: closing more brackets than are open is idle."""
+
+
+class _LineAt(NamedTuple):
+    line: _Line
+    next_at: int
+
+
+_lines: dict[str, _Line] = {}
+"""Lines that mean the same wherever they stand. Modules share many: remembering them halves the time."""
+
+
+def _read_line(text: str, at: int, end: int) -> _LineAt:
+    """The line that starts at `at` in a text whose next line end is at `end`; remembered if it ends there."""
+    physical = text[at:end]
+    if '"' in physical or "'" in physical or "\\" in physical:
+        tokens, stop = _tokens_to_line_end(text, at)
+    else:
+        tokens, stop = _TOKEN.findall(physical + "\n")[:-1], end
+    line = _line(physical, tokens)
+    if stop == end and len(physical) <= _REMEMBERED_CHARACTERS and not physical.endswith("\\"):
+        if len(_lines) >= _REMEMBERED_LINES:
+            _lines.clear()
+        _lines[physical] = line
+    return _LineAt(line, stop + 1)
+
+
+def _tokens_to_line_end(text: str, at: int) -> tuple[list[str], int]:
+    """Tokens up to a line end that is outside strings, and where that is."""
+    tokens: list[str] = []
+    for found in _TOKEN.finditer(text, at):
+        if found[1][0] == "\n":
+            return tokens, found.start(1)
+        tokens.append(found[1])
+    return tokens, len(text)
+
+
+def _line(physical: str, tokens: list[str]) -> _Line:
+    opened = open_at_least = 0
+    for bracket in [token for token in tokens if token in _NESTING]:
+        opened += _NESTING[bracket]
+        open_at_least = max(open_at_least + _NESTING[bracket], 0)
+    indent = physical[: len(physical) - len(physical.lstrip(" \t\f"))]
+    return _Line(indent, " ".join(tokens), opened, open_at_least)
 
 
 def _depth(indent: str, indents: list[int]) -> int:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbetl import source_code
 from kbetl.records import code_hash
 from kbetl.source_code import canonical_code
 
@@ -211,3 +212,61 @@ GOLDEN = {
 def test_golden_hashes(expected: str, code: str) -> None:
     """These identities hold for ever: a store made today must find its code again in any later version."""
     assert code_hash(code) == expected
+
+
+def _in_one_pass(python_code: str) -> str:
+    """The same text token by token, remembering nothing."""
+    text = python_code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    made, line, indents, nesting, indent = [], [], [0], 0, ""
+    for token in source_code._TOKEN.findall("\n" + text + "\n"):
+        if token[0] != "\n":
+            line.append(token)
+            nesting = max(nesting + source_code._NESTING.get(token, 0), 0)
+        elif not nesting:
+            if line:
+                made.append(f"{source_code._depth(indent, indents)} {' '.join(line)}\n")
+            line, indent = [], token.rpartition("\n")[2]
+    return "".join(made) + (f"{source_code._depth(indent, indents)} {' '.join(line)}\n" if line else "")
+
+
+_PIECES = [
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\n",
+    "\n\n",
+    "",
+    "\n\t",
+    "#",
+    "\\\n",
+    "\\",
+    "a",
+    "rb",
+    "1e5",
+    ".",
+    "...",
+    ":=",
+    "é",
+    "\x0c",
+    "\r\n",
+    ",",
+    "==",
+    "~",
+    ";",
+    "'",
+    '"',
+    '"""',
+    "'''",
+    "'b'",
+    "#c",
+]
+
+
+@given(st.lists(st.sampled_from([*_PIECES, " "]), max_size=30).map("".join))
+def test_remembered_lines_change_no_result(text: str) -> None:
+    """A line that was seen elsewhere means what it means here, also beside strings that are never closed."""
+    assert canonical_code(text) == _in_one_pass(text)
+    assert canonical_code(text + "\n" + text) == _in_one_pass(text + "\n" + text)
