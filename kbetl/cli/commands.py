@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kbetl.cli import reading
+from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.ingest import ingest
@@ -18,6 +19,7 @@ COMMANDS: tuple[click.Command, ...] = (
     prompts,
     use,
     reparse,
+    dedupe,
     reading.query,
     reading.status,
     reading.check,

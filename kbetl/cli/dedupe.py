@@ -1,0 +1,42 @@
+"""kbetl dedupe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kbetl.cli.options import common
+from kbetl.cli.reading import reader_may_leave
+
+
+@click.command()
+@common
+@click.option(
+    "--by",
+    type=click.Choice(["name", "code"]),
+    default="name",
+    show_default=True,
+    help="What one row is kept of.",
+)
+@click.option("--source", "sources", multiple=True, metavar="NAME", help="Only rows of it; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def dedupe(database: Path, *, by: Any, sources: tuple[str, ...], as_json: bool, **others: Any) -> None:
+    """Report on the dataset unique: the best row of each module, and what each way to group drops.
+
+    \b
+    Examples:
+      kbetl dedupe
+      kbetl dedupe --by code --json
+    """
+    from kbetl.dedupe import dedupe as report_on
+
+    report = report_on(database, by, sources)
+    if len(report.sources) > 1 and not others["quiet"]:
+        click.echo(
+            f"kbetl: rows of {len(report.sources)} sources together: {', '.join(report.sources)}", err=True
+        )
+    with reader_may_leave():
+        click.echo(json.dumps(report.as_json(), indent=2) if as_json else "\n".join(report.lines()))

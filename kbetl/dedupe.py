@@ -1,0 +1,142 @@
+"""The report on `unique`: what it keeps of `filtered`, and what grouping by name or by code drops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbetl.lines import plain_text
+from kbetl.store import Store
+from kbetl.store.datasets import (
+    By,
+    Choice,
+    CodeOverNames,
+    NameOverCodes,
+    UniqueCounts,
+    UniqueRow,
+    chosen_rows,
+    codes_over_names,
+    names_over_codes,
+    rollout_sources,
+    source_ids,
+    unique_counts,
+    unique_top,
+)
+
+TOP = 10
+LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one choice keeps, and what both drop."""
+
+    by: By
+    sources: Sequence[str]
+    """The sources that rows come from; all that hold rollouts unless some were named."""
+    counts: UniqueCounts
+    other: UniqueCounts
+    """The same with the other choice."""
+    top: Sequence[UniqueRow]
+    names: int
+    """Module names that stand over different code."""
+    first_names: Sequence[NameOverCodes]
+    codes: int
+    """Codes that stand under several module names."""
+    first_codes: Sequence[CodeOverNames]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        by_name, by_code = self._by_choice()
+        return {
+            "by": self.by,
+            "sources": list(self.sources),
+            "rows": self.counts.rows,
+            "kept": self.counts.kept,
+            "reduction_percent": _reduction_percent(self.counts),
+            "reward_lowest": self.counts.lowest,
+            "reward_highest": self.counts.highest,
+            "top": [row._asdict() for row in self.top],
+            "choices": {"name": by_name._asdict(), "code": by_code._asdict()},
+            "names_over_different_code": self.names,
+            "first_names_over_different_code": [row._asdict() for row in self.first_names],
+            "codes_under_several_names": self.codes,
+            "first_codes_under_several_names": [row._asdict() for row in self.first_codes],
+        }
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        counts = self.counts
+        lines = [
+            f"unique by {self.by}: {counts.kept:,} of {counts.rows:,} rows of filtered kept, "
+            f"reduction {_reduction_percent(counts)} %"
+        ]
+        if counts.kept:
+            lines.append(f"reward from {counts.lowest:.4f} to {counts.highest:.4f}")
+            lines += ["", f"the first {len(self.top)}:", *map(_top_line, self.top)]
+        return [*lines, "", *self._choice_lines(), *self._name_lines(), *self._code_lines()]
+
+    def _by_choice(self) -> tuple[UniqueCounts, UniqueCounts]:
+        return (self.counts, self.other) if self.by == "name" else (self.other, self.counts)
+
+    def _choice_lines(self) -> list[str]:
+        return [
+            f"by {choice}: keeps {counts.kept:,} rows, drops {counts.rows - counts.kept:,}; with them "
+            f"{counts.lost_codes:,} of {counts.codes:,} different codes "
+            f"and {counts.lost_names:,} of {counts.names:,} names"
+            for choice, counts in zip(("name", "code"), self._by_choice(), strict=True)
+        ]
+
+    def _name_lines(self) -> list[str]:
+        lines = [f"names that hide different code: {self.names:,}{_shown(self.names)}"]
+        lines += [
+            f"  {plain_text(row.module_name)}: {row.codes:,} codes in {row.rows:,} rows"
+            for row in self.first_names
+        ]
+        return lines
+
+    def _code_lines(self) -> list[str]:
+        lines = [f"codes under several names: {self.codes:,}{_shown(self.codes)}"]
+        for row in self.first_codes:
+            names = ", ".join(plain_text(name) for name in row.names)
+            lines.append(f"  {row.code_hash[:11]}: {names} in {row.rows:,} rows")
+        return lines
+
+
+def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> Report:
+    """The report on `unique`, of all rows or of those of some sources; the store is only read.
+
+    Raises StoreError where there is no store, ConfigError for an unknown source.
+    """
+    with Store.read(database) as store:
+        ids = source_ids(store, sources) if sources else None
+        with chosen_rows(store, Choice("unique", ids, by="code" if by == "name" else "name")):
+            other = unique_counts(store)
+        with chosen_rows(store, Choice("unique", ids, by=by)):
+            names, first_names = names_over_codes(store, LISTED)
+            codes, first_codes = codes_over_names(store, LISTED)
+            return Report(
+                by,
+                list(sources) or rollout_sources(store),
+                unique_counts(store),
+                other,
+                unique_top(store, TOP),
+                names,
+                first_names,
+                codes,
+                first_codes,
+            )
+
+
+def _reduction_percent(counts: UniqueCounts) -> float:
+    return round(100 * (1 - counts.kept / counts.rows), 1) if counts.rows else 0.0
+
+
+def _top_line(row: UniqueRow) -> str:
+    return f"  {row.reward:.4f}  {row.difficulty:<6}  {plain_text(row.module_name or '(no name)')}"
+
+
+def _shown(number: int) -> str:
+    return f", the first {LISTED}:" if number > LISTED else ""
