@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -100,7 +101,9 @@ def query(folder: Path, statement: str, *values: object) -> list[tuple[Any, ...]
 
 def module_of(asked: Asked) -> int:
     """The number of the module that a question is about."""
-    return int(asked.prompt.partition("Module")[2].split()[0].rstrip(":"))
+    found = re.search(r"Module(\d+)", asked.prompt)
+    assert found is not None
+    return int(found[1])
 
 
 def until(condition: Callable[[], object]) -> None:

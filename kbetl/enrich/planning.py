@@ -101,7 +101,7 @@ def _with_just(task: Task, parameters: Mapping[str, Any]) -> Task:
 def select(store: Store, options: Options, asked: Asked, *, limit: int | None) -> Selection:
     """Chooses the samples that the task is about and, among them, those that this run asks."""
     selection = Selection(store, asked.hash)
-    conditions = [each for each in (asked.task.where, options.where) if each]
+    conditions = [each for each in (asked.task.where, options.where) if each is not None]
     if options.min_reward is not None and REWARD_ABOVE not in conditions:
         conditions.append(REWARD_ABOVE)
     parameters = {"min_reward": min_reward(store, options)}

@@ -46,9 +46,10 @@ def _try_out(connection: sqlite3.Connection, condition: str, parameters: Mapping
 def _blamed(condition: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:
+    except (sqlite3.OperationalError, sqlite3.ProgrammingError, sqlite3.Warning, UnicodeEncodeError) as error:
         if "interrupted" in str(error):
             raise
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f'where {condition!r}: {error}; for its columns: kbetl query "select * from selectable limit 1"'
+            f'where {condition!r}: {reason}; for its columns: kbetl query "select * from selectable limit 1"'
         ) from error
