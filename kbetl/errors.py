@@ -62,6 +62,19 @@ class TryAgain(RequestFailed):
         """Seconds that the server asks to wait, 0 if it names none."""
 
 
+class HubError(KbetlError):
+    """The Hub cannot be reached, or did not take or give what was asked of it."""
+
+
+class HubBusy(HubError):
+    """A try at the Hub that failed where a later one may not; raised and caught inside `hub`."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+        """Seconds that the Hub asks to wait, 0 if it names none."""
+
+
 class RunStopped(KbetlError):
     """What would hit every sample alike (key, funds, model, no server, no disk): the run ends."""
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -51,13 +51,16 @@ class Repo:
 class FakeHub:
     """The server and what it holds.
 
-    `faults`: statuses that the next commits fail with, first in first out (0: none).
+    `faults`: statuses that the next commits fail with, first in first out (0: none); a pair of a status and
+    the seconds of its `Retry-After`; or "lost": the commit is made and the connection closed without a word.
     `requests`: what was asked, as `METHOD PATH`.
+    `watch`: called with each request before it is answered, in the thread that answers it.
     """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
-        self.faults: list[int] = []
+        self.faults: list[int | str | tuple[int, int]] = []
+        self.watch: Callable[[str], None] = lambda _request: None
         self.requests: list[str] = []
         self.lock = threading.RLock()
         self.blobs: dict[str, bytes] = {}
@@ -113,9 +116,9 @@ class FakeHub:
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.headers = status, code, headers
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -135,6 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = unquote(split.path), parse_qs(split.query)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.watch(f"{self.command} {path}")
         try:
             for method, pattern, answer in _ROUTES:
                 found = re.fullmatch(pattern, path)
@@ -143,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
                     return
             raise _Refusal(404, "EntryNotFound", f"{path} is not answered here")
         except _Refusal as refusal:
-            headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
+            headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal), **refusal.headers}
             self._reply(json.dumps({"error": str(refusal)}).encode(), headers, status=refusal.status)
 
     def _reply(
@@ -227,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if not recursive:
                     break
             if recursive or len(steps) == 1:
-                entries[path] = {"type": "file", "oid": _blob(content), "size": len(content), "path": path}
+                entries[path] = _entry(path, content)
         self._json(list(entries.values()))
 
     def resolve(self, _body: bytes, _query: object, name: str, revision: str, path: str) -> None:
@@ -251,17 +255,16 @@ class _Handler(BaseHTTPRequestHandler):
     def paths_info(self, body: bytes, _query: object, name: str, revision: str) -> None:
         _, files = self._commit(name, revision)
         wanted = json.loads(body)["paths"]
-        self._json(
-            [
-                {"type": "file", "oid": _blob(files[path]), "size": len(files[path]), "path": path}
-                for path in wanted
-                if path in files
-            ]
-        )
+        self._json([_entry(path, files[path]) for path in wanted if path in files])
 
     # writing
 
+    def _may_write(self) -> None:
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            raise _Refusal(401, "", "Invalid username or password.")
+
     def create(self, body: bytes, _query: object) -> None:
+        self._may_write()
         asked = json.loads(body)
         name = f"{asked.get('organization') or 'me'}/{asked['name']}"
         with self.hub.lock:
@@ -272,6 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"url": f"{self.hub.url}/datasets/{name}", "name": name, "id": "0" * 24})
 
     def preupload(self, body: bytes, _query: object, name: str, revision: str) -> None:
+        self._may_write()
         sha, files = self._commit(name, revision)
         replies = []
         for file in json.loads(body)["files"]:
@@ -306,15 +310,22 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({})
 
     def make_commit(self, body: bytes, _query: object, name: str, revision: str) -> None:
+        self._may_write()
         with self.hub.lock:
-            if self.hub.faults and (status := self.hub.faults.pop(0)):
-                raise _Refusal(status, "", "a fault on order")
+            fault = self.hub.faults.pop(0) if self.hub.faults else 0
+            if isinstance(fault, tuple):
+                raise _Refusal(fault[0], "", "a fault on order", **{"Retry-After": str(fault[1])})
+            if isinstance(fault, int) and fault:
+                raise _Refusal(fault, "", "a fault on order")
             sha, _ = self._commit(name, revision)
             changes: dict[str, bytes | None] = {}
             for line in body.decode().splitlines():
                 if line.strip():
                     self._read_operation(json.loads(line), sha, changes)
             new = self.hub.commit(name, changes)
+        if fault == "lost":
+            self.close_connection = True
+            return
         self._json(
             {
                 "success": True,
@@ -378,6 +389,16 @@ def _sha(name: str, number: int) -> str:
 def _blob(content: bytes) -> str:
     """Git's name of a content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _entry(path: str, content: bytes) -> dict[str, Any]:
+    """A file as the tree lists it; Git has a pointer in place of what is in LFS."""
+    if not path.endswith(_LFS_SUFFIXES):
+        return {"type": "file", "oid": _blob(content), "size": len(content), "path": path}
+    oid = hashlib.sha256(content).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
+    lfs = {"oid": oid, "size": len(content), "pointerSize": len(pointer)}
+    return {"type": "file", "oid": _blob(pointer), "size": len(content), "path": path, "lfs": lfs}
 
 
 def _oid(path: str, content: bytes) -> str:

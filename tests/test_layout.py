@@ -77,6 +77,7 @@ HOMES = {
         "synth",
     },
     "jsonschema": {"tasks"},
+    "yaml": {"hub"},
     "dotenv": {"config"},
 }
 LAZY = {
@@ -92,6 +93,7 @@ LAZY = {
     "numpy",
     "zstandard",
     "jsonschema",
+    "yaml",
     "dotenv",
 }
 """Imported inside the function that needs them, so that no other command waits for them."""

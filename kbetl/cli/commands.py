@@ -9,6 +9,7 @@ from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.ingest import ingest
+from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.use import use
 
@@ -20,6 +21,7 @@ COMMANDS: tuple[click.Command, ...] = (
     use,
     reparse,
     dedupe,
+    push,
     reading.query,
     reading.status,
     reading.check,

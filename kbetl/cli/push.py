@@ -1,0 +1,80 @@
+"""kbetl push: options in, a line per dataset out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbetl.cli.options import common
+from kbetl.errors import StoreError
+
+if TYPE_CHECKING:
+    from kbetl.hub import Options, Pushed
+
+
+@click.command()
+@common
+@click.argument("datasets", nargs=-1, metavar="[DATASET...|all]")
+@click.option("--repo", metavar="OWNER/NAME", help="Where to, in place of the usual name; for one DATASET.")
+@click.option("--owner", help="Owner of the usual names.  [default: siro1]")
+@click.option("--model-name", help="Model part of the usual names.  [default: glm4_7]")
+@click.option("--private", is_flag=True, help="Make what is new private; refuse what is public.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; send nothing.")
+@click.option(
+    "--allow-schema-change", is_flag=True, help="Replace a dataset that has other columns or splits."
+)
+@click.option("--source", multiple=True, help="Only samples of this source; repeatable.")
+@click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
+@click.option("--first-wait-s", type=click.FloatRange(min=0), default=1.0, hidden=True)
+def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
+    """Push datasets to the Hub, each as one commit, with splits and a card made from the store.
+
+    DATASET is filtered, unique, synthetic or evals; all: those that have rows. What the Hub has already is
+    not sent again. Of a card only the part between its kbetl marks is written. The token is HF_TOKEN.
+
+    \b
+    Examples:
+      kbetl push filtered unique --dry-run
+      kbetl push all --owner my-name --private
+      kbetl push unique --repo my-name/best-kernels
+    """
+    from kbetl.hub import push as run
+    from kbetl.store import Store
+
+    if not database.exists():
+        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    say = _silent if given["quiet"] else partial(click.echo, err=True)
+    options = _options(datasets, given)
+    reads_only = given["dry_run"] or not datasets
+    with Store.read(database) if reads_only else Store.open(database) as store:
+        run(store, options, say, _print)
+
+
+def _options(datasets: tuple[str, ...], given: dict[str, Any]) -> Options:
+    from kbetl.hub import Options
+
+    names = {key: given[key] for key in ("owner", "model_name") if given[key] is not None}
+    return Options(
+        datasets=datasets,
+        repo=given["repo"],
+        is_private=given["private"],
+        is_dry_run=given["dry_run"],
+        allow_schema_change=given["allow_schema_change"],
+        sources=given["source"],
+        all_sources=given["all_sources"],
+        is_quiet=given["quiet"],
+        first_wait_s=given["first_wait_s"],
+        **names,
+    )
+
+
+def _print(pushed: Pushed) -> None:
+    for line in pushed.lines():
+        click.echo(line)
+
+
+def _silent(_line: str) -> None:
+    return None

@@ -1,0 +1,265 @@
+"""The card of a dataset: what the store knows of it, as YAML and Markdown. Pure: no clock, no network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from string import Template
+from typing import Any
+
+import kbetl
+from kbetl.dataset import Name
+from kbetl.hub.facts import Facts, Length, Source
+from kbetl.hub.files import Built
+from kbetl.hub.readme import Card
+from kbetl.lines import plain_text
+from kbetl.resources import data_path
+
+TITLES: Mapping[Name, str] = {
+    "filtered": "KernelBook rollouts with their difficulty",
+    "unique": "KernelBook rollouts, the best of each module",
+    "synthetic": "KernelBook task specifications",
+    "evals": "KernelBook rollouts",
+}
+_TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_MOST_ENTRIES = 20
+_ACTIVE = re.compile(r"[\\`*_\[\]#|~$!@]")
+_ADDRESS = re.compile(r"(?i)(://|www\.|mailto:)")
+_REWARD_BUCKETS: Mapping[int | None, str] = {
+    None: "none",
+    -1: "below 0",
+    **{tenths: f"{tenths / 10} to below {(tenths + 1) / 10}" for tenths in range(10)},
+    10: "1",
+    11: "above 1",
+}
+
+
+def make_card(facts: Facts, built: Built) -> Card:
+    """The card of a dataset; the same store makes the same card."""
+    text = Template(data_path("dataset_card.md").read_text(encoding="utf-8"))
+    sections = {
+        "title": TITLES[facts.dataset],
+        "summary": _summary(facts),
+        "chosen": _section("How the rows were chosen", _bullets(_chosen(facts))),
+        "labels": _section("Labels", _labels(facts)),
+        "counts": _section("Counts", _counts(facts)),
+        "rewards": _section("Rewards", _rewards(facts)),
+        "difficulty": _section("Difficulty", _shares("difficulty", facts.difficulties)),
+        "lengths": _section("Lengths", _lengths(facts)),
+        "splits": _section("Splits", _splits(facts)),
+        "sources": _section("Sources", _sources(facts.sources)),
+        "licences": _section("Licences", _licences(facts)),
+    }
+    body = re.sub(r"\n{3,}", "\n\n", text.substitute(sections))
+    return Card(_own_keys(facts, built), _default_keys(facts), body)
+
+
+def inert(text: str) -> str:
+    """Text from outside as Markdown that shows it and does nothing: no markup, HTML, link or table cell."""
+    text = plain_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _ACTIVE.sub(lambda found: f"\\{found[0]}", text)
+    return _ADDRESS.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", text)
+
+
+# front matter
+
+
+def _own_keys(facts: Facts, built: Built) -> dict[str, Any]:
+    data_files = [{"split": split, "path": f"data/{split}-*"} for split in built.splits]
+    splits = [
+        {"name": split, "num_bytes": size.size_bytes, "num_examples": size.rows}
+        for split, size in built.splits.items()
+    ]
+    return {
+        "size_categories": [_size(facts.total)],
+        "source_datasets": _on_hub(facts) or ["original"],
+        "configs": [{"config_name": "default", "data_files": data_files, "default": True}],
+        "dataset_info": {
+            "features": list(built.features),
+            "splits": splits,
+            "download_size": sum(file.size_bytes for file in built.files),
+            "dataset_size": sum(size.size_bytes for size in built.splits.values()),
+        },
+    }
+
+
+def _default_keys(facts: Facts) -> dict[str, Any]:
+    on_hub = _on_hub(facts)
+    names_licences = any(licence is not None for licence in facts.licences)
+    return {
+        "pretty_name": TITLES[facts.dataset],
+        "language": ["en", "code"],
+        "task_categories": ["text-generation"],
+        "annotations_creators": ["machine-generated"],
+        "tags": list(_TAGS),
+        "license": "other",
+        "license_name": "per-row" if names_licences else "as-in-the-sources",
+        "license_link": f"https://huggingface.co/datasets/{on_hub[0]}" if on_hub else None,
+    }
+
+
+def _on_hub(facts: Facts) -> list[str]:
+    return list(dict.fromkeys(source.uri for source in facts.sources if source.kind == "hub"))
+
+
+def _size(rows: int) -> str:
+    return next((name for bound, name in _SIZES if rows < bound), "n>1M")
+
+
+# body
+
+
+def _summary(facts: Facts) -> str:
+    rows = ", ".join(f"{split} {number:,}" for split, number in facts.rows.items())
+    return f"{facts.total:,} rows ({rows}), made by kbetl {kbetl.__version__}."
+
+
+def _chosen(facts: Facts) -> Iterable[str]:
+    good = f"a reward above {facts.settings['min_reward']}"
+    rated = f"{good} and a difficulty that could be read from the answer"
+    yield {
+        "filtered": f"Rollouts with {rated}. Every column of the source, unchanged and in order, and "
+        "`difficulty` and `evaluation_raw` (the answer as it came).",
+        "unique": f"Of the rollouts with {rated} the one with the highest reward per `module_name`; on a tie "
+        "the first in source order. Sorted by reward, descending.",
+        "synthetic": "For each module a specification as `prompt`, where the answer could be read.",
+        "evals": "All rollouts of the sources, each once, every column unchanged and in order.",
+    }[facts.dataset]
+    if facts.models:
+        named = [f"{inert(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]]
+        rest = len(facts.models) - len(named)
+        yield f"Models that wrote the rollouts: {', '.join(named)}{f' and {rest:,} more' if rest else ''}."
+    for note in facts.notes:
+        yield f"{inert(note)}."
+
+
+def _labels(facts: Facts) -> str:
+    task = facts.task
+    if task is None:
+        return ""
+    system = "none" if task.system_sha256 is None else f"`{task.system_sha256}`"
+    return _table(
+        ("label", "value"),
+        [
+            ("task", inert(task.name)),
+            ("task hash", f"`{task.hash}`"),
+            ("model", inert(task.model)),
+            ("prompt template, SHA-256", f"`{task.template_sha256}`"),
+            ("system prompt, SHA-256", system),
+            ("parameters", inert(task.parameters)),
+        ],
+    )
+
+
+def _counts(facts: Facts) -> str:
+    stages = facts.stages
+    kind = "modules" if facts.dataset == "synthetic" else "rollouts"
+    rows = [
+        ("rows read", sum(source.read for source in facts.sources)),
+        ("rows rejected", sum(source.rejected for source in facts.sources)),
+        (f"different {kind}", stages.samples),
+    ]
+    if kind == "rollouts":
+        rows.append((f"reward above {facts.settings['min_reward']}", stages.meant))
+    if facts.task is not None:
+        rows.append(("asked about", sum(facts.outcomes.values())))
+        rows += [(f"answer {status}", number) for status, number in sorted(facts.outcomes.items())]
+        rows.append(("not asked about yet", stages.unasked))
+    if facts.dataset == "unique":
+        rows.append(("rated, with such a reward", stages.filtered))
+    rows.append(("rows in this dataset", facts.total))
+    return _table(("stage", "count"), [(label, f"{number:,}") for label, number in rows], right=(1,))
+
+
+def _rewards(facts: Facts) -> str:
+    if not facts.rewards:
+        return ""
+    named = {0: "lowest", 50: "median", 100: "highest"}
+    points = ", ".join(
+        f"{named.get(percentile, f'{percentile} %')} {reward!r}"
+        for percentile, reward in facts.rewards.items()
+    )
+    buckets = {_REWARD_BUCKETS[tenths]: rows for tenths, rows in facts.reward_tenths.items()}
+    return f"Percentiles by nearest rank: {points}.\n\n{_shares('reward', buckets)}"
+
+
+def _shares(title: str, counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    total = sum(counts.values())
+    rows = [(inert(name), f"{number:,}", f"{number / total:.1%}") for name, number in counts.items()]
+    return _table((title, "rows", "share"), rows, right=(1, 2))
+
+
+def _lengths(facts: Facts) -> str:
+    if not facts.lengths:
+        return ""
+    rows = [_length_cells(length, facts.total) for length in facts.lengths]
+    head = ("tokenizer", "template", "rows measured", "50 %", "90 %", "99 %", "longest")
+    return "In tokens, the chat template rendered; percentiles by nearest rank.\n\n" + _table(
+        head, rows, right=range(2, len(head))
+    )
+
+
+def _length_cells(length: Length, total: int) -> Sequence[str]:
+    tokens = [f"{length.total_tokens[percentile]:,}" for percentile in (50, 90, 99, 100)]
+    tokenizer = inert(_less_its_folder(length.tokenizer))
+    return (tokenizer, f"`{length.template_hash[:15]}`", f"{length.rows:,} of {total:,}", *tokens)
+
+
+def _splits(facts: Facts) -> str:
+    if list(facts.rows) == ["train"] and facts.dataset in ("synthetic", "evals"):
+        return "All rows are in `train`."
+    settings = facts.settings
+    what, else_by = ("code", "name") if settings["split_by"] == "code" else ("name", "code")
+    return (
+        f"By the module's {what} (its {else_by} where it has none), with seed {settings['split_seed']} and a "
+        f"share of {settings['split_share']} for `validation`: rows of one module's {what} are never on both "
+        "sides, and no row changes side when rows are added."
+    )
+
+
+def _sources(sources: Sequence[Source]) -> str:
+    rows = [
+        (
+            inert(source.uri if source.kind == "hub" else _less_its_folder(source.name)),
+            source.kind,
+            inert(source.split or "-"),
+            f"`{source.revision}`" if source.revision else "-",
+            f"{source.read:,}",
+            f"{source.samples:,}",
+        )
+        for source in sources
+    ]
+    head = ("source", "kind", "split", "revision", "rows read", "samples")
+    return _table(head, rows, right=(4, 5)) if rows else ""
+
+
+def _licences(facts: Facts) -> str:
+    if all(licence is None for licence in facts.licences):
+        return "The rows name no licence; those of the sources apply."
+    named = {licence or "none named": rows for licence, rows in facts.licences.items()}
+    shown = dict(list(named.items())[:_MOST_ENTRIES])
+    rest = sum(list(named.values())[_MOST_ENTRIES:])
+    return _shares("licence of the row", {**shown, **({"others": rest} if rest else {})})
+
+
+def _less_its_folder(name: str) -> str:
+    """The last part of a path: where files lie on the machine that pushes is nobody's business."""
+    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+    return (name.rstrip("/").rpartition("/")[2] or name) if is_path else name
+
+
+def _section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}" if text else ""
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    is_right = set(right)
+    rule = ["---:" if index in is_right else "---" for index in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

@@ -1,0 +1,199 @@
+"""A dataset on the Hub as it stands: its head, its files, its card; and what goes wrong on the way there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kbetl.errors import HubBusy, HubError
+from kbetl.hub.columns import column_types, described
+from kbetl.hub.readme import read_readme
+from kbetl.lines import plain_text
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+README = "README.md"
+TYPE = "dataset"
+_AGAIN = (408, 409, 412, 429, 500, 502, 503, 504)
+"""Statuses after which a later try may succeed: conflicts, throttling, faults of the server."""
+_DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".arrow", ".gz", ".zst", ".zip")
+
+
+class RemoteFile(NamedTuple):
+    """A file on the Hub; `sha256` is None for one that is not in LFS."""
+
+    size_bytes: int
+    git_oid: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A dataset on the Hub at its head."""
+
+    repo: str
+    sha: str
+    is_private: bool
+    files: Mapping[str, RemoteFile]
+    readme: str
+    """Empty where there is none."""
+
+
+class Declared(NamedTuple):
+    """What a dataset on the Hub says of itself; `columns` is None where that cannot be known."""
+
+    columns: Mapping[str, str] | None
+    splits: Sequence[str]
+    configs: Sequence[str]
+    """Its configurations other than the default one."""
+    data_files: Sequence[str]
+    """Paths of files that look like data, also where they are no Parquet."""
+
+
+def make_api(*, is_quiet: bool) -> HfApi:
+    """The Hub's client. Progress bars only where somebody watches; set before the import."""
+    if is_quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="kbetl")
+
+
+def has_token() -> bool:
+    """Whether there is a token: HF_TOKEN, or the one that `hf auth login` stored."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def read_remote(api: HfApi, repo: str) -> Remote | None:
+    """A dataset at its head; None where there is none that we may see. Raises HubError and HubBusy."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    with explained(repo):
+        try:
+            about = api.dataset_info(repo)
+        except RepositoryNotFoundError:
+            return None
+        if about.sha is None:
+            raise HubError(f"{repo}: the Hub names no commit of it")
+        entries = api.list_repo_tree(repo, recursive=True, revision=about.sha, repo_type=TYPE)
+        files = {
+            entry.path: RemoteFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        }
+        readme = _readme(api, repo, about.sha) if README in files else ""
+    return Remote(repo, about.sha, bool(about.private), files, readme)
+
+
+def _readme(api: HfApi, repo: str, sha: str) -> str:
+    path = api.hf_hub_download(repo, README, repo_type=TYPE, revision=sha)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise HubError(f"{repo}: its README.md is not UTF-8; mend it on the Hub") from None
+
+
+def declared(api: HfApi, remote: Remote) -> Declared:
+    """Columns, splits and configurations: by the card, else by the Parquet files. Raises HubError."""
+    values = read_readme(remote.readme, f"{remote.repo}: README.md").values
+    info = _default_of(values.get("dataset_info"))
+    configs = [str(config.get("config_name")) for config in _tables(values.get("configs"))]
+    splits = [str(split.get("name")) for split in _tables(info.get("splits"))]
+    data = [path for path in sorted(remote.files) if path.endswith(_DATA_SUFFIXES) and path.count("/") <= 1]
+    parquet = [path for path in data if path.endswith(".parquet")]
+    columns = column_types(info.get("features"))
+    if columns is None and parquet:
+        columns = column_types(described(_footer(api, remote, parquet[0])))
+    return Declared(columns, splits, [name for name in configs if name not in ("default", "None")], data)
+
+
+def _default_of(info: Any) -> Mapping[str, Any]:
+    """The `dataset_info` of the default configuration; a card holds one, or a list of them."""
+    for each in _tables(info) or [info]:
+        if isinstance(each, Mapping) and each.get("config_name", "default") == "default":
+            return each
+    return {}
+
+
+def _tables(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def _footer(api: HfApi, remote: Remote, path: str) -> Any:
+    """The schema of a Parquet file, of which the end alone is fetched."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from huggingface_hub import HfFileSystem
+
+    name = f"datasets/{remote.repo}@{remote.sha}/{path}"
+    with explained(remote.repo):
+        try:
+            with HfFileSystem(endpoint=api.endpoint).open(name, "rb", block_size=2**16) as file:
+                return pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise HubError(f"{remote.repo}: {path} is no Parquet file: {plain_text(str(error))}") from None
+
+
+def git_oid(content: bytes) -> str:
+    """Git's name of a content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+@contextlib.contextmanager
+def explained(repo: str, *, may_have_happened: bool = False) -> Iterator[None]:
+    """Turns what fails on the Hub into HubBusy where a later try may succeed, else into HubError.
+
+    `may_have_happened`: that a lost connection leaves open whether the Hub did it, so that asking again is
+    the way to know.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    failures: list[type[Exception]] = [RuntimeError, ValueError]
+    failures += [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
+    try:
+        yield
+    except tuple(failures) as error:
+        # an upload that failed is a RuntimeError around what the server said
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        raise _explained(repo, cause, may_have_happened=may_have_happened) from None
+
+
+def _explained(repo: str, error: BaseException, *, may_have_happened: bool) -> HubError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubError(f"{repo}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it")
+    if isinstance(error, errors.HfHubHTTPError):
+        return _of_status(repo, error.response.status_code, error.response.headers, error.server_message)
+    reason = plain_text(str(error).strip().partition("\n")[0] or type(error).__name__)
+    if isinstance(error, ValueError | RuntimeError):
+        return HubError(f"{repo}: the Hub does not take it: {reason}")
+    if may_have_happened:
+        return HubBusy(f"{repo}: the connection to the Hub was lost ({reason})")
+    return HubError(f"{repo}: the Hub cannot be reached ({reason}); is there a network?")
+
+
+def _of_status(repo: str, status: int, headers: Mapping[str, str], message: str | None) -> HubError:
+    from kbetl.client.waits import asked_wait_s
+
+    said = f"{repo}: the Hub answered {status}"
+    if message:
+        said += f" ({plain_text(message)})"
+    if status in _AGAIN:
+        return HubBusy(said, asked_wait_s(headers) or 0.0)
+    if status in (401, 403):
+        return HubError(f"{said}; set HF_TOKEN to a token that may write there")
+    if status == 404:
+        return HubError(f"{said}; check the name, and that HF_TOKEN may write there")
+    return HubError(said)
