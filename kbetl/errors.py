@@ -30,6 +30,14 @@ class BadQuery(KbetlError):
     """SQL of the user that cannot be run as it is, in SQLite's own words."""
 
 
+class EmptyDataset(KbetlError):
+    """A dataset without rows; the message says why, and what to run."""
+
+
+class ExportFailed(KbetlError):
+    """A file or folder could not be written; what stood there before is unchanged."""
+
+
 class BadRow(KbetlError):
     """A row of a source that cannot be a sample; the message is the reason, without the place."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from kbetl.csv_text import inert_cell
 from kbetl.errors import ConfigError
 from kbetl.store import guarded_query
 
@@ -21,9 +22,7 @@ Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
 Form = Literal["json", "nl", "csv", "tsv", "table", "raw"]
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _SPELLED_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # control characters that JSON lets pass, line separators, and marks that turn the direction of text
 _UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -173,14 +172,6 @@ def _cell(value: Value) -> Value:
     if isinstance(value, bytes):
         return json_value(value)
     return inert_cell(value) if isinstance(value, str) else value
-
-
-def inert_cell(text: str) -> str:
-    """Text for a CSV cell: what a spreadsheet would run as a formula gets a `'` in front.
-
-    Text that is a plain number, such as `-0.5`, stays as it is.
-    """
-    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
 def _table(names: Sequence[str], rows: Iterator[Row], layout: Layout) -> Iterator[bytes]:

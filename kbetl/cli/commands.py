@@ -8,6 +8,7 @@ from kbetl.cli import reading
 from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
 from kbetl.cli.enrich import enrich, prompts
+from kbetl.cli.export import export
 from kbetl.cli.ingest import ingest
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
@@ -21,6 +22,7 @@ COMMANDS: tuple[click.Command, ...] = (
     use,
     reparse,
     dedupe,
+    export,
     push,
     reading.query,
     reading.status,

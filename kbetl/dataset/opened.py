@@ -28,6 +28,7 @@ from kbetl.store.datasets import (
     rows_by_split,
     source_ids,
     synthetic_rows,
+    why_no_rows,
 )
 
 SPLIT_BY_DEFAULT: frozenset[Name] = frozenset(("filtered", "unique"))
@@ -84,7 +85,9 @@ class Opened:
     """What is worth saying of these rows, a line each."""
     store: Store
     replaced: set[str] = field(default_factory=set)
-    """Columns of ours that a row had itself, and lost to ours; of the rows read so far."""
+    """Labels of ours that a row had as columns itself, and lost to ours; of the rows read so far."""
+    why_empty: str | None = None
+    """Why there are no rows, and what to run; None where there are some."""
 
     @property
     def total(self) -> int:
@@ -112,7 +115,7 @@ class Opened:
         if row.score is not None:
             ours["reward"] = row.score
         spliced = appended(row.text, ours) if ours else Spliced(row.text, ())
-        self.replaced.update(spliced.replaced)
+        self.replaced.update(column for column in spliced.replaced if column != "reward")
         return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
 
 
@@ -128,13 +131,11 @@ def opened(store: Store, dataset: Dataset) -> Iterator[Opened]:
     choice = Choice(dataset.name, ids, dataset.where, dataset.by)
     with chosen_rows(store, choice):
         _split(store, dataset)
-        yield Opened(
-            dataset,
-            _counts(store, is_split=dataset.is_split),
-            tuple(features_of_sources(store, choice)),
-            _notes(store, choice),
-            store,
-        )
+        counts = _counts(store, is_split=dataset.is_split)
+        declared = tuple(features_of_sources(store, choice))
+        is_empty = not sum(counts.values())
+        why_empty = _why_empty(store, dataset, choice) if is_empty else None
+        yield Opened(dataset, counts, declared, _notes(store, choice), store, why_empty=why_empty)
 
 
 def _refuse_a_mixture(store: Store, dataset: Dataset) -> None:
@@ -184,6 +185,27 @@ def _notes(store: Store, choice: Choice) -> list[str]:
         "rows have a reward that came later than the row": found.scored,
     }
     return [f"{number:,} {text}" for text, number in notes.items() if number]
+
+
+def _why_empty(store: Store, dataset: Dataset, choice: Choice) -> str:
+    found = why_no_rows(store, choice)
+    of = f" of {', '.join(dataset.sources)}" if dataset.sources else ""
+    if not found.eligible:
+        why = f"there is no {choice.kind}{of} in {store.path}; run: kbetl ingest SOURCE"
+    elif dataset.name == "synthetic" and not found.answered:
+        why = f"none of {found.eligible:,} modules{of} has a specification; run: kbetl prompts"
+    elif dataset.name in ("filtered", "unique") and not found.good:
+        why = (
+            f"none of {found.eligible:,} rollouts{of} has a reward above {found.min_reward}; "
+            "run: kbetl use --min-reward X"
+        )
+    elif dataset.name in ("filtered", "unique") and not found.answered:
+        why = f"none of {found.good:,} rollouts{of} with a good reward is rated; run: kbetl enrich"
+    elif dataset.where is not None:
+        why = f"no row satisfies {dataset.where!r}"
+    else:
+        why = "no rollout with a good reward has a rating that could be read; run: kbetl status"
+    return f"the dataset {dataset.name} is empty: {why}"
 
 
 def _synthetic(row: SyntheticRow) -> Row:

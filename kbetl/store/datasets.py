@@ -250,3 +250,31 @@ def codes_over_names(store: Store, limit: int) -> tuple[int, list[CodeOverNames]
     found = store.rows("codes_over_names", {"limit": limit})
     listed = [CodeOverNames(code, tuple(json.loads(names)), rows) for code, names, rows, _ in found]
     return (found[0][-1] if found else 0), listed
+
+
+class WhyNoRows(NamedTuple):
+    """What a dataset without rows could have been made of, in samples."""
+
+    eligible: int
+    good: int
+    """With a reward above min_reward."""
+    answered: int
+    min_reward: float
+
+
+class Longest(NamedTuple):
+    """The longest row of a dataset by one tokenizer and template, which measured all rows."""
+
+    tokenizer: str
+    total_tokens: int
+
+
+def why_no_rows(store: Store, choice: Choice) -> WhyNoRows:
+    """What the chosen dataset could have been made of."""
+    task = "prompts" if choice.kind == "module" else "difficulty"
+    return WhyNoRows(*store.rows("why_no_rows", {"task": task})[0])
+
+
+def longest_rows(store: Store) -> list[Longest]:
+    """How long the longest of the chosen rows is; empty where not all are measured."""
+    return [Longest(*row) for row in store.rows("longest_rows")]

@@ -1,0 +1,277 @@
+"""The export itself: rows chosen, turned into a format, written to their target, and reported."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kbetl.dataset import Dataset, Opened, Row, Split, opened
+from kbetl.dataset.arrow import OURS
+from kbetl.dataset.declared import Declared, declared_columns
+from kbetl.dataset.splicing import json_bytes
+from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset
+from kbetl.export import beside
+from kbetl.export.formats import FORMATS, Format, converter
+from kbetl.export.target import Target, target_of, whole_file, whole_folder
+from kbetl.export.writing import Writer
+from kbetl.lines import plain_text
+from kbetl.store import Store, guarded_query
+from kbetl.store.datasets import longest_rows
+
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to write, and how."""
+
+    dataset: Dataset
+    output: str
+    format: Format = "rows"
+    has_reasoning: bool = True
+
+
+@dataclass(slots=True)
+class Report:
+    """What was written and what was not."""
+
+    name: str
+    files: list[Path] = field(default_factory=list)
+    rows: dict[Split | None, int] = field(default_factory=dict)
+    size_bytes: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reasons, and how many rows each kept out."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first few rows that were left out, by hash, with the reason."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exit_status(self) -> int:
+        return 3 if self.left_out else 0
+
+    def remarks(self) -> list[str]:
+        """What was left out and what is peculiar, a line each."""
+        lines = [f"left out {sample}: {reason}" for sample, reason in self.examples.items()]
+        hidden = sum(self.left_out.values()) - len(self.examples)
+        if hidden:
+            lines.append(f"... and {hidden:,} more rows")
+        reasons = [f"left out {number:,} rows: {why}" for why, number in self.left_out.most_common()]
+        return [*lines, *reasons, *self.notes]
+
+    def as_text(self) -> str:
+        """One line: rows in all and on each side, where, how large."""
+        sides = ", ".join(f"{split} {number:,}" for split, number in self.rows.items() if split is not None)
+        out = sum(self.left_out.values())
+        return (
+            f"{self.name}: wrote {sum(self.rows.values()):,} rows{f' ({sides})' if sides else ''}, "
+            f"left out {out:,}, to {', '.join(map(str, self.files))} ({self.size_bytes:,} bytes)"
+        )
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Rows of one side that a format cannot carry."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, sample_hash: str, reason: str) -> None:
+        """One more."""
+        self.reasons[reason] += 1
+        if len(self.examples) < SHOWN:
+            self.examples[sample_hash] = reason
+
+
+class DatasetRows:
+    """A dataset's rows in a format; `left_out` is what it could not carry when a side was read last."""
+
+    def __init__(self, dataset: Opened, convert: Callable[[Row], bytes], *, is_plain: bool) -> None:
+        self.splits: Sequence[Split | None] = list(dataset.counts)
+        self.declared: dict[str, Declared] = declared_columns(dataset.declared) if is_plain else {}
+        self.last: Sequence[str] = OURS if is_plain else ()
+        self.left_out: dict[Split | None, LeftOut] = {}
+        self._dataset = dataset
+        self._convert = convert
+
+    def texts(self, split: Split | None) -> Iterator[bytes]:
+        """The rows of one side that the format can carry."""
+        left_out = self.left_out[split] = LeftOut()
+        for row in self._dataset.rows(split):
+            try:
+                yield self._convert(row)
+            except BadRow as bad:
+                left_out.add(row.sample_hash, plain_text(str(bad)))
+
+
+def export(database: Path, options: Options) -> Report:
+    """Writes a dataset. The store is only read, and stands still meanwhile.
+
+    Raises EmptyDataset, and leaves what stood at the target, where there is no row to write; ConfigError
+    for options that do not go together; ExportFailed where the disk does not take it.
+    """
+    _check(options)
+    target = target_of(options.output)
+    with Store.read(database) as store, opened(store, options.dataset) as dataset:
+        if dataset.why_empty is not None:
+            raise EmptyDataset(dataset.why_empty)
+        is_plain = options.format == "rows"
+        convert = converter(options.format, has_reasoning=options.has_reasoning)
+        rows = DatasetRows(dataset, convert, is_plain=is_plain)
+        report = Report(options.dataset.name, notes=dataset.notes)
+        if target.kind is None:
+            _write_folder(store, target, rows, options, report)
+        else:
+            _write_files(target, rows, report)
+        report.notes += [
+            f"rows had a column {name} of their own; ours stands in its place"
+            for name in sorted(dataset.replaced)
+        ]
+    return report
+
+
+def _check(options: Options) -> None:
+    dataset = options.dataset
+    if options.format not in FORMATS:
+        raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
+    if dataset.name == "synthetic" and (options.format != "rows" or not options.has_reasoning):
+        raise ConfigError("synthetic has prompts and no completions: only --format rows, with all columns")
+    if dataset.by != "name" and dataset.name != "unique":
+        raise ConfigError(f"--by {dataset.by} is for unique alone")
+    if dataset.random_split and dataset.splits is False:
+        raise ConfigError("--random-split makes splits; leave --no-splits out")
+
+
+def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
+    """One file; with splits, one for each side, and all are renamed when all are whole."""
+    assert target.kind is not None
+    writer = Writer(rows)
+    paths = {split: target.path if split is None else target.beside(split) for split in rows.splits}
+    with contextlib.ExitStack() as stack:
+        for split, path in paths.items():
+            file = stack.enter_context(whole_file(path))
+            report.rows[split] = writer.write(file, target.kind, [split])
+        _count_left_out(report, rows)
+    report.files += paths.values()
+    report.size_bytes = sum(path.stat().st_size for path in paths.values())
+    report.notes += writer.notes
+
+
+def _write_folder(store: Store, target: Target, rows: DatasetRows, options: Options, report: Report) -> None:
+    """Rows of each side as Parquet, a README that names the splits, and settings of trainers."""
+    writer = Writer(rows)
+    sides: dict[Split, Split | None] = {split or "train": split for split in rows.splits}
+    with whole_folder(target.path) as folder:
+        for name, split in sides.items():
+            path = folder / beside.data_path(name)
+            with whole_file(path) as file:
+                report.rows[name] = writer.write(file, "parquet", [split])
+            if not report.rows[name]:
+                path.unlink()  # `load_dataset` fails on a side without rows
+                report.notes.append(f"there is no row in {name}, so the folder has no such side")
+        _count_left_out(report, rows)
+        written = {name: report.rows[name] for name in sides if report.rows[name]}
+        texts = {"README.md": beside.readme(report.name, written)}
+        texts |= _settings(store, target, options, list(written), writer)
+        for file_name, text in texts.items():
+            with whole_file(folder / file_name) as file:
+                file.write(text.encode())
+    report.files.append(target.path)
+    report.size_bytes = _size_bytes(target.path)
+    report.notes += writer.notes
+
+
+def _settings(
+    store: Store, target: Target, options: Options, splits: Sequence[Split], writer: Writer
+) -> dict[str, str]:
+    name = options.dataset.name
+    if options.format in ("sharegpt", "alpaca"):
+        return {"dataset_info.json": beside.dataset_info(name, options.format, splits, writer.column_names())}
+    if options.format in ("messages", "prompt-completion"):
+        longest: dict[str, int] = {}
+        for row in longest_rows(store):
+            longest.setdefault(row.tokenizer, row.total_tokens)
+        return {"sft.toml": beside.sft_toml(str(target.path), splits, longest)}
+    return {}
+
+
+def _count_left_out(report: Report, rows: DatasetRows) -> None:
+    """Raises EmptyDataset where not one row is left."""
+    for side in rows.left_out.values():
+        report.left_out += side.reasons
+        report.examples |= dict(list(side.examples.items())[: SHOWN - len(report.examples)])
+    if not sum(report.rows.values()):
+        why = "; ".join(f"{number:,} rows: {why}" for why, number in report.left_out.most_common(3))
+        raise EmptyDataset(f"nothing is left of the dataset {report.name} to write: {why}")
+
+
+class QueryRows:
+    """What a user's own query gives, as rows; the query runs anew each time they are read."""
+
+    splits: Sequence[Split | None] = (None,)
+    last: Sequence[str] = ()
+
+    def __init__(self, connection: sqlite3.Connection, statement: str) -> None:
+        self.declared: dict[str, Declared] = {}
+        self._connection = connection
+        self._statement = statement
+
+    def texts(self, _split: Split | None) -> Iterator[bytes]:
+        """The rows; raises BadQuery for a value that JSON cannot carry, and for a name that comes twice."""
+        cursor = self._connection.execute(self._statement)
+        names = [column[0] for column in cursor.description or ()]
+        if not names:
+            raise ConfigError('--sql holds no statement; for example --sql "select * from filtered"')
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadQuery(f"SQL: two columns are called {twice!r}; name one with `as`")
+        for row in cursor:
+            yield _query_text(dict(zip(names, row, strict=True)))
+
+
+def _query_text(row: Mapping[str, Any]) -> bytes:
+    for name, value in row.items():
+        if isinstance(value, bytes):
+            raise BadQuery(f"SQL: column {name!r} holds a BLOB, which JSON cannot carry; use hex()")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadQuery(f"SQL: column {name!r} holds an infinite number, which JSON cannot carry")
+    return json_bytes(row)
+
+
+def export_query(database: Path, statement: str, output: str) -> Report:
+    """Writes what a query gives, on a connection that can only read; a folder holds it as `train`.
+
+    Raises BadQuery for SQL that fails, EmptyDataset where it gives no row.
+    """
+    target = target_of(output)
+    report = Report("query")
+    with guarded_query(database) as connection:
+        writer = Writer(QueryRows(connection, statement))
+        with whole_folder(target.path) if target.kind is None else whole_file(target.path) as place:
+            if isinstance(place, Path):
+                _write_query_folder(writer, place, report)
+            else:
+                report.rows[None] = writer.write(place, target.kind or "parquet", [None])
+            if not sum(report.rows.values()):
+                raise EmptyDataset("the query gives no rows, so nothing was written")
+    report.files.append(target.path)
+    report.size_bytes = _size_bytes(target.path)
+    report.notes += writer.notes
+    return report
+
+
+def _write_query_folder(writer: Writer, folder: Path, report: Report) -> None:
+    with whole_file(folder / beside.data_path("train")) as file:
+        rows = report.rows["train"] = writer.write(file, "parquet", [None])
+    with whole_file(folder / "README.md") as file:
+        file.write(beside.readme(report.name, {"train": rows}).encode())
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, or of all rows in a folder."""
+    return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in path.glob("data/*"))

@@ -1,0 +1,136 @@
+"""Where an export goes: written beside, and renamed when it is whole and on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from kbetl.errors import ConfigError, ExportFailed
+
+FileKind = Literal["jsonl", "jsonl.gz", "parquet", "csv"]
+KINDS: tuple[FileKind, ...] = ("jsonl.gz", "jsonl", "parquet", "csv")
+IN_WORDS = ".jsonl, .jsonl.gz, .parquet, .csv, or a folder"
+MARK = "<!-- made by kbetl export -->"
+"""In a folder's README.md: that it may be replaced by another export."""
+_README = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file of one kind; or, where `kind` is None, a folder."""
+
+    path: Path
+    kind: FileKind | None
+
+    def beside(self, split: str) -> Path:
+        """The file for one split: `filtered-train.jsonl` for `filtered.jsonl`."""
+        stem = self.path.name.removesuffix(f".{self.kind}")
+        return self.path.with_name(f"{stem}-{split}.{self.kind}")
+
+
+def target_of(output: str) -> Target:
+    """What `-o` names. Raises ConfigError for a kind of file that is not written here."""
+    path = Path(output)
+    name = path.name.lower()
+    _refuse_device(path)
+    for kind in KINDS:
+        if name.endswith(f".{kind}") and not path.is_dir():
+            return Target(path, kind)
+    if path.is_file():
+        raise ConfigError(f"-o {output} is a file of another kind; name one of {IN_WORDS}")
+    if path.is_dir() or output.endswith(os.sep) or not path.suffix:
+        _refuse_foreign(path)
+        return Target(path, None)
+    raise ConfigError(f"-o {output}: not one of {IN_WORDS}")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that replaces `path` at once when all is written and on disk; on any error the old one stays.
+
+    Raises ExportFailed in words where the disk does not take it.
+    """
+    path = path.resolve()
+    _refuse_device(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb", buffering=2**20) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder that replaces `path` when all is written and on disk; on any error the old one stays.
+
+    Raises ConfigError where something else than a folder of ours, or an empty one, stands there.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"-o {path} is not a folder; name one of {IN_WORDS}")
+    _refuse_foreign(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    with _explained(path):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            _sync_folder(part)
+            if path.exists():
+                path.rename(old)
+            try:
+                part.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        _sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_device(path: Path) -> None:
+    """A device or pipe would be replaced by a file or a folder of its name."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ConfigError(f"-o {path} is a device or pipe; name one of {IN_WORDS}")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A folder is replaced as a whole, so it must be empty or an export of ours."""
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    readme = path / _README
+    if not readme.is_file() or MARK not in readme.read_text(encoding="utf-8", errors="replace"):
+        raise ConfigError(f"-o {path} is a folder with other files in it; name a new one")
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExportFailed(
+            f"{path} cannot be written: {error.strerror or error}; what stood there before is unchanged"
+        ) from error
