@@ -71,7 +71,7 @@ def _options(dataset: Any, given: dict[str, Any]) -> Any:
 
     output = _output(dataset, given["output"])
     splits = given["splits"]
-    if splits is None:
+    if splits is None and not given["random_split"]:
         splits = dataset in SPLIT_BY_DEFAULT and target_of(output).kind is None
     return Options(
         Dataset(
