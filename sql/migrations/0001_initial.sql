@@ -149,11 +149,20 @@ create table lengths (
   sample_hash text not null references samples (hash),  -- the sample that was measured
   tokenizer text not null,  -- name or folder, as given
   template_hash text not null,  -- of chat template, tokenizer files and how fields were mapped
-  prompt_tokens integer not null check (prompt_tokens >= 0),  -- up to where the completion begins
-  completion_tokens integer not null check (completion_tokens >= 0),  -- what the trainer learns, reasoning included
-  total_tokens integer not null check (total_tokens >= 0),  -- the whole rendered text
+  prompt_tokens integer check (prompt_tokens >= 0),  -- up to where the completion begins; null where refused
+  completion_tokens integer check (completion_tokens >= 0),  -- what the trainer learns, reasoning included; null where refused
+  total_tokens integer check (total_tokens >= 0),  -- the whole rendered text; null where refused
+  unreached text check (unreached is null or json_valid(unreached)),  -- JSON list of fields whose text the rendered text lacks; null where all is in it
+  refusal text,  -- why the template did not take the row; null where it was measured
+  check ((refusal is null) = (total_tokens is not null)),
+  check ((prompt_tokens is null) = (total_tokens is null) and (completion_tokens is null) = (total_tokens is null)),
   primary key (tokenizer, template_hash, sample_hash)
 ) strict, without rowid;
+
+-- How many samples have which length, in the order of lengths.
+create index lengths_by_total on lengths (tokenizer, template_hash, total_tokens);
+-- What is wrong, without reading what is not.
+create index lengths_at_fault on lengths (tokenizer, template_hash) where unreached is not null or refusal is not null;
 
 create table settings (
   key text primary key,  -- min_reward, split_by, split_seed, split_share

@@ -1,0 +1,188 @@
+"""A tokenizer with its chat template: renders conversations and counts their tokens, as a trainer would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kbetl.errors import BadRow, ConfigError
+from kbetl.lengths.conversation import Conversation
+from kbetl.lengths.files import TokenizerFiles
+from kbetl.lengths.reaching import unreached, with_marks
+from kbetl.lines import plain_text
+
+REASON_CHARACTERS = 300
+
+
+class Rendered(NamedTuple):
+    """A rendered conversation in parts that are cut into tokens apart from each other.
+
+    `head + prompt` is the prompt with the generation prompt, `head + whole` the whole conversation. The cut
+    is in front of a special token, where every text is cut anyway, so that nothing is counted twice.
+    """
+
+    head: str
+    prompt: str
+    whole: str
+    unreached: tuple[str, ...]
+    """Fields whose text the whole lacks."""
+
+    def in_one(self) -> Rendered:
+        """The same, not cut."""
+        return Rendered("", self.head + self.prompt, self.head + self.whole, self.unreached)
+
+
+class Tokens(NamedTuple):
+    """What a trainer sees of a conversation, in tokens; prompt + completion = total."""
+
+    prompt: int
+    completion: int
+    total: int
+
+
+class Chat:
+    """A loaded tokenizer. Runs no code that came with it."""
+
+    def __init__(self, files: TokenizerFiles) -> None:
+        """Loads it. Raises ConfigError where it cannot be loaded, or has no chat template."""
+        self._tokenizer = _load(files)
+        if not self._tokenizer.chat_template:
+            raise ConfigError(f"tokenizer {files.name} has no chat template; name one that has")
+        self._refusals = _template_errors()
+        self._backend = self._tokenizer.backend_tokenizer if self._tokenizer.is_fast else None
+        self._cuts: tuple[str, ...] = ()
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
+            self._cuts = _cutting_tokens(self._backend)
+
+    def render(self, conversation: Conversation) -> Rendered:
+        """Renders one; raises BadRow with the reason where the template refuses it."""
+        prompt = [message.body for message in conversation.prompt]
+        completion = [message.body for message in conversation.completion]
+        tools = conversation.tools
+        try:
+            whole = self._text([*prompt, *completion], tools)
+            asked = self._text(prompt, tools, add_generation_prompt=True) if prompt else ""
+            marked = with_marks(conversation, whole)
+            missing = unreached(marked, self._text(marked.messages, marked.tools))
+            lost = tuple(dict.fromkeys((*conversation.lost, *missing)))
+        except self._refusals as error:
+            reason = plain_text(f"{type(error).__name__}: {error}")
+            raise BadRow(f"the chat template refuses it: {reason[:REASON_CHARACTERS]}") from None
+        cut = self._cut(asked, whole)
+        return Rendered(whole[:cut], asked[cut:], whole[cut:], lost)
+
+    def count(self, conversations: Sequence[Rendered]) -> list[Tokens]:
+        """The tokens of each, as `apply_chat_template(tokenize=True)` would count them."""
+        if self._backend is None:
+            conversations = [each.in_one() for each in conversations]
+        texts = [text for each in conversations for text in each[:3]]
+        lengths = iter(self._lengths(texts))
+        return [_tokens(*each) for each in zip(lengths, lengths, lengths, strict=True)]
+
+    def agrees(self, conversation: Conversation, rendered: Rendered) -> bool:
+        """Whether `count` sees the token ids that `apply_chat_template(tokenize=True)` gives."""
+        if self._backend is None:
+            return True  # it is the same call
+        prompt = [message.body for message in conversation.prompt]
+        whole = [*prompt, *(message.body for message in conversation.completion)]
+        head = self._ids(rendered.head)
+        same = head + self._ids(rendered.whole) == self._official_ids(whole, conversation.tools)
+        if not same or not prompt:
+            return same
+        official = self._official_ids(prompt, conversation.tools, add_generation_prompt=True)
+        return head + self._ids(rendered.prompt) == official
+
+    def go_slowly(self) -> None:
+        """From now on cuts no text and uses the tokenizer's own call alone, as `apply_chat_template` does."""
+        self._backend, self._cuts = None, ()
+
+    def _text(self, messages: list[dict[str, Any]], tools: Any, **options: bool) -> str:
+        text: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
+        return text
+
+    def _official_ids(self, messages: list[dict[str, Any]], tools: Any, **options: bool) -> list[int]:
+        found = self._tokenizer.apply_chat_template(
+            messages, tools=tools, tokenize=True, return_dict=False, **options
+        )
+        return list(found)
+
+    def _cut(self, asked: str, whole: str) -> int:
+        """The last place where a special token begins in both, up to which they are the same; else 0."""
+        ends = {(asked.rfind(token), len(token)) for token in self._cuts}
+        for place, size in sorted(ends, reverse=True):
+            if place > 0 and whole.startswith(asked[: place + size]):
+                return place
+        return 0
+
+    def _lengths(self, texts: list[str]) -> list[int]:
+        if self._backend is None:
+            return [len(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        return [len(each) for each in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _ids(self, text: str) -> list[int]:
+        assert self._backend is not None
+        return list(self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+
+def _tokens(head: int, prompt: int, whole: int) -> Tokens:
+    """Where nothing follows the prompt, there is no generation prompt in the whole, and no completion."""
+    total = head + whole
+    asked = min(head + prompt, total)
+    return Tokens(asked, total - asked, total)
+
+
+def _cutting_tokens(backend: Any) -> tuple[str, ...]:
+    """The added tokens in front of which every text is cut, whatever stands around them.
+
+    Not those that swallow blanks or are looked for in normalised text, nor those that overlap another.
+    """
+    added = list(backend.get_added_tokens_decoder().values())
+    plain = [
+        token.content
+        for token in added
+        if not (token.lstrip or token.rstrip or token.single_word or token.normalized) and token.content
+    ]
+    return tuple(text for text in plain if not any(_overlaps(other.content, text) for other in added))
+
+
+def _overlaps(other: str, text: str) -> bool:
+    """Whether `text` can begin inside `other`."""
+    return text in other[1:] or any(
+        other.endswith(text[:end]) for end in range(1, min(len(text), len(other)))
+    )
+
+
+def _load(files: TokenizerFiles) -> Any:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(files.folder), local_files_only=True, trust_remote_code=False
+        )
+    except BaseException as error:
+        # `tokenizers` raises Exception itself for a broken tokenizer.json
+        if type(error) is not Exception and not isinstance(
+            error, OSError | ValueError | KeyError | ImportError
+        ):
+            raise
+        reason = plain_text(" ".join(str(error).split()))[:REASON_CHARACTERS]
+        raise ConfigError(f"tokenizer {files.name} cannot be loaded: {reason}") from error
+
+
+def _template_errors() -> tuple[type[Exception], ...]:
+    """What comes out of a template: its own refusals, and Python's about values it did not expect."""
+    from jinja2 import TemplateError
+
+    return (
+        TemplateError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    )

@@ -1,0 +1,136 @@
+"""Measures the rollouts of a dataset that were not measured yet, and reports on all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kbetl.errors import BadRow, KbetlError
+from kbetl.json_text import stored_value
+from kbetl.lengths.chat import Chat, Rendered
+from kbetl.lengths.choosing import Chosen
+from kbetl.lengths.conversation import Conversation, conversation_of
+from kbetl.lengths.files import find
+from kbetl.lengths.report import Report, read_report
+from kbetl.lines import plain_text
+from kbetl.store import Store
+from kbetl.store.measures import Length, Measures, Unmeasured
+
+PAGE_ROWS = 256
+PAGE_BYTES = 2**20
+"""Of rows that are read, rendered and cut into tokens together: a token takes some 100 bytes meanwhile."""
+COMPARED_AT_FIRST = 8
+COMPARED_LATER = 256
+"""Samples whose token ids are compared with the tokenizer's own: so many at first, then one in so many."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far a run is; another thread may read it."""
+
+    waiting: int = 0
+    """Samples that the run measures; 0 until that is known."""
+    done: int = 0
+    tokens: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(
+    store: Store, tokenizer: str, chosen: Chosen, *, limit: int | None = None, tally: Tally | None = None
+) -> Report:
+    """Counts what was not counted yet, with this tokenizer and its template, and stores it as it goes.
+
+    `tokenizer` is a folder, NAME or NAME@REVISION; `limit` is how many samples are counted at most. The
+    tokenizer is loaded only where there is something to count. Raises ConfigError for what is no tokenizer
+    with a chat template, SourceError where the Hub gives none; what was counted before an error stays.
+    """
+    tally = tally or Tally()
+    files = find(tokenizer)
+    options = {"tokenizer": tokenizer, "dataset": chosen.dataset, "sources": chosen.sources, "limit": limit}
+    run_id = store.begin_run("lengths", {**options, "template_hash": files.template_hash})
+    try:
+        measures = Measures(store, files.name, files.template_hash)
+        measures.choose(chosen.dataset, chosen.source_ids)
+        waiting = measures.waiting()
+        tally.waiting = waiting if limit is None else min(waiting, limit)
+        if tally.waiting:
+            _Measuring(measures, Chat(files), tally).go()
+        report = read_report(store, measures, files, chosen, tally.done)
+    except BaseException as error:
+        with contextlib.suppress(KbetlError):
+            store.end_run(run_id, _status_after(error), {"measured_now": tally.done})
+        raise
+    store.end_run(run_id, report.exit_status, report.counts_of_run())
+    return report
+
+
+DIFFERS = (
+    "its token ids are not those of the tokenizer's own call; from here on that one counts, more slowly. "
+    f"Of those counted before only one in {COMPARED_LATER} was compared: delete those from `lengths`"
+)
+
+
+class _Ready(NamedTuple):
+    """A sample that the template took."""
+
+    sample_hash: str
+    conversation: Conversation
+    rendered: Rendered
+
+
+class _Measuring:
+    """One run of measuring: page by page, each stored before the next is read."""
+
+    def __init__(self, measures: Measures, chat: Chat, tally: Tally) -> None:
+        self._measures = measures
+        self._chat = chat
+        self._tally = tally
+        self._seen = 0
+        """Samples that could have been compared."""
+
+    def go(self) -> None:
+        """Measures as many as the tally says."""
+        after = 0
+        while left := self._tally.waiting - self._tally.done:
+            page = self._measures.next(after, min(left, PAGE_ROWS), PAGE_BYTES)
+            if not page:
+                return  # another process measured them meanwhile
+            after = page[-1].position
+            self._measures.add(self._lengths(page))
+            self._tally.done += len(page)
+
+    def _lengths(self, page: Sequence[Unmeasured]) -> list[Length]:
+        refused, ready = [], []
+        for each in page:
+            try:
+                conversation = conversation_of(stored_value(each.row))
+                ready.append(_Ready(each.sample_hash, conversation, self._chat.render(conversation)))
+            except BadRow as bad:
+                refused.append(Length(each.sample_hash, None, None, None, refusal=plain_text(str(bad))))
+        return [*refused, *self._counted(ready)]
+
+    def _counted(self, ready: Sequence[_Ready]) -> list[Length]:
+        for each in self._to_compare(ready):
+            if not self._chat.agrees(each.conversation, each.rendered):
+                self._chat.go_slowly()
+                self._tally.notes.append(f"sample {each.sample_hash}: {DIFFERS}")
+        found = []
+        for each, tokens in zip(ready, self._chat.count([each.rendered for each in ready]), strict=True):
+            self._tally.tokens += tokens.total
+            found.append(Length(each.sample_hash, *tokens, unreached=each.rendered.unreached))
+        return found
+
+    def _to_compare(self, ready: Sequence[_Ready]) -> list[_Ready]:
+        numbered = enumerate(ready, self._seen)
+        self._seen += len(ready)
+        return [
+            each for number, each in numbered if number < COMPARED_AT_FIRST or number % COMPARED_LATER == 0
+        ]
+
+
+def _status_after(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return error.exit_status if isinstance(error, KbetlError) else 1
