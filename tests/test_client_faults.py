@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, question, refused, until
 from fake_llm import FakeLlm, error_reply, json_reply
 
 from kbetl.client import Client, Endpoint, Limits
+from kbetl.client.health import REFUSED_ALIKE
 from kbetl.errors import RequestFailed, RunStopped
 from kbetl.records import Completion
 
@@ -250,6 +252,30 @@ def test_what_hits_every_request_stops_the_run(fault, words):
     assert {type(result) for result in asking.results} == {RunStopped}
     assert len(messages) == 1
     assert words in messages.pop()
+
+
+EIGHT_AT_ONCE = replace(FAST, concurrency=8)
+
+
+def test_refusal_of_every_request_in_the_same_words_stops_the_run():
+    """A grammar that no request passes with would be sent 18,000 times."""
+    with FakeLlm(["400"] * 200) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(200)], EIGHT_AT_ONCE)
+        assert len(llm.requests) <= REFUSED_ALIKE + 8
+    kinds = [type(result) for result in asking.results]
+    assert kinds.count(RequestFailed) < REFUSED_ALIKE + 8
+    assert kinds.count(RunStopped) == 200 - kinds.count(RequestFailed)
+    assert "the first 20 requests were all refused so" in str(asking.results[-1])
+
+
+def test_refusals_of_some_samples_do_not_stop_the_run():
+    """Not after a success, and not in words of their own."""
+    with FakeLlm([None] + ["400"] * 60) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(61)], EIGHT_AT_ONCE)
+        assert [type(result) for result in asking.results].count(RequestFailed) == 60
+    with FakeLlm([error_reply(400, f"row {n} is too long") for n in range(60)]) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(60)], EIGHT_AT_ONCE)
+        assert {type(result) for result in asking.results} == {RequestFailed}
 
 
 def test_what_is_in_flight_when_the_run_stops_is_kept():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 from kbetl.client.adapting import Adaptations, Body
 from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.gate import Gate
-from kbetl.client.health import Health
+from kbetl.client.health import REFUSED_ALIKE, Health
 from kbetl.client.reading import ProviderError, Reply, read_completion, read_error
 from kbetl.client.sorting import advice, describe, refused_parameter, sort_error, status_of
 from kbetl.client.waits import asked_wait_s, exhausted_wait_s
@@ -254,6 +254,11 @@ class Client:
             raise self._stopped(f"{reason}; {advice(status, error)}")
         self._check_health(reason)
         if kind == "sample":
+            if self._health.refused_alike(reason):
+                raise self._stopped(
+                    f"{reason}; the first {REFUSED_ALIKE} requests were all refused so: "
+                    "change the model or the parameters and run again"
+                )
             raise RequestFailed(reason)
         wait_s = asked_wait_s(reply.headers)
         paid_perhaps = status in _PAID_PERHAPS

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 
 
+REFUSED_ALIKE = 20
+"""Refusals in the same words, and nothing else since the run began, that are taken for everybody's."""
+
+
 class Health:
     """What the replies of a run, taken together, say about the server."""
 
@@ -16,10 +20,18 @@ class Health:
         """Rounds of tries without a reply, while there was none at all."""
         self._give_up_after_s = give_up_after_s
         self._failing_since: float | None = None
+        self._refusals = 0
+        self._refusal: str | None = None
 
     def succeeded(self) -> None:
         self.successes += 1
         self._failing_since = None
+
+    def refused_alike(self, reason: str) -> bool:
+        """Notes that a sample was refused for good; whether that is what happens to all of them."""
+        self._refusals = self._refusals + 1 if reason == self._refusal else 1
+        self._refusal = reason
+        return self.successes == 0 and self._refusals >= REFUSED_ALIKE
 
     def failed(self) -> bool:
         """Notes a failure; whether there has been nothing else for too long."""
