@@ -49,10 +49,11 @@ class Case:
 
     def kbetl(self, *arguments: object) -> Result:
         before = len(self.llm.requests)
-        out, err = io.StringIO(), io.StringIO()
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
         with contextlib.chdir(self.folder), redirect_stdout(out), redirect_stderr(err):
             status = run_command([str(each) for each in arguments])
-        return Result(status, out.getvalue(), err.getvalue(), len(self.llm.requests) - before)
+        said = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
+        return Result(status, *said, requests=len(self.llm.requests) - before)
 
     def enrich(self, *arguments: object, command: str = "enrich", model: str | None = MODEL) -> Result:
         named = [] if model is None else ["-m", model]

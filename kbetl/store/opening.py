@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -95,7 +97,14 @@ def _statement(text: str) -> str:
 
 
 def _inspect(path: Path) -> None:
-    """Reads the header alone, so that a file that is no store is not touched even by SQLite."""
+    """Reads the header alone, so that a file that is no store is not touched even by SQLite.
+
+    Not where this process has the store open already: it was inspected then, and to close a file is to
+    lose all POSIX locks that the process has on it. Another process would take the store for unused,
+    and delete its WAL (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    if _is_open_here(path):
+        return
     if path.is_dir():
         raise StoreError(f"store {path} is a folder; name a file with -d")
     try:
@@ -144,28 +153,70 @@ def _schema_of(connection: sqlite3.Connection, path: Path) -> int:
 
 def _check_pages(path: Path) -> None:
     """Refuses a small store with a broken page; a large one shows it when the page is read."""
-    if path.stat().st_size > QUICK_CHECK_BYTES:
+    if path.stat().st_size > QUICK_CHECK_BYTES or _is_open_here(path):
         return
     # where nobody has it open, SQLite would leave a WAL beside what is about to be refused
-    mode = "ro" if _beside(path, "-wal").exists() else "ro&immutable=1"
-    with _named(path), contextlib.closing(_connect(path, mode)) as connection:
-        found = " ".join(connection.execute("pragma quick_check(1)").fetchone()[0].split())
+    is_alone = not _beside(path, "-wal").exists()
+    before = path.stat()
+    found = _quick_check(path, "ro&immutable=1" if is_alone else "ro")
+    after = path.stat()
+    if found != "ok" and is_alone:
+        is_alone = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        if not is_alone or _beside(path, "-wal").exists():  # somebody opened it meanwhile
+            found = _quick_check(path, "ro")
     if found != "ok":
         raise StoreError(f"store {path} is damaged ({found}). It was left untouched; restore a copy")
 
 
+def _quick_check(path: Path, mode: str) -> str:
+    """`ok`, or the first thing that is wrong."""
+    try:
+        with contextlib.closing(_connect(path, mode)) as connection:
+            return " ".join(connection.execute("pragma quick_check(1)").fetchone()[0].split())
+    except sqlite3.DatabaseError as error:
+        return explain(error)
+
+
+class _Connection(sqlite3.Connection):
+    """Can be found among those that this process has open."""
+
+    def close(self) -> None:
+        super().close()
+        with _OPEN_LOCK:
+            _OPEN.pop(self, None)
+
+
+_OPEN: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
+"""The connections that this process has open, with device and inode of their file."""
+_OPEN_LOCK = threading.Lock()
+
+
+def _is_open_here(path: Path) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    with _OPEN_LOCK:
+        return (stat.st_dev, stat.st_ino) in _OPEN.values()
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}",
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_MS / 1000,
             check_same_thread=False,
             cached_statements=256,
+            factory=_Connection,
         )
-    except sqlite3.Error as error:
+        stat = path.stat()
+    except (sqlite3.Error, OSError) as error:
         raise StoreError(f"store {path} cannot be opened: {error}") from error
+    with _OPEN_LOCK:
+        _OPEN[connection] = (stat.st_dev, stat.st_ino)
+    return connection
 
 
 def _create(path: Path) -> None:
