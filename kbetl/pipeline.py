@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kbetl import resources
+from kbetl.dataset import Dataset
 from kbetl.enrich import Options as Asking
 from kbetl.enrich import enrich
 from kbetl.errors import ConfigError, StoreError
+from kbetl.export import Options as Exporting
+from kbetl.export import export
 from kbetl.ingest import Options as Reading
 from kbetl.ingest import Tally as ReadTally
 from kbetl.ingest import find_sources, ingest_into
+from kbetl.lengths import choose, measure
 from kbetl.store import Store
 
 DEMO_DATABASE = Path("kbetl-demo.db")
+DEMO_EXPORT = Path("kbetl-demo")
 OFFLINE = "offline"
 
 Say = Callable[[str], None]
@@ -30,6 +35,21 @@ def demo(database: Path, say: Say) -> None:
         for line in _stages(store):
             say(line)
         store.end_run(run_id, 0, {})
+
+
+def sizes(database: Path) -> dict[str, int]:
+    """How many rows the tables that a run adds to hold; empty where there is no store yet."""
+    if not database.exists():
+        return {}
+    with Store.read(database) as store:
+        return dict(store.rows("sizes"))
+
+
+def has_rows(database: Path, dataset: str) -> bool:
+    """Whether there is anything to make a dataset of; `rollouts` are what `lengths` measures."""
+    with Store.read(database) as store:
+        found: dict[str, int] = dict(store.rows("datasets_with_rows"))
+    return found[dataset] == 1
 
 
 def write_configuration(folder: Path) -> list[str]:
@@ -58,8 +78,12 @@ def _stages(store: Store) -> Iterator[str]:
     yield from _asked(store, "prompts")
     yield "4. enrich again: nothing is missing, so nothing is asked"
     yield from _asked(store, "difficulty")
-    yield "5. what came of it: the best rollout of each module, select * from unique_best"
+    yield "5. dedupe: the best rollout of each module"
     yield from _table(store)
+    yield "6. lengths: tokens as a trainer sees them, with a small tokenizer of our own"
+    yield from _lengths(store)
+    yield f"7. export: the best rollouts, for a trainer, into {DEMO_EXPORT}/"
+    yield from _exported(database)
     yield "Next:"
     yield f'  kbetl query -d {database} -t "select module_name, reward, difficulty from filtered"'
     yield f"  kbetl status -d {database}"
@@ -77,6 +101,21 @@ def _asked(store: Store, task: str) -> Iterator[str]:
     report = enrich(store, Asking(task=task, model=OFFLINE), _quiet, command="demo")
     for line in report.lines():
         yield f"   {line}"
+
+
+def _lengths(store: Store) -> Iterator[str]:
+    report = measure(store, str(resources.data_path("tokenizer")), choose(store, "filtered", (), None))
+    shown = ", ".join(f"{each.percentile:g} %: {each.total_tokens:,}" for each in report.percentiles)
+    yield f"   {report.measured_now} samples measured; tokens that cover {shown}"
+    for fault in report.unreached:
+        yield f"   no advice: {fault.what} of {fault.samples} samples does not reach the rendered text"
+    for advice in report.advice:
+        yield f"   seq_len {advice.seq_len:,} covers {advice.percentile:g} %"
+
+
+def _exported(database: Path) -> Iterator[str]:
+    report = export(database, Exporting(Dataset("unique", splits=True), str(DEMO_EXPORT), format="messages"))
+    yield f"   {report.as_text()}"
 
 
 def _table(store: Store) -> Iterator[str]:

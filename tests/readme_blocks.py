@@ -46,6 +46,7 @@ def rewritten(text: str) -> str:
         launcher.chmod(0o755)
         (Path(folder) / "work").mkdir()
         shutil.copy(ROOT / "data" / "sample.jsonl", Path(folder) / "work" / "rollouts.jsonl")
+        shutil.copytree(ROOT / "data" / "tokenizer", Path(folder) / "work" / "tokenizer")
         return _BLOCK.sub(lambda match: _part(match, Path(folder)), text)
 
 

@@ -13,9 +13,8 @@ def test_init_writes_a_configuration_that_every_command_takes(run: Run, tmp_path
 
     assert result.returncode == 0, result.stderr
     written = (tmp_path / "kbetl.toml").read_text()
-    lines = [
-        line.removeprefix("# ") for line in written.splitlines() if " = " in line or line.startswith("[")
-    ]
+    uncommented = [line.removeprefix("# ") for line in written.splitlines()]
+    lines = [line for line in uncommented if " = " in line or line.startswith("[")]
     (tmp_path / "kbetl.toml").write_text("\n".join(lines))
     assert run("ingest", ROOT / "data" / "sample.jsonl").returncode == 0
     assert run("enrich", "-m", "offline").returncode == 0

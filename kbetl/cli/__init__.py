@@ -79,11 +79,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def _defaults(toml: Mapping[str, Any]) -> dict[str, Any]:
     """`kbetl.toml` as click wants it: a table per command; `database` at the top holds for all."""
-    known = {
-        command.name: {parameter.name for parameter in command.params if parameter.name}
-        for command in COMMANDS
-    }
-    defaults: dict[str, Any] = {name: {} for name in known if name}
+    known = {command.name or "": _spellings(command) for command in COMMANDS}
+    defaults: dict[str, Any] = {name: {} for name in known}
     for key, value in toml.items():
         if key == "database":
             for options in defaults.values():
@@ -97,12 +94,23 @@ def _defaults(toml: Mapping[str, Any]) -> dict[str, Any]:
     return defaults
 
 
-def _options(table: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+def _spellings(command: click.Command) -> dict[str, str]:
+    """How kbetl.toml may call the options and arguments of a command, and their names in it."""
+    return {
+        spelling.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in command.params
+        if parameter.name
+        for spelling in (parameter.name, *parameter.opts)
+        if spelling == parameter.name or spelling.startswith("--")
+    }
+
+
+def _options(table: str, values: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     options = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in known:
-            names = ", ".join(sorted(option.replace("_", "-") for option in known))
+            names = ", ".join(sorted(option.rstrip("_").replace("_", "-") for option in known))
             raise ConfigError(f"{config.TOML}: [{table}] has no option {key!r}; it knows {names}")
-        options[name] = value
+        options[known[name]] = value
     return options

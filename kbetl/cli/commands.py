@@ -10,20 +10,26 @@ from kbetl.cli.demo import demo
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.export import export
 from kbetl.cli.ingest import ingest
+from kbetl.cli.init import init
+from kbetl.cli.lengths import lengths
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
+from kbetl.cli.run import run
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
     demo,
+    init,
     ingest,
     enrich,
     prompts,
     use,
     reparse,
     dedupe,
+    lengths,
     export,
     push,
+    run,
     reading.query,
     reading.status,
     reading.check,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-
 REFUSED_ALIKE = 20
 """Refusals in the same words, and nothing else since the run began, that are taken for everybody's."""
 

@@ -1,0 +1,10 @@
+-- How many rows the tables that the stages add to hold.
+select 'samples' as name, count(*) as rows from samples
+union all
+select 'memberships', count(*) from source_samples
+union all
+select 'answers', count(*) from answers
+union all
+select 'outcomes', count(*) from outcomes
+union all
+select 'lengths', count(*) from lengths
