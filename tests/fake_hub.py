@@ -12,6 +12,7 @@ Uploads go through Git LFS (`environment` turns Xet off). A commit makes a new s
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -137,6 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         path, query = unquote(split.path), parse_qs(split.query)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who asked may be dead
+            self._answer(path, query, body)
+
+    def _answer(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
         self.hub.requests.append(f"{self.command} {path}")
         self.hub.watch(f"{self.command} {path}")
         try:
@@ -271,7 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
             if name in self.hub.repos:
                 raise _Refusal(409, "", "You already created this dataset repo")
             self.hub.commit(name, {})
-            self.hub.repos[name].is_private = bool(asked.get("private"))
+            is_private = asked.get("visibility") == "private" or asked.get(
+                "private"
+            )  # newer and older clients
+            self.hub.repos[name].is_private = bool(is_private)
         self._json({"url": f"{self.hub.url}/datasets/{name}", "name": name, "id": "0" * 24})
 
     def preupload(self, body: bytes, _query: object, name: str, revision: str) -> None:

@@ -82,9 +82,10 @@ def merged(readme: Readme, name: str, *, card: Card) -> str:
 
 def _kept(readme: Readme, card: Card) -> Iterator[_Entry]:
     """The entries that stay, and the comments of those that do not."""
-    licence_is_ours = readme.values.get("license_name") in LICENCE_NAMES
+    name_is_ours = readme.values.get("license_name") in LICENCE_NAMES
+    licence = _LICENCE if readme.values.get("license") == "other" else _LICENCE[1:]
     for entry in _entries(readme):
-        is_ours = entry.key in card.facts or (licence_is_ours and entry.key in _LICENCE)
+        is_ours = entry.key in card.facts or (name_is_ours and entry.key in licence)
         if not is_ours:
             yield entry
         elif entry.remarks:

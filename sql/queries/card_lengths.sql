@@ -1,4 +1,4 @@
--- Lengths of a dataset's rows by tokenizer and template, as far as they were measured, by nearest rank.
+-- Lengths of a dataset's rows by tokenizer and template, as far as they were measured whole, by nearest rank.
 with ranked as (
   select
     lengths.tokenizer as tokenizer,
@@ -12,6 +12,7 @@ with ranked as (
   from lengths
   cross join temp.dataset_rows on dataset_rows.sample_hash = lengths.sample_hash
   where lengths.total_tokens is not null
+    and lengths.unreached is null
 ),
 wanted (percentile) as (
   values (50), (90), (99), (100)
