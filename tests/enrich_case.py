@@ -66,6 +66,11 @@ class Case:
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return query(self.folder, statement, *values)
 
+    def change(self, statement: str) -> None:
+        """Something that no command does to a store."""
+        with closing(sqlite3.connect(self.folder / "kbetl.db", timeout=DEADLINE_S)) as connection, connection:
+            connection.execute(statement)
+
     def prompts(self, requests: int) -> list[str]:
         """The last so many questions, sorted."""
         return sorted(asked.prompt for asked in self.llm.requests[-requests:]) if requests else []
