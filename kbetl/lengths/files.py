@@ -119,8 +119,11 @@ def _fetched(repo: str, revision: str | None) -> Path:
     except bases as error:
         name = f"{repo}@{revision}" if revision else repo
         raise SourceError(f"tokenizer {name}: {_why(error)}") from None
-    if not any(_files(folder, (_CONFIG, *_VOCABULARIES))):
-        raise SourceError(f"tokenizer {repo}: this repository holds no tokenizer; name another one")
+    if not _is_whole(folder):  # without a network the cache comes back as it is
+        raise SourceError(
+            f"tokenizer {repo}: no whole tokenizer with a chat template in the cache, nor on the Hub "
+            "(if it was reached); connect, set HF_TOKEN if it is private, or name a folder with its files"
+        )
     return folder
 
 
