@@ -163,6 +163,29 @@ def test_parquet_holds_the_rows_in_their_types(store):
     assert types["info"] == "struct<module_name: string, python_code: string, triton_code: string>"
 
 
+def test_parquet_types_come_from_all_rows_also_from_late_ones(tmp_path, monkeypatch):
+    """A key, a float and an object that only rows far behind the first ones have, on either side."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    rows: list[Row] = [{"completion": "x", "n": number, "o": {"a": 1}, "t": "x"} for number in range(1200)]
+    late = ({"n": 0.5}, {"o": {"a": 1, "b": "late"}}, {"t": {"c": 1}}, {"more": [1]})
+    for number, change in enumerate(late):
+        rows = [*rows, {"completion": "late", "n": -number, **change}]
+        Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert run(["ingest", "rows.jsonl"]) == 0
+        for arguments in (["-o", "e.parquet"], ["-o", "s.parquet", "--splits"]):
+            assert run(["export", "evals", *arguments]) == 0
+        found = pq.read_table("e.parquet").to_pylist()
+        expected = rows
+        if number >= 2:  # text and an object in one column: JSON text
+            texts = [json.dumps(row["t"], separators=(",", ":")) if "t" in row else None for row in rows]
+            expected = [{**row, "t": text} for row, text in zip(rows, texts, strict=True)]
+        assert without_nulls(found) == without_nulls(expected)
+        sides = [pq.read_table(f"s-{side}.parquet") for side in ("train", "validation")]
+        assert sides[0].schema == sides[1].schema == pq.read_schema("e.parquet")
+
+
 def test_csv_holds_every_column_and_runs_no_formula(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [

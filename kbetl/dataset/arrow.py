@@ -57,7 +57,7 @@ def columns_of(
     seen = Shape()
     for value in values:
         seen.see_object(value)  # type: ignore[arg-type]
-    return _columns(seen, declared or {}, last)
+    return columns_of_shape(seen, declared or {}, last)
 
 
 def arrow_columns(dataset: Opened) -> Columns:
@@ -126,7 +126,8 @@ def _batch(values: list[Value], columns: Columns) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
 
 
-def _columns(seen: Shape, declared: Mapping[str, Declared], last: Sequence[str]) -> Columns:
+def columns_of_shape(seen: Shape, declared: Mapping[str, Declared], last: Sequence[str]) -> Columns:
+    """The columns that hold all rows that a shape has seen."""
     import pyarrow as pa
 
     names = [name for name in seen.fields if name not in last] + [

@@ -51,6 +51,11 @@ class Report:
     """The first few rows that were left out, by hash, with the reason."""
     notes: list[str] = field(default_factory=list)
 
+    def count(self, rows: Mapping[Split, int]) -> None:
+        """So many rows were written on each side."""
+        for split, number in rows.items():
+            self.rows[split] = number
+
     @property
     def exit_status(self) -> int:
         return 3 if self.left_out else 0
@@ -153,9 +158,8 @@ def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
     writer = Writer(rows)
     paths = {split: target.path if split is None else target.beside(split) for split in rows.splits}
     with contextlib.ExitStack() as stack:
-        for split, path in paths.items():
-            file = stack.enter_context(whole_file(path))
-            report.rows[split] = writer.write(file, target.kind, [split])
+        files = {split: stack.enter_context(whole_file(path)) for split, path in paths.items()}
+        report.rows = writer.write(files, target.kind)
         _count_left_out(report, rows)
     report.files += paths.values()
     report.size_bytes = sum(path.stat().st_size for path in paths.values())
@@ -165,17 +169,14 @@ def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
 def _write_folder(store: Store, target: Target, rows: DatasetRows, options: Options, report: Report) -> None:
     """Rows of each side as Parquet, a README that names the splits, and settings of trainers."""
     writer = Writer(rows)
-    sides: dict[Split, Split | None] = {split or "train": split for split in rows.splits}
     with whole_folder(target.path) as folder:
-        for name, split in sides.items():
-            path = folder / beside.data_path(name)
-            with whole_file(path) as file:
-                report.rows[name] = writer.write(file, "parquet", [split])
-            if not report.rows[name]:
-                path.unlink()  # `load_dataset` fails on a side without rows
-                report.notes.append(f"there is no row in {name}, so the folder has no such side")
+        written = _write_sides(folder, writer)
+        report.count(written)
         _count_left_out(report, rows)
-        written = {name: report.rows[name] for name in sides if report.rows[name]}
+        for split in [split for split, number in written.items() if not number]:
+            (folder / beside.data_path(split)).unlink()  # `load_dataset` fails on a side without rows
+            report.notes.append(f"there is no row in {split}, so the folder has no such side")
+            del written[split]
         texts = {"README.md": beside.readme(report.name, written)}
         texts |= _settings(store, target, options, list(written), writer)
         for file_name, text in texts.items():
@@ -184,6 +185,18 @@ def _write_folder(store: Store, target: Target, rows: DatasetRows, options: Opti
     report.files.append(target.path)
     report.size_bytes = _size_bytes(target.path)
     report.notes += writer.notes
+
+
+def _write_sides(folder: Path, writer: Writer) -> dict[Split, int]:
+    """Each side as a Parquet file; rows that are on no side are `train`."""
+    names: dict[Split | None, Split] = {split: split or "train" for split in writer.rows.splits}
+    with contextlib.ExitStack() as stack:
+        files = {
+            split: stack.enter_context(whole_file(folder / beside.data_path(name)))
+            for split, name in names.items()
+        }
+        rows = writer.write(files, "parquet")
+    return {name: rows[split] for split, name in names.items()}
 
 
 def _settings(
@@ -254,22 +267,18 @@ def export_query(database: Path, statement: str, output: str) -> Report:
         writer = Writer(QueryRows(connection, statement))
         with whole_folder(target.path) if target.kind is None else whole_file(target.path) as place:
             if isinstance(place, Path):
-                _write_query_folder(writer, place, report)
+                written = _write_sides(place, writer)
+                report.count(written)
+                with whole_file(place / "README.md") as file:
+                    file.write(beside.readme(report.name, written).encode())
             else:
-                report.rows[None] = writer.write(place, target.kind or "parquet", [None])
+                report.rows = writer.write({None: place}, target.kind or "parquet")
             if not sum(report.rows.values()):
                 raise EmptyDataset("the query gives no rows, so nothing was written")
     report.files.append(target.path)
     report.size_bytes = _size_bytes(target.path)
     report.notes += writer.notes
     return report
-
-
-def _write_query_folder(writer: Writer, folder: Path, report: Report) -> None:
-    with whole_file(folder / beside.data_path("train")) as file:
-        rows = report.rows["train"] = writer.write(file, "parquet", [None])
-    with whole_file(folder / "README.md") as file:
-        file.write(beside.readme(report.name, {"train": rows}).encode())
 
 
 def _size_bytes(path: Path) -> int:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from kbetl.csv_text import inert_cell
 from kbetl.dataset import Columns, Split, batches_of, columns_of, write_parquet
+from kbetl.dataset.arrow import columns_of_shape
 from kbetl.dataset.declared import Declared
+from kbetl.dataset.shape import Shape
 from kbetl.dataset.splicing import json_bytes
 from kbetl.export.target import FileKind
 from kbetl.json_text import stored_value
 
 _GZIP_LEVEL = 6
+_GUESSED_ROWS = 1000
+"""From which the columns of a Parquet file are guessed."""
 
 
 class Rows(Protocol):
@@ -46,18 +51,51 @@ class Writer:
     columns: Columns | None = None
     names: Sequence[str] | None = None
 
-    def write(self, file: IO[bytes], kind: FileKind, splits: Iterable[Split | None]) -> int:
-        """Writes these sides, one after the other; gives the number of rows."""
-        texts = (text for split in splits for text in self.rows.texts(split))
-        if kind == "jsonl":
-            return _write_lines(file, texts)
-        if kind == "jsonl.gz":
-            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
-                return _write_lines(packed, texts)
+    def write(self, files: Mapping[Split | None, IO[bytes]], kind: FileKind) -> dict[Split | None, int]:
+        """Writes each side to its file; gives the number of rows on each."""
+        if kind == "parquet":
+            return self._write_parquet(files)
+        return {split: self._write_text(file, kind, split) for split, file in files.items()}
+
+    def _write_text(self, file: IO[bytes], kind: FileKind, split: Split | None) -> int:
+        texts = self.rows.texts(split)
         if kind == "csv":
             return _write_csv(file, self._names(), texts)
-        columns = self._columns()
-        return write_parquet(file, columns, batches_of(_sized(texts), columns))
+        if kind == "jsonl":
+            return _write_lines(file, texts)
+        with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
+            return _write_lines(packed, texts)
+
+    def _write_parquet(self, files: Mapping[Split | None, IO[bytes]]) -> dict[Split | None, int]:
+        """With the columns of the first rows; where all rows turn out to need others, once more with those.
+
+        Reading all rows for their types alone would take as long as a third of the writing.
+        """
+        import pyarrow as pa
+
+        first = itertools.islice(self._values(), _GUESSED_ROWS)
+        guessed = columns_of(first, self.rows.declared, self.rows.last)
+        seen = Shape()
+        try:
+            written = self._write_columns(files, guessed, seen)
+            self.columns = columns_of_shape(seen, self.rows.declared, self.rows.last)
+        except (pa.ArrowException, OverflowError):
+            self.columns = columns_of(self._values(), self.rows.declared, self.rows.last)
+        else:
+            if (self.columns.schema, self.columns.notes) == (guessed.schema, guessed.notes):
+                return written
+        return self._write_columns(files, self.columns, Shape())
+
+    def _write_columns(
+        self, files: Mapping[Split | None, IO[bytes]], columns: Columns, seen: Shape
+    ) -> dict[Split | None, int]:
+        written = {}
+        for split, file in files.items():
+            file.seek(0)
+            file.truncate()
+            values = _seen_by(seen, self.rows.texts(split))
+            written[split] = write_parquet(file, columns, batches_of(values, columns))
+        return written
 
     @property
     def notes(self) -> Sequence[str]:
@@ -66,12 +104,7 @@ class Writer:
 
     def column_names(self) -> Sequence[str]:
         """The columns of all rows."""
-        return self._columns().schema.names if self.names is None else self.names
-
-    def _columns(self) -> Columns:
-        if self.columns is None:
-            self.columns = columns_of(self._values(), self.rows.declared, self.rows.last)
-        return self.columns
+        return self._names() if self.columns is None else self.columns.schema.names
 
     def _names(self) -> Sequence[str]:
         if self.names is None:
@@ -88,8 +121,11 @@ class Writer:
                 yield stored_value(text)
 
 
-def _sized(texts: Iterable[bytes]) -> Iterator[tuple[Any, int]]:
-    return ((stored_value(text), len(text)) for text in texts)
+def _seen_by(seen: Shape, texts: Iterable[bytes]) -> Iterator[tuple[Any, int]]:
+    for text in texts:
+        value = stored_value(text)
+        seen.see_object(value)
+        yield value, len(text)
 
 
 def _write_lines(file: IO[bytes] | gzip.GzipFile, texts: Iterable[bytes]) -> int:
