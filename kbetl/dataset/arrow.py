@@ -26,7 +26,7 @@ Value = Mapping[str, Any]
 Reader = Callable[[Any], Any]
 
 OURS = ("difficulty", "evaluation_raw")
-BATCH_BYTES = 4 * 2**20
+BATCH_BYTES = 2 * 2**20
 GROUP_BYTES = 48 * 2**20
 """Arrow bytes in a row group of a Parquet file."""
 MOST_BATCH_ROWS = 5000

@@ -20,7 +20,7 @@ from kbetl.export.target import FileKind
 from kbetl.json_text import stored_value
 
 _GZIP_LEVEL = 6
-_GUESSED_ROWS = 1000
+_GUESSED_ROWS = 200
 """From which the columns of a Parquet file are guessed."""
 
 
