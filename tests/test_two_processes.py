@@ -6,11 +6,15 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 from enrich_case import DEADLINE_S, Case, ended, rollout, rollouts, started, until
 
 from kbetl.store import Store
+
+HELD_S = 1.5
+"""Longer than anything but a wait for the lock takes."""
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -109,19 +113,22 @@ def test_a_store_that_is_opened_twice_in_a_process_keeps_its_locks(tmp_path):
 
 
 def test_a_write_lock_of_another_is_waited_for(case):
-    """Somebody holds the store while answers come: they wait for it, and none is lost."""
+    """Somebody holds the store while answers come: they wait for it, no slot goes on, and none is lost."""
     case.ingest(rollouts(20))
     with contextlib.closing(sqlite3.connect(case.folder / "kbetl.db", isolation_level=None)) as holder:
         case.llm.latency_s = 0.05
         with asking(case, "-c", 4) as process:
             is_asking(case)
             holder.execute("begin immediate")
+            begun = time.monotonic()
             until(lambda: case.llm.counts["answered 200"] == case.llm.counts["requests"] >= 4)
             assert case.llm.in_flight == 0
             seen = case.llm.counts["requests"]
             (kept,) = holder.execute("select count(*) from answers").fetchone()
             assert kept + 4 >= seen
+            until(lambda: time.monotonic() > begun + HELD_S)
             assert process.poll() is None
+            assert case.llm.counts["requests"] == seen
             holder.execute("commit")
             done = ended(process, DEADLINE_S)
     assert done.status == 0, done.err
