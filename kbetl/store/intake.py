@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from kbetl.records import Sample
+from kbetl.records import Kind, Sample
 from kbetl.store.core import Store, now
 
-BATCH_BYTES = 12 * 2**20
-"""Text of rows per transaction: short enough for others to write between, long enough to share pages."""
+BATCH_BYTES = 24 * 2**20
+"""Text of rows per transaction. Between two the store is free for others; the fewer rows in each, the more
+often the same pages of indexes are written: at 180,000 rows of 5 KB, 16 MB cost a tenth more than 40 MB."""
 BATCH_ROWS = 20_000
+_PLACE = ("position", "sample_hash", "line_hash")
+_REJECTION = ("position", "location", "reason")
 CACHE_KIB = 32 * 1024
-CHECKPOINT_PAGES = 4000
-"""64 MB of WAL between checkpoints: pages of indexes that many batches change are copied once."""
+CHECKPOINT_PAGES = 8000
+"""128 MB of WAL between checkpoints: pages of indexes that many batches change are copied once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,22 @@ class Counts:
     rollouts: int = 0
 
 
+class Known(NamedTuple):
+    """A sample that is stored, or will be with the batch."""
+
+    hash: str
+    kind: Kind
+
+
 class _Batch:
     """What the next transaction writes."""
 
     def __init__(self) -> None:
-        self.samples: list[Sample] = []
-        self.lines: dict[bytes, str] = {}
-        self.places: list[tuple[int, str]] = []
+        self.samples: list[dict[str, Any]] = []
+        """By column; `row` in UTF-8, which has the size that it seems to have."""
+        self.lines: dict[bytes, Known] = {}
+        """Samples by the SHA-256 of their line, of the lines not seen before."""
+        self.places: list[tuple[int, str, bytes | None]] = []
         self.rejections: list[tuple[int, str, str]] = []
         self.size_bytes = 0
 
@@ -55,9 +67,9 @@ class _Batch:
 class Intake:
     """Samples of one source on their way into the store.
 
-    Samples are committed batch by batch. Which of them belong to the source, and which rows were
-    rejected, is kept in temp tables and becomes the source's in one transaction by `replace` or `add`;
-    until then the source has what it had. Positions count all rows of the source from 0.
+    Samples are committed batch by batch. Which of them belong to the source, which lines they are, and
+    which rows were rejected, is kept in temp tables and becomes the source's in one transaction by
+    `replace` or `add`; until then the source has what it had. Positions count all rows from 0.
     """
 
     def __init__(self, store: Store, origin: Origin, run_id: int) -> None:
@@ -74,27 +86,26 @@ class Intake:
             store.execute("clear_incoming_samples")
             store.execute("clear_incoming_rejections")
 
-    def sample_of_line(self, line_hash: bytes) -> str | None:
-        """The hash of the sample that a line with this SHA-256 is; None for a line not seen before."""
+    def sample_of_line(self, line_hash: bytes) -> Known | None:
+        """The sample that a line with this SHA-256 is; None for a line not seen before."""
         known = self._batch.lines.get(line_hash)
         if known is not None:
             return known
         found = self._store.execute("sample_of_line", {"line_hash": line_hash}).fetchone()
-        return None if found is None else str(found[0])
+        return None if found is None else Known(*found)
 
-    def add_known(self, sample_hash: str) -> None:
+    def add_known(self, known: Known) -> None:
         """The next row is a sample that is stored already, or was added before."""
-        self._batch.places.append((self._next_position(), sample_hash))
-        self._commit_if_full()
+        self._place(known, None)
 
     def add_sample(self, sample: Sample, line_hash: bytes) -> None:
         """The next row is this sample, from a line with this SHA-256."""
         batch = self._batch
-        batch.samples.append(sample)
-        batch.lines[line_hash] = sample.hash
-        batch.size_bytes += len(sample.row)
-        batch.places.append((self._next_position(), sample.hash))
-        self._commit_if_full()
+        columns = _columns(sample)
+        batch.samples.append(columns)
+        batch.lines[line_hash] = known = Known(sample.hash, sample.kind)
+        batch.size_bytes += len(columns["row"])
+        self._place(known, line_hash)
 
     def reject(self, location: str, reason: str) -> None:
         """The next row cannot be a sample."""
@@ -113,6 +124,14 @@ class Intake:
         """
         self._finish("add", features)
 
+    def _place(self, known: Known, line_hash: bytes | None) -> None:
+        if known.kind == "module":
+            self.counts.modules += 1
+        else:
+            self.counts.rollouts += 1
+        self._batch.places.append((self._next_position(), known.hash, line_hash))
+        self._commit_if_full()
+
     def _next_position(self) -> int:
         position = self.counts.read
         self.counts.read += 1
@@ -126,12 +145,9 @@ class Intake:
     def _commit(self) -> None:
         batch, store = self._batch, self._store
         with store.transaction("begin immediate" if batch.samples else "begin"):
-            new = store.execute_many("add_sample", map(_columns, batch.samples)) if batch.samples else 0
-            store.execute_many("add_known_line", _named(("line_hash", "sample_hash"), batch.lines.items()))
-            store.execute_many("add_incoming_sample", _named(("position", "sample_hash"), batch.places))
-            store.execute_many(
-                "add_incoming_rejection", _named(("position", "location", "reason"), batch.rejections)
-            )
+            new = store.execute_many("add_sample", batch.samples) if batch.samples else 0
+            store.execute_many("add_incoming_sample", _named(_PLACE, batch.places))
+            store.execute_many("add_incoming_rejection", _named(_REJECTION, batch.rejections))
         self.counts.new += new
         self.counts.known += len(batch.places) - new
         self.counts.rejected += len(batch.rejections)
@@ -146,11 +162,10 @@ class Intake:
                 self._store.execute("drop_other_memberships", source)
                 self._store.execute("drop_other_rejections", source)
             placed = {**source, "first": first, "run_id": self._run_id}
+            self._store.execute("keep_incoming_lines")
             self._store.execute("keep_incoming_samples", placed)
             self._store.execute("keep_incoming_rejections", placed)
             self._store.execute("describe_source", self._described(features))
-        for kind, number in self._store.rows("incoming_by_kind"):
-            setattr(self.counts, f"{kind}s", number)
 
     def _first_free(self, source: Mapping[str, Any]) -> int:
         found: int = self._store.execute("first_position_for_incoming", source).fetchone()[0]
@@ -179,7 +194,9 @@ def _prepare(store: Store) -> None:
 
 
 def _columns(sample: Sample) -> dict[str, Any]:
-    return {name: getattr(sample, name) for name in Sample.__slots__}
+    columns = {name: getattr(sample, name) for name in Sample.__slots__}
+    columns["row"] = sample.row.encode()
+    return columns
 
 
 def _named(names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
