@@ -362,7 +362,7 @@ def test_what_is_left_out_is_named(store, folder, template, row, names):
         rollout(said("<think>\nb\n</think>\n\na")),
         rollout(said("   ", reasoning="  ")),
         rollout(said(reasoning="so", reasoning_content="so")),
-        rollout(said("\ue000 0 \ue0000\ue000", reasoning="\ue000")),
+        rollout(said("\x7f0\x7f \ue0000\ue000", reasoning="\ue000")),
         rollout(
             said("", tool_calls=[{"function": {"name": "f", "arguments": {"a": ["x\ny", 1, None], "b": {}}}}])
         ),

@@ -22,7 +22,7 @@ PAGE_ROWS = 256
 PAGE_BYTES = 2**20
 """Of rows that are read, rendered and cut into tokens together: a token takes some 100 bytes meanwhile."""
 COMPARED_AT_FIRST = 8
-COMPARED_LATER = 256
+COMPARED_LATER = 1024
 """Samples whose token ids are compared with the tokenizer's own: so many at first, then one in so many."""
 
 

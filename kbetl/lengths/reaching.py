@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 from kbetl.lengths.conversation import Conversation, Message
@@ -110,8 +111,12 @@ class _Marker:
 
 
 def _unused_character(text: str) -> str:
-    """A character of Unicode's private use that a text lacks."""
-    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
+    """A character that a text lacks, and that neither JSON escapes nor a template strips.
+
+    Delete first: it leaves ASCII text a byte per character, and rendering as fast as without marks.
+    """
+    candidates = chain("\x7f", map(chr, range(0xE000, 0xF900)))
+    return next(char for char in candidates if char not in text)
 
 
 def _stands_in(mark: Mark, rendered: str) -> bool:
