@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sqlite3
 import subprocess
 import time
 
 import pytest
 from enrich_case import Case, ended, rollouts, started, until
+
+from kbetl.store import Store
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -154,3 +157,21 @@ def test_ctrl_c_before_anything_is_asked_leaves_no_run(case):
     assert "Traceback" not in done.err
     assert case.llm.counts["requests"] == 0
     assert case.rows("select count(*) from runs where command = 'enrich'") == [(0,)]
+
+
+def test_ctrl_c_while_a_condition_is_prepared_is_no_error_of_the_store(tmp_path):
+    """SQLite takes an exception in the authorizer for a refusal; what was raised there is what counts."""
+    path = tmp_path / "kbetl.db"
+    with Store.open(path) as store:
+
+        def interrupted(*_: object) -> int:
+            signal.raise_signal(signal.SIGINT)
+            return sqlite3.SQLITE_OK
+
+        def ask() -> None:
+            with store.guarded() as guarded, store.transaction("begin"):
+                guarded.set_authorizer(interrupted)
+                guarded.execute("select count(*) from samples")
+
+        with pytest.raises(KeyboardInterrupt):
+            ask()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kbetl.errors import BadQuery, StoreError
+from kbetl.errors import BadQuery, KbetlError, StoreError
 from kbetl.store.opening import explain, open_read_only
 
 _ALLOWED = frozenset(
@@ -54,6 +54,10 @@ def guarded_query(path: Path) -> Iterator[sqlite3.Connection]:
             if raised:
                 raise raised[0] from None
             raise _named(error, path) from error
+        except KbetlError:  # the store that reads along has named SQLite's error already
+            if raised:
+                raise raised[0] from None
+            raise
         except (sqlite3.Warning, UnicodeEncodeError, OverflowError) as error:
             raise BadQuery(f"SQL: {_one_line(error)}") from error
 
@@ -62,7 +66,8 @@ def guarded_query(path: Path) -> Iterator[sqlite3.Connection]:
 def _signals_kept() -> Iterator[list[BaseException]]:
     """Keeps what the handlers of SIGINT and SIGTERM raise.
 
-    `sqlite3` swallows an exception that comes up in its progress handler and says only `interrupted`.
+    `sqlite3` swallows an exception that comes up in its progress handler, and says only `interrupted`, or
+    in its authorizer, and says that access is prohibited.
     """
     raised: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():
