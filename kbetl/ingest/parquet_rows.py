@@ -29,6 +29,7 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
     """
     import pyarrow as pa
 
+    pa.set_memory_pool(_steady_pool())
     parquet = _opened(file, name)
     _check_columns(parquet, name)
     readers = {field.name: reader for field in parquet.schema_arrow if (reader := _reader_of(field.type))}
@@ -63,6 +64,16 @@ def features(file: Path) -> Any:
         except (ValueError, KeyError, TypeError):
             pass  # not as `datasets` writes it: Arrow's own types hold
     return {field.name: str(field.type) for field in schema}
+
+
+def _steady_pool() -> Any:
+    """Memory that does not creep up: in 3,500 rows of 54 KB mimalloc's grew by 70 MB, jemalloc's not."""
+    import pyarrow as pa
+
+    try:
+        return pa.jemalloc_memory_pool()
+    except NotImplementedError:  # this build has none
+        return pa.system_memory_pool()
 
 
 def _opened(file: Path | IO[bytes], name: str) -> Any:
