@@ -76,7 +76,7 @@ def _stages(store: Store) -> Iterator[str]:
     yield from _asked(store, "difficulty")
     yield "3. prompts: the offline model writes a specification of each module"
     yield from _asked(store, "prompts")
-    yield "4. enrich again: nothing is missing, so nothing is asked"
+    yield "4. enrich again: asks what is missing, and nothing else"
     yield from _asked(store, "difficulty")
     yield "5. dedupe: the best rollout of each module"
     yield from _table(store)
@@ -131,11 +131,13 @@ def _remove(database: Path) -> None:
     """Takes away the store of an earlier demo; anything else of that name stays, and is an error."""
     if not database.exists():
         return
-    with Store.read(database) as store:
-        first = store.rows("first_run")
-    if first != [("demo",)]:
-        raise StoreError(
-            f"{database} is not the store of an earlier demo; move it away, or name another with -d"
-        )
+    if database.stat().st_size:
+        with Store.read(database) as store:
+            first = store.rows("first_run")
+            is_unused = not first and store.rows("sizes")[0] == ("samples", 0)
+        if first != [("demo",)] and not is_unused:
+            raise StoreError(
+                f"{database} is not the store of an earlier demo; move it away, or name another with -d"
+            )
     for suffix in _BESIDE:
         Path(f"{database}{suffix}").unlink(missing_ok=True)

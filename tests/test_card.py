@@ -127,7 +127,7 @@ def test_files_are_cut_at_a_size(tmp_path):
 
     names = [file.path for file in files.files]
     assert names == [f"data/train-{number:05}-of-{len(names):05}.parquet" for number in range(len(names))]
-    assert len(names) == 3
+    assert 1 < len(names) <= 9
     rows = [name for file in files.files for name in pq.read_table(file.local)["module_name"].to_pylist()]
     assert rows == [f"M{number}" for number in range(9)]
     assert files.splits["train"].rows == 9

@@ -111,6 +111,23 @@ def test_errors_are_lines_and_statuses(capfd, arguments, status, words):
     assert "Traceback" not in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_one_line(folder):
+    Filling(folder / "kbetl.db").store.close()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kbetl", "query", "select 1"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
     """Only what a user can cause becomes one line."""
     code = """
@@ -174,6 +191,8 @@ def test_a_table_holds_options_of_a_command(capfd):
         ("colour = 1", "unknown key 'colour'"),
         ("[query]\ncolour = 1", "[query] has no option 'colour'"),
         ("[frobnicate]", "unknown key 'frobnicate'"),
+        ("database = 5", "database is 5; it must be text in quotes"),
+        ("[query.param]", "[query] param is a table, not a value"),
     ],
 )
 def test_a_wrong_kbetl_toml_is_named(capfd, text, words):

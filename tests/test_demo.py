@@ -8,6 +8,8 @@ from pathlib import Path
 
 from conftest import ROOT, Run
 
+from kbetl.store import Store
+
 BEST = [
     ("GatedFeedForward", 1.34, "high"),
     ("UnitRows", 1.21, "medium"),
@@ -56,6 +58,15 @@ def test_demo_leaves_the_stores_of_the_user_alone(run: Run, tmp_path: Path) -> N
     assert refused.returncode == 1
     assert "mine.db is not the store of an earlier demo" in refused.stderr
     assert (tmp_path / "mine.db").read_bytes() == before
+
+
+def test_demo_goes_on_after_one_that_was_cut_short(run: Run, tmp_path: Path) -> None:
+    """An empty file, and a store in which nothing has run, are nobody's."""
+    (tmp_path / "kbetl-demo.db").touch()
+    assert run("demo").returncode == 0
+    (tmp_path / "kbetl-demo.db").unlink()
+    Store.open(tmp_path / "kbetl-demo.db").close()
+    assert run("demo").returncode == 0
 
 
 def test_every_rating_of_the_demo_is_told_by_query(run: Run) -> None:

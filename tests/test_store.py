@@ -72,6 +72,17 @@ def test_opening_again_writes_nothing(path):
     assert state(path.parent) == before
 
 
+def test_a_copy_that_is_not_in_wal_is_put_back(path):
+    """`vacuum into` writes a copy with a rollback journal, in which a reader would block the writer."""
+    copy = path.with_name("copy.db")
+    with sqlite3.connect(path) as connection:
+        connection.execute("vacuum into ?", [str(copy)])
+    with sqlite3.connect(copy) as connection:
+        assert pragma(connection, "journal_mode") == "delete"
+    with Store.open(copy) as store:
+        assert pragma(store.connection, "journal_mode") == "wal"
+
+
 def test_an_empty_file_becomes_a_store(tmp_path):
     """As `mktemp` makes one."""
     path = tmp_path / "empty.db"

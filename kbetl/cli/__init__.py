@@ -19,8 +19,17 @@ from kbetl.errors import ConfigError, Interrupted, KbetlError
 EPILOG = "Exit status: 0 all done; 1 an error; 2 wrong usage; 3 something left over; 130, 143 interrupted."
 
 
+class _InOrder(click.Group):
+    """A group that names its commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "KBETL"}, epilog=EPILOG
+    cls=_InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "KBETL"},
+    epilog=EPILOG,
 )
 @click.version_option(kbetl.__version__, "--version", prog_name="kbetl")
 def cli() -> None:
@@ -60,11 +69,15 @@ def run(arguments: list[str]) -> int:
         return _say("interrupted; what was committed is kept, run the same command again to go on", 130)
     except KbetlError as error:
         return _say(str(error), error.exit_status)
-    except sqlite3.OperationalError as error:
-        return _say(f"the store failed: {error}", 1)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of stdout went away, as `| head` does: nobody is left to tell
         return 0
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        return _say(f"the store failed: {error}; kbetl check says more", 1)
+    except OSError as error:
+        return _say(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     return status if isinstance(status, int) else 0
 
 
@@ -83,6 +96,7 @@ def _defaults(toml: Mapping[str, Any]) -> dict[str, Any]:
     defaults: dict[str, Any] = {name: {} for name in known}
     for key, value in toml.items():
         if key == "database":
+            _check_text(f"{config.TOML}: database", value)
             for options in defaults.values():
                 options.setdefault("database", value)
         elif key in known and isinstance(value, dict):
@@ -112,5 +126,12 @@ def _options(table: str, values: Mapping[str, Any], known: Mapping[str, str]) ->
         if name not in known:
             names = ", ".join(sorted(option.rstrip("_").replace("_", "-") for option in known))
             raise ConfigError(f"{config.TOML}: [{table}] has no option {key!r}; it knows {names}")
+        if isinstance(value, dict) or value is None:
+            raise ConfigError(f"{config.TOML}: [{table}] {key} is a table, not a value")
         options[known[name]] = value
     return options
+
+
+def _check_text(place: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{place} is {value!r}; it must be text in quotes")

@@ -12,7 +12,7 @@ from kbetl.cli.options import common
 from kbetl.cli.reading import reader_may_leave
 
 
-@click.command()
+@click.command(short_help="Report what the dataset unique keeps, and what it drops.")
 @common
 @click.option(
     "--by",

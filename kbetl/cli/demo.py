@@ -10,7 +10,7 @@ import click
 from kbetl.cli.options import common
 
 
-@click.command()
+@click.command(short_help="Run the whole pipeline on shipped rows: no key, no network.")
 @common
 @click.pass_context
 def demo(context: click.Context, /, database: Path, **_: Any) -> None:

@@ -19,7 +19,7 @@ DEFAULT_OUTPUTS = {
 }
 
 
-@click.command()
+@click.command(short_help="Write a dataset for a trainer.")
 @common
 @click.argument("dataset", required=False, type=click.Choice(DATASETS))
 @click.option("-o", "--output", metavar="FILE|DIR", help=".jsonl, .jsonl.gz, .parquet, .csv, or a folder.")

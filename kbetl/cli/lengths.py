@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BAR_CHARACTERS = 40
 
 
-@click.command()
+@click.command(short_help="Count tokens as the trainer will see them.")
 @common
 @click.option(
     "--tokenizer",

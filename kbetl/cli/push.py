@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kbetl.hub import Options, Pushed
 
 
-@click.command()
+@click.command(short_help="Push datasets to the Hub, each as one commit.")
 @common
 @click.argument("datasets", nargs=-1, metavar="[DATASET...|all]")
 @click.option("--repo", metavar="OWNER/NAME", help="Where to, in place of the usual name; for one DATASET.")

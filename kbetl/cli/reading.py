@@ -17,7 +17,7 @@ from kbetl.cli.options import common
 _TABLE_FORMATS = ("simple", "plain", "github", "grid", "fancy_grid", "html", "latex", "outline", "pipe")
 
 
-@click.command()
+@click.command(short_help="Run SQL on the store, read only.")
 @common
 @click.argument("statement", metavar="SQL")
 @click.option(
@@ -65,7 +65,7 @@ def query(statement: str, database: Path, parameters: tuple[tuple[str, str], ...
         print_query(database, statement, dict(parameters), layout, sys.stdout.buffer)
 
 
-@click.command()
+@click.command(short_help="Say what is there, missing, failed, and what it cost.")
 @common
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(database: Path, *, as_json: bool, **_: Any) -> None:
@@ -84,7 +84,7 @@ def status(database: Path, *, as_json: bool, **_: Any) -> None:
         click.echo(text)
 
 
-@click.command()
+@click.command(short_help="Derive hashes again and check integrity.")
 @common
 def check(database: Path, **_: Any) -> int:
     """Derive hashes again, check integrity and references; say what was checked.

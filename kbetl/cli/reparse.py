@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kbetl.reparse import Reread
 
 
-@click.command()
+@click.command(short_help="Read stored answers again; no request.")
 @click.argument("task", required=False, metavar="[TASK]")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before changing, on a terminal.")

@@ -10,7 +10,7 @@ from kbetl.cli.options import common
 from kbetl.store import Store
 
 
-@click.command()
+@click.command(short_help="Choose which labels the datasets use.")
 @common
 @click.argument("task", required=False)
 @click.option("-m", "--model", help="The model that gave the labels.")

@@ -61,6 +61,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         if schema < latest_schema():
             _migrate(connection, path, schema)
         remake_views(connection)
+        # a copy by VACUUM INTO, or a store whose making was cut short, is not in WAL yet
+        if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
+            connection.execute("pragma journal_mode = wal")
     return connection
 
 
