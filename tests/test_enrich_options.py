@@ -364,6 +364,57 @@ def test_resume_passes_over_runs_that_ended_well(case):
     assert modules_asked(case, case.kbetl("enrich", "--resume").requests)[0] == 1
 
 
+def test_resume_takes_up_an_older_run_once_the_newer_is_dealt_with(case):
+    """Each left-over run once, by what it was told; then there is none left."""
+    case.ingest(rollouts(9))
+    interrupted(case, "-n", 5, "-T", 0.5, answers=2)
+    interrupted(case, "-n", 4, "-T", 0.7, answers=1)
+    for taken_up, requests, temperature in ((2, 3, 0.7), (1, 3, 0.5)):
+        run = case.kbetl("enrich", "--resume")
+        assert (run.status, run.requests) == (0, requests)
+        runs = [each for (each,) in case.rows("select id from runs where task is not null order by id")]
+        assert f"taking up run {runs[taken_up - 1]}," in run.err
+        assert case.llm.requests[-1].body["temperature"] == temperature
+    assert "no run of difficulty was left over" in case.enrich("--resume", "--dry-run").err
+
+
+def test_a_run_that_was_resumed_twice_is_dealt_with(case):
+    case.ingest(rollouts(9))
+    interrupted(case, answers=2)
+    case.llm.faults = lambda asked: "401" if module_of(asked) == 5 else None
+    assert case.kbetl("enrich", "--resume", "-c", 1).status == 1
+    case.llm.faults = lambda _: None
+    assert case.kbetl("enrich", "--resume").status == 0
+    assert "no run of difficulty was left over" in case.enrich("--resume", "--dry-run").err
+
+
+def test_a_part_of_a_run_does_not_deal_with_it(case):
+    case.ingest(rollouts(9))
+    interrupted(case, answers=2)
+    for options in (("--resume", "-n", 1), ("-n", 1), ("--where", "module_name = 'Module4'")):
+        assert case.enrich(*options).requests == 1
+    run = case.kbetl("enrich", "--resume")
+    assert (run.requests, case.statuses()) == (4, {"ok": 9})
+
+
+def test_a_whole_run_deals_with_what_was_left_over(case):
+    case.ingest(rollouts(5))
+    interrupted(case, "-n", 3, "--where", "reward > 0", answers=1)
+    assert case.enrich().status == 0
+    assert "no run of difficulty was left over" in case.enrich("--resume", "--dry-run").err
+
+
+def test_a_limited_run_takes_up_its_own_failures(case):
+    case.ingest(rollouts(9))
+    case.llm.faults = lambda asked: "422" if module_of(asked) in (1, 2) else None
+    assert case.enrich("-n", 4, "-c", 1).status == 3
+    assert case.statuses() == {"ok": 2, "failed": 2}
+    case.llm.faults = lambda _: None
+    run = case.kbetl("enrich", "--resume")
+    assert (run.status, modules_asked(case, run.requests)) == (0, [1, 2])
+    assert case.statuses() == {"ok": 4}
+
+
 def test_a_wrong_option_leaves_no_run_to_resume(case):
     case.ingest(rollouts(4))
     interrupted(case, answers=1)

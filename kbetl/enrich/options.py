@@ -41,6 +41,8 @@ class Options:
     """Statuses to ask again; then nothing else is asked."""
     retry_since_run: int | None = None
     """The run whose `retry` a resumed run goes on with: what was answered since is not asked again."""
+    resumed_run: int | None = None
+    """The first run that this one goes on with; None where it goes on with none, or with a part of it."""
     concurrency: int = config.CONCURRENCY
     rpm: int | None = None
     tpm: int | None = None

@@ -25,6 +25,9 @@ LOCAL_ALONE_S = 0.05
 OFFLINE_CONCURRENCY = 16
 """Answers of the offline model that are kept by one commit; it thinks of one at a time."""
 
+_CHOOSING = frozenset({"sources", "where", "min_reward", "limit", "retry"})
+"""Options that choose what a run asks; given with --resume they may leave out some of what was left."""
+
 Say = Callable[[str], None]
 
 
@@ -208,7 +211,7 @@ def output_limit(parameters: Mapping[str, Any]) -> int | None:
 
 
 def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:
-    """The options of the last run of the task that did not end with 0; `given` ones win over its.
+    """The options of the last run of the task that is not dealt with; `given` ones win over its.
 
     What is left of its limit is the limit. The same options where there is no such run. Raises
     ConfigError where model, parameters or template would differ: that would be another task, to be run
@@ -236,7 +239,8 @@ def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> 
     if now.limit is not None and "limit" not in given and last.task_hash is not None:
         done = store.rows("decided_since", {"task_hash": last.task_hash, "since": last.started_at})[0][0]
         now = replace(now, limit=max(now.limit - done, 0))
-    return now
+    goes_on_with_all = given.isdisjoint(_CHOOSING)
+    return replace(now, resumed_run=(before.resumed_run or last.id) if goes_on_with_all else None)
 
 
 @dataclass(frozen=True)

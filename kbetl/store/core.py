@@ -176,7 +176,7 @@ class Store:
         return _run(found[0]) if found else None
 
     def last_run_left_over(self, task: str) -> Run | None:
-        """The newest run that asked about a task and did not end with 0; None where there was none."""
+        """The newest run about a task that did not end with 0 and that no later one dealt with, or None."""
         found = self.rows("last_run_left_over", {"task": task})
         return _run(found[0]) if found else None
 

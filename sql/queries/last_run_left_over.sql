@@ -1,4 +1,5 @@
--- The newest run about a task that did not end with 0: stopped, killed, or with something left over. :task its name
+-- The newest run about a task that is not dealt with: it did not end with 0 (stopped, killed, something left
+-- over), and no later run of the same question did that went on with it, or that chose as much. :task its name
 select
   runs.id,
   runs.command,
@@ -12,5 +13,23 @@ select
 from runs
 where runs.task = :task
   and (runs.status is null or runs.status <> 0)
+  and not exists (
+    select 1
+    from runs as later
+    where later.id > runs.id
+      and later.task = runs.task
+      and later.task_hash = runs.task_hash
+      and later.status = 0
+      and (
+        later.options ->> '$.resumed_run' = coalesce(runs.options ->> '$.resumed_run', runs.id)
+        or (
+          later.options ->> '$.retry' = runs.options ->> '$.retry'
+          and later.options ->> '$.sources' in ('[]', runs.options ->> '$.sources')
+          and coalesce(later.options ->> '$.where' = runs.options ->> '$.where', later.options ->> '$.where' is null)
+          and later.options ->> '$.min_reward' is runs.options ->> '$.min_reward'
+          and coalesce(later.options ->> '$.limit' >= runs.options ->> '$.limit', later.options ->> '$.limit' is null)
+        )
+      )
+  )
 order by runs.id desc
 limit 1
