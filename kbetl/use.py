@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kbetl import offline
 from kbetl.errors import ConfigError
 from kbetl.store import Store
 
@@ -49,9 +50,10 @@ class Changes(NamedTuple):
 def use_task(store: Store, name: str, model: str | None, task_hash: str | None) -> list[str]:
     """Puts the one task of this name that matches in use; gives the report.
 
-    `task_hash` is the beginning of a hash, with or without `t1:`. Raises ConfigError, and changes
-    nothing, where none or several match.
+    The model `offline` is the built-in one of this kbetl, as in `enrich`. `task_hash` is the beginning of
+    a hash, with or without `t1:`. Raises ConfigError, and changes nothing, where none or several match.
     """
+    model = offline.MODEL if model == "offline" else model
     choices = _choices(store, name)
     chosen = _the_one(store, name, choices, _matching(choices, model, task_hash))
     before = next((choice for choice in choices if choice.in_use), None)

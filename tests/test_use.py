@@ -10,6 +10,7 @@ import pytest
 from filling import Filling
 
 from kbetl.cli import run
+from kbetl.offline import MODEL
 
 
 @pytest.fixture
@@ -62,6 +63,17 @@ def test_a_model_that_names_one_task_is_enough(store, capfd):
     assert run(["use", "difficulty", "-m", "old"]) == 0
     assert capfd.readouterr().out == f"difficulty: 2 labels of old ({old[:11]}) in use now, as before\n"
     assert in_use(store) == [(old,)]
+
+
+def test_offline_is_the_model_of_this_version(store, capfd):
+    """As in `enrich -m offline`."""
+    for model in ("offline/0", MODEL):
+        store.task(model=model, in_use=False)
+    assert run(["use", "difficulty", "-m", "offline"]) == 0
+    assert f"labels of {MODEL} " in capfd.readouterr().out
+    assert in_use(store) == [(hash_of(store, MODEL),)]
+    assert run(["use", "difficulty", "-m", "offline/0"]) == 0
+    assert in_use(store) == [(hash_of(store, "offline/0"),)]
 
 
 def test_several_matches_are_listed(store, capfd):
