@@ -250,7 +250,6 @@ def test_parameter_that_was_not_sent_is_not_adapted():
         ("http://127.0.0.1:8000/v1", "127.0.0.1:8000", "http://127.0.0.1:8000/v1/chat/completions"),
         ("https://h:443", "h", "https://h:443/chat/completions"),
         ("http://[::1]:80/v1", "[::1]", "http://[::1]:80/v1/chat/completions"),
-        ("https://h/v1?version=1", "h", "https://h/v1/chat/completions?version=1"),
     ],
 )
 def test_addresses(base_url, host, url):
@@ -272,6 +271,9 @@ def test_addresses(base_url, host, url):
         "http://h/a b",
         "http://h/\n",
         "http://h/#x",
+        "http://h/v1?api_key=hush",
+        "http://h/v1?hush",
+        "h/v1?hush",
         "http://[::1/",
     ],
 )
@@ -287,6 +289,15 @@ def test_header_that_would_break_out_is_refused_unseen(value):
     with pytest.raises(ConfigError) as error:
         Endpoint("http://h/v1", {"Authorization": value})
     assert "Authorization" in str(error.value)
+    assert "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "host", "Transfer-Encoding", "Connection", "content-type", "Expect", "TE"]
+)
+def test_header_of_the_exchange_itself_is_refused(name):
+    with pytest.raises(ConfigError, match=f"header {name} cannot be set") as error:
+        Endpoint("http://h/v1", {name: "hush"})
     assert "hush" not in str(error.value)
 
 

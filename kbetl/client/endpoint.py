@@ -11,6 +11,23 @@ from kbetl.errors import ConfigError
 
 _SECRET_NAME = re.compile("auth|key|token|secret|cookie|team|password|credential", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that say how the exchange itself goes: the HTTP library sets them, and fails on other values."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -20,7 +37,7 @@ class Endpoint:
     """A chat-completions server: `base_url` as in `https://host/api/v1`, and the headers it wants.
 
     Headers carry the key, so they are shown nowhere. Raises ConfigError for an address or a header
-    that cannot be used; the message never holds a header's value or a password.
+    that cannot be used; the message never holds a header's value, a password or a query.
     """
 
     base_url: str
@@ -31,6 +48,10 @@ class Endpoint:
         for name, value in self.headers.items():
             if not _HEADER_NAME.fullmatch(name):
                 raise ConfigError(f"header name {name!r} holds a character that HTTP does not allow")
+            if name.lower() in _FRAMING:
+                raise ConfigError(
+                    f"header {name} cannot be set: it is part of how requests are sent; leave it out"
+                )
             if _CONTROL.search(value) or not value.isascii():
                 raise ConfigError(
                     f"the value of header {name} holds a line break, a control or a non-ASCII character; "
@@ -73,6 +94,11 @@ def _check_address(address: str) -> None:
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
             "the base URL holds a user name or a password; give the key by a variable and --api-key-var"
+        )
+    if parts.query:
+        raise ConfigError(
+            "the base URL holds a query, what follows the '?', and would be kept with the run; leave it out, "
+            "and give a key by a variable: --api-key-var VARIABLE or --header 'Name: $VARIABLE'"
         )
     if not usable or _CONTROL.search(address) or " " in address:
         raise ConfigError(
