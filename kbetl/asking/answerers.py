@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol, Self
 
 from kbetl import offline
@@ -33,6 +34,10 @@ class Answerer(Protocol):
     def in_flight(self) -> int:
         """Requests that were sent and are not answered yet; what waits to be sent is not among them."""
 
+    @property
+    def refused(self) -> Mapping[str, str | None]:
+        """Parameters that the model refused so far: the name sent instead, None if left out."""
+
     def stop(self, reason: str) -> None:
         """No new requests: who still waits to send gets RunStopped; what was sent goes on."""
 
@@ -42,6 +47,7 @@ class OfflineModel:
 
     host = "offline"
     in_flight = 0
+    refused: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self, task_name: str) -> None:
         self._task_name = task_name

@@ -98,7 +98,7 @@ def asking_options(function: Decorated) -> Decorated:
     return common(function)
 
 
-@click.command()
+@click.command(short_help="Ask a model about what has no outcome yet; keep every answer.")
 @click.option("--task", default="difficulty", show_default=True, metavar="NAME|FILE", help="The question.")
 @asking_options
 @click.pass_context
@@ -117,7 +117,7 @@ def enrich(context: click.Context, /, database: Path, **given: Any) -> int:
     return _ask(context, database, given, "enrich")
 
 
-@click.command()
+@click.command(short_help="Buy a task specification for every module.")
 @asking_options
 @click.pass_context
 def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
@@ -196,7 +196,12 @@ def _value(text: str) -> Any:
     """`-o KEY VALUE`: JSON where it is JSON, else text."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
+        if text.lstrip().startswith(("{", "[")):
+            raise ConfigError(
+                f"-o: {text[:40]!r} begins like JSON and is none: {error}; "
+                "text that is meant so goes in double quotes: '\"...\"'"
+            ) from None
         return text
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"-o: {text[:40]}... is JSON that cannot be read: {error}") from None

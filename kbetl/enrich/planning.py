@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from kbetl.errors import BadRow, ConfigError, MissingField
 from kbetl.json_text import stored_value
 from kbetl.records import Request
 from kbetl.store import Store, select_samples
+from kbetl.store.datasets import source_ids
 from kbetl.store.ledger import Selection, StoredTask, Waiting, newest_answer, tasks_named
 from kbetl.tasks import Task, load_task
 from kbetl.tasks.plain import check_unicode
@@ -72,6 +74,8 @@ def model_name(model: str, task_name: str) -> str:
     check_unicode(model, "the model's name")
     if not model.strip():
         raise ConfigError("the model's name is blank; name one with -m")
+    if model.startswith("-"):
+        raise ConfigError(f"-m {model!r} is an option, not the name of a model; name one with -m")
     if model not in (OFFLINE, offline.MODEL):
         return model
     if task_name not in offline.TASKS:
@@ -108,7 +112,7 @@ def select(store: Store, options: Options, asked: Asked, *, limit: int | None) -
     with store.guarded() as guarded:
         selection.choose(select_samples(guarded, asked.task.about, conditions, parameters))
     if options.sources:
-        selection.keep_sources(_source_ids(store, options.sources))
+        selection.keep_sources(source_ids(store, options.sources))
     selection.wait(
         options.retry or ("failed",),
         wants_new=not options.retry,
@@ -123,20 +127,13 @@ def min_reward(store: Store, options: Options) -> float:
     return options.min_reward if options.min_reward is not None else float(store.setting("min_reward"))
 
 
-def check_retry(statuses: tuple[str, ...]) -> None:
-    """Raises ConfigError for a status that cannot be asked again."""
-    for status in statuses:
+def check_choosing(options: Options) -> None:
+    """Raises ConfigError for a status that cannot be asked again, and for a reward that is no number."""
+    if options.min_reward is not None and not math.isfinite(options.min_reward):
+        raise ConfigError(f"--min-reward {options.min_reward} is no finite number; the usual one is 0.85")
+    for status in options.retry:
         if status not in RETRIABLE:
             raise ConfigError(f"--retry {status!r}: choose from {', '.join(RETRIABLE)}")
-
-
-def _source_ids(store: Store, names: tuple[str, ...]) -> list[int]:
-    known = {name: source_id for source_id, name in store.rows("sources_named")}
-    for name in names:
-        if name not in known:
-            there = ", ".join(known) or "none yet"
-            raise ConfigError(f"--source {name!r}: no such source; there are: {there}")
-    return [known[name] for name in names]
 
 
 def preparer(

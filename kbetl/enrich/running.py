@@ -11,7 +11,7 @@ from kbetl import config, offline
 from kbetl.asking import Answerer, Job, ModelServer, OfflineModel, Tally, ask
 from kbetl.client import Limits
 from kbetl.enrich.options import Options, check_address, endpoint, is_local
-from kbetl.enrich.planning import Asked, asked_task, check_retry, min_reward, preparer, select
+from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.errors import Busy, ConfigError, KbetlError
 from kbetl.store import Store, paying_lock
 from kbetl.store.ledger import Selection, StoredTask, WaitingGroup, add_task, tasks_named, usage_of
@@ -136,7 +136,7 @@ def enrich(
     One at a time per store and task: raises Busy otherwise. Raises ConfigError, RunStopped, StoreError
     and Interrupted with everything kept that was answered before.
     """
-    check_retry(options.retry)
+    check_choosing(options)
     asked = asked_task(store, options)
     answerer, limits = _answerer(options, asked)
     tally = tally or Tally()
@@ -164,7 +164,7 @@ def enrich(
 
 def dry_run(store: Store, options: Options, say: Say) -> DryReport:
     """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
-    check_retry(options.retry)
+    check_choosing(options)
     check_address(options)
     asked = asked_task(store, options)
     _say_what_limits(store, options, say)
@@ -381,8 +381,7 @@ def _notes(asked: Asked, before: list[StoredTask], running: _Running) -> list[st
     tally = running.tally
     if tally.reused_elsewhere:
         notes.append(f"{tally.reused_elsewhere} answers were reused that another host gave")
-    refused = getattr(running.answerer, "refused", {})
-    for name, instead in refused.items():
+    for name, instead in running.answerer.refused.items():
         notes.append(
             f"the model refused the parameter {name}; " + (f"{instead} was sent" if instead else "left out")
         )

@@ -18,6 +18,8 @@ RESERVED = ("model", "messages", "stream", "n")
 KEYS = ("name", "about", "where", "answer", "system", "closing", "parameters")
 """The keys of a task file."""
 
+_COUNTS = ("max_tokens", "max_completion_tokens")
+_NUMBERS = ("temperature", "top_p")
 _FOR_THE_OFFLINE_MODEL = ("module_name", "python_code")
 
 
@@ -99,7 +101,7 @@ class Task:
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Raises ConfigError for names that are ours, keys of a task file, and values that JSON cannot carry."""
+    """Raises ConfigError for names that are ours, keys of a task file, and values that cannot be sent."""
     for name, value in parameters.items():
         if not name.strip():
             raise ConfigError("a request parameter without a name")
@@ -109,6 +111,17 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         if name in KEYS:
             raise ConfigError(f"key '{name}' stands below [parameters]; put it above that line")
         check_json_value(value, f"parameters.{name}")
+        _check_number(name, value)
+
+
+def _check_number(name: str, value: Any) -> None:
+    """What every server refuses is refused before it is asked; None takes a parameter away."""
+    if value is None:
+        return
+    if name in _COUNTS and (type(value) is not int or value < 1):
+        raise ConfigError(f"parameter '{name}' is {value!r}; it must be a whole number from 1")
+    if name in _NUMBERS and type(value) not in (int, float):
+        raise ConfigError(f"parameter '{name}' is {value!r}; it must be a number")
 
 
 def _optional(row: Mapping[str, Any], name: str) -> dict[str, str]:
