@@ -1,37 +1,25 @@
-"""Progress of a run that asks: live on a terminal, a line now and then elsewhere."""
+"""Progress of a run that asks."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-import threading
 import time
 from collections.abc import Iterator
 
-import click
-
 from kbetl.asking.tally import Tally
-
-LINE_EVERY_S = 10.0
-REFRESH_EVERY_S = 0.25
+from kbetl.cli.watched import Shown, watched
 
 
 @contextlib.contextmanager
 def watching(*, is_quiet: bool) -> Iterator[Tally]:
     """Gives the tally to fill, and shows it on stderr meanwhile."""
     tally = Tally()
-    if is_quiet:
+    with watched(lambda _: _shown(tally), is_quiet=is_quiet):
         yield tally
-        return
-    ended = threading.Event()
-    show = _show_live if sys.stderr.isatty() else _show_lines
-    thread = threading.Thread(target=show, args=(tally, ended), name="kbetl-progress", daemon=True)
-    thread.start()
-    try:
-        yield tally
-    finally:
-        ended.set()
-        thread.join()
+
+
+def _shown(tally: Tally) -> Shown | None:
+    return Shown(summary(tally), tally.asked, tally.waiting) if tally.waiting else None
 
 
 def summary(tally: Tally) -> str:
@@ -56,23 +44,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _show_lines(tally: Tally, ended: threading.Event) -> None:
-    while not ended.wait(LINE_EVERY_S):
-        if tally.waiting:
-            click.echo(summary(tally), err=True)
-
-
-def _show_live(tally: Tally, ended: threading.Event) -> None:
-    while not tally.waiting:
-        if ended.wait(REFRESH_EVERY_S):
-            return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (BarColumn(bar_width=30), TextColumn("{task.fields[text]}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=tally.waiting, text="")
-        while not ended.wait(REFRESH_EVERY_S):
-            progress.update(bar, completed=tally.asked, total=tally.waiting, text=summary(tally))

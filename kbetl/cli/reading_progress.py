@@ -1,21 +1,15 @@
-"""Progress of an ingest: live on a terminal, a line now and then elsewhere."""
+"""Progress of an ingest."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
+from kbetl.cli.watched import Shown, watched
 
 if TYPE_CHECKING:
     from kbetl.ingest import Tally
-
-LINE_EVERY_S = 10.0
-REFRESH_EVERY_S = 0.25
 
 
 @contextlib.contextmanager
@@ -24,44 +18,14 @@ def watching(*, is_quiet: bool) -> Iterator[Tally]:
     from kbetl.ingest import Tally
 
     tally = Tally()
-    if is_quiet:
+    with watched(lambda elapsed_s: _shown(tally, elapsed_s), is_quiet=is_quiet):
         yield tally
-        return
-    ended = threading.Event()
-    show = _show_live if sys.stderr.isatty() else _show_lines
-    thread = threading.Thread(target=show, args=(tally, ended), name="kbetl-progress", daemon=True)
-    thread.start()
-    try:
-        yield tally
-    finally:
-        ended.set()
-        thread.join()
 
 
-def _show_lines(tally: Tally, ended: threading.Event) -> None:
-    began_s = time.monotonic()
-    while not ended.wait(LINE_EVERY_S):
-        click.echo(_summary(tally, time.monotonic() - began_s), err=True)
-
-
-def _summary(tally: Tally, elapsed_s: float) -> str:
+def _shown(tally: Tally, elapsed_s: float) -> Shown:
     done = f"{tally.read_bytes / 1e6:,.0f} MB"
     if tally.size_bytes:
         done += f" of {tally.size_bytes / 1e6:,.0f} MB"
-    return f"{tally.source}: {tally.rows:,} rows, {done}, {tally.rows / max(elapsed_s, 1e-3):,.0f} rows/s"
-
-
-def _show_live(tally: Tally, ended: threading.Event) -> None:
-    """Rich takes 50 ms to import: only for what takes longer than a moment."""
-    began_s = time.monotonic()
-    if ended.wait(2 * REFRESH_EVERY_S):
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (BarColumn(bar_width=30), TextColumn("{task.fields[text]}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=None, text="")
-        while not ended.wait(REFRESH_EVERY_S):
-            text = _summary(tally, time.monotonic() - began_s)
-            progress.update(bar, completed=tally.read_bytes, total=tally.size_bytes, text=text)
+    rate_per_s = tally.rows / max(elapsed_s, 1e-3)
+    text = f"{tally.source}: {tally.rows:,} rows, {done}, {rate_per_s:,.0f} rows/s"
+    return Shown(text, tally.read_bytes, tally.size_bytes)
