@@ -354,6 +354,22 @@ def test_pending_follows_scores_settings_and_each_task(store):
     assert store.rows(found) == [(failed, "own", "failed"), (module, "prompts", "new")]
 
 
+def test_pending_holds_what_failed_to_the_rule_of_its_task(store):
+    """A failed sample whose reward is not above min_reward, now, is not asked again."""
+    task, everything = store.task(), store.task("everything", restriction=None)
+    good, poor, fallen = (
+        store.rollout(name, reward) for name, reward in (("g", 0.9), ("p", 0.2), ("f", 0.9))
+    )
+    for sample in (good, poor, fallen):
+        store.outcome(sample, task, "failed", request_hash=None)
+        store.outcome(sample, everything, "failed", request_hash=None)
+    store.add("scores", sample_hash=fallen, reward=0.1, scored_at=TIME, run_id=store.run_id)
+
+    found = "select sample_hash from pending where task = "
+    assert store.rows(f"{found}'difficulty'") == [(good,)]
+    assert sorted(store.rows(f"{found}'everything'")) == sorted([(good,), (poor,), (fallen,)])
+
+
 def test_failures_names_every_outcome_that_is_not_ok(store):
     used, other = store.task(), store.task(model="other", in_use=False)
     sample = store.rollout("A", 0.9)

@@ -18,7 +18,7 @@ where tasks.in_use = 1
   and (outcomes.status is null or outcomes.status = 'failed')
   and (
     tasks.restriction is null
-    or outcomes.status = 'failed'
+    or (tasks.restriction <> 'reward > :min_reward' and outcomes.status = 'failed')
     or (
       tasks.restriction = 'reward > :min_reward'
       and coalesce(
