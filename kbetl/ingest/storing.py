@@ -158,14 +158,30 @@ def _ingest_one(
         first = _first_rows(source, rows, bounds.limit)
         intake = Intake(store, source.origin, run_id)
         report.counts = intake.counts
+        is_whole = True
         for row in islice(chain(first, rows), bounds.limit):
             _take(intake, row, report)
             bounds.tally.count(row.raw)
-        complete = bounds.limit is None and source.origin.kind != "stdin"
-        features = source.parts[0].features()
-        (intake.replace if complete else intake.add)(features)
+            is_whole = is_whole and not row.raw.is_of_file
+        is_meant_whole = bounds.limit is None and source.origin.kind != "stdin"
+        _finish(intake, source, report, is_whole=is_whole, is_meant_whole=is_meant_whole)
     except SourceError as error:
         report.error = str(error)
+
+
+def _finish(intake: Intake, source: Source, report: Report, *, is_whole: bool, is_meant_whole: bool) -> None:
+    """Gives the source its rows; what was read in part, or gave no sample, takes none from it."""
+    features = source.parts[0].features()
+    had = intake.had_samples
+    if is_meant_whole and is_whole and (intake.has_samples or not had):
+        dropped = intake.replace(features)
+        if dropped:
+            what = "sample is" if dropped == 1 else "samples are"
+            report.notes = (*report.notes, f"{report.name}: {dropped} {what} no longer in this source")
+        return
+    intake.add(features)
+    if is_meant_whole and had:
+        report.notes = (*report.notes, f"{report.name}: read only in part; it keeps the rows it had")
 
 
 def _rows(source: Source) -> Iterator[_Row]:
@@ -177,7 +193,15 @@ def _rows(source: Source) -> Iterator[_Row]:
         except SourceError as error:
             if len(source.parts) == 1:
                 raise
-            yield _Row(part.name, file_fault(1, str(error).removeprefix(f"{part.name}: ")))
+            yield _Row(part.name, _fault(part.name, str(error)))
+
+
+def _fault(name: str, message: str) -> Raw:
+    """The fault of a file, at the line that the message names, less the name and line before it."""
+    place = re.match(rf"{re.escape(name)}:(?:(\d+):)? ", message)
+    if place is None:
+        return file_fault(1, message)
+    return file_fault(int(place[1] or 1), message[place.end() :])
 
 
 def _first_rows(source: Source, rows: Iterator[_Row], limit: int | None) -> list[_Row]:

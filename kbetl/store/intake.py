@@ -112,9 +112,23 @@ class Intake:
         self._batch.rejections.append((self._next_position(), location, reason))
         self._commit_if_full()
 
-    def replace(self, features: Any = None) -> None:
-        """Makes the rows that came in the source's, in place of those it had; writes only what differs."""
-        self._finish("replace", features)
+    @property
+    def has_samples(self) -> bool:
+        """Whether any row that came in is a sample."""
+        return self.counts.modules + self.counts.rollouts > 0
+
+    @property
+    def had_samples(self) -> bool:
+        """Whether the source has samples, as long as neither `replace` nor `add` was called."""
+        found = self._store.execute("has_memberships", {"source_id": self._source_id}).fetchone()[0]
+        return bool(found)
+
+    def replace(self, features: Any = None) -> int:
+        """Makes the rows that came in the source's, in place of those it had; writes only what differs.
+
+        Gives how many samples are no longer in the source.
+        """
+        return self._finish("replace", features)
 
     def add(self, features: Any = None) -> None:
         """Adds the rows that came in to the source's.
@@ -153,12 +167,14 @@ class Intake:
         self.counts.rejected += len(batch.rejections)
         self._batch = _Batch()
 
-    def _finish(self, how: str, features: Any) -> None:
+    def _finish(self, how: str, features: Any) -> int:
         self._commit()
+        dropped = 0
         source = {"source_id": self._source_id}
         with self._store.transaction():
             first = 0 if how == "replace" else self._first_free(source)
             if how == "replace":
+                dropped = self._store.execute("count_other_samples", source).fetchone()[0]
                 self._store.execute("drop_other_memberships", source)
                 self._store.execute("drop_other_rejections", source)
             placed = {**source, "first": first, "run_id": self._run_id}
@@ -166,6 +182,7 @@ class Intake:
             self._store.execute("keep_incoming_samples", placed)
             self._store.execute("keep_incoming_rejections", placed)
             self._store.execute("describe_source", self._described(features))
+        return dropped
 
     def _first_free(self, source: Mapping[str, Any]) -> int:
         found: int = self._store.execute("first_position_for_incoming", source).fetchone()[0]
