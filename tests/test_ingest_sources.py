@@ -153,6 +153,8 @@ def test_rows_in_another_order_leave_no_source(run: Run, tmp_path: Path) -> None
         (["rows.jsonl", ""], "", "a SOURCE is empty"),
         (["rows.jsonl", "--as", ""], "", "--as is empty"),
         (["rows.jsonl", "--as", " "], "", "--as is empty"),
+        ([], "[ingest]\nsources = []\n", "[ingest] sources is empty"),
+        ([], '[ingest]\nsources = [""]\n', "a SOURCE is empty"),
     ],
 )
 def test_empty_names_are_wrong_usage(

@@ -11,6 +11,7 @@ import click
 from kbetl import config
 from kbetl.cli.options import common
 from kbetl.cli.reading_progress import watching
+from kbetl.errors import ConfigError
 
 if TYPE_CHECKING:
     from kbetl.ingest import Report
@@ -38,12 +39,20 @@ def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any
     """
     from kbetl.ingest import Options, find_sources, ingest_into, status_of
 
+    _refuse_empty_list(sources)
     wanted = Options(options["split"], options["revision"], options["name"], options["limit"])
     found = find_sources(sources or (config.EVALS, config.KERNELBOOK), wanted)
     with watching(is_quiet=quiet) as tally:
         reports = ingest_into(database, found, wanted, tally)
     _print(reports, is_quiet=quiet)
     return status_of(reports)
+
+
+def _refuse_empty_list(sources: tuple[str, ...]) -> None:
+    """Without the key the usual datasets are meant; a list without a name would fetch them by surprise."""
+    in_toml = config.load_toml().get("ingest", {}).get("sources")
+    if not sources and in_toml is not None:
+        raise ConfigError(f"{config.TOML}: [ingest] sources is empty; name a source, or leave the key out")
 
 
 def _print(reports: Sequence[Report], *, is_quiet: bool) -> None:
