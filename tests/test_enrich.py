@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, clean_environment
@@ -13,6 +16,7 @@ from enrich_case import Case, module_of, rollout, rollouts
 from fake_llm import FakeLlm, refuse_parameter
 
 from kbetl.resources import data_path
+from kbetl.store import opening
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -465,3 +469,32 @@ def test_a_run_with_nothing_to_do_imports_no_http_client(rated):
     )
     assert done.stdout.splitlines()[-1] == "[] 0"
     assert rated.rows("select count(*) from runs where command = 'enrich' and status = 0") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [("outcomes", ()), ("outcomes", ("--dry-run",)), ("source_samples", ("--source", "rows.jsonl"))],
+)
+def test_a_damaged_page_is_one_line(rated, monkeypatch, table, options):
+    """Damage of a store too large to be checked when it is opened: choosing the samples meets it."""
+    monkeypatch.setattr(opening, "QUICK_CHECK_BYTES", 0)
+    damage(rated.folder / "kbetl.db", table)
+    run = rated.enrich(*options)
+    assert (run.status, run.requests) == (1, 0)
+    assert "Traceback" not in run.err
+    assert "kbetl.db" in run.err.splitlines()[-1]
+    assert "damaged" in run.err.splitlines()[-1]
+
+
+def damage(path: Path, table: str) -> None:
+    """Writes over the first page of a table and of each of its indexes."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+        pages = connection.execute(
+            "select rootpage from sqlite_schema where tbl_name = ?", (table,)
+        ).fetchall()
+    with path.open("r+b") as file:
+        for (page,) in pages:
+            if page:
+                file.seek((page - 1) * opening.PAGE_SIZE_BYTES)
+                file.write(b"\xff" * 200)

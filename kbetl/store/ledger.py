@@ -171,15 +171,16 @@ class Selection:
         """Samples that the run asks; set by `wait`."""
         self.missing = 0
         """Samples that it would ask without a limit; set by `wait`."""
-        for query in (
-            "drop_waiting",
-            "drop_chosen",
-            "drop_seen",
-            "chosen_table",
-            "waiting_table",
-            "seen_table",
-        ):
-            store.execute(query)
+        with store.explained():
+            for query in (
+                "drop_waiting",
+                "drop_chosen",
+                "drop_seen",
+                "chosen_table",
+                "waiting_table",
+                "seen_table",
+            ):
+                store.execute(query)
 
     @property
     def chosen(self) -> int:
@@ -194,7 +195,8 @@ class Selection:
 
     def keep_sources(self, source_ids: Sequence[int]) -> None:
         """Leaves only samples of these sources."""
-        self.store.execute("keep_sources", {"source_ids": json.dumps(list(source_ids))})
+        with self.store.explained():
+            self.store.execute("keep_sources", {"source_ids": json.dumps(list(source_ids))})
 
     def wait(
         self,
@@ -208,23 +210,25 @@ class Selection:
 
         `before_run` leaves out what an answer of that run or a later one settled.
         """
-        cursor = self.store.execute(
-            "fill_waiting",
-            {
-                "task_hash": self.task_hash,
-                "statuses": json.dumps(list(statuses)),
-                "wants_new": int(wants_new),
-                "before_run": before_run,
-            },
-        )
-        self.waiting = self.missing = cursor.rowcount
-        if limit is not None and limit < self.missing:
-            self.store.execute("cut_waiting", {"limit": limit})
-            self.waiting = limit
+        with self.store.explained():
+            cursor = self.store.execute(
+                "fill_waiting",
+                {
+                    "task_hash": self.task_hash,
+                    "statuses": json.dumps(list(statuses)),
+                    "wants_new": int(wants_new),
+                    "before_run": before_run,
+                },
+            )
+            self.waiting = self.missing = cursor.rowcount
+            if limit is not None and limit < self.missing:
+                self.store.execute("cut_waiting", {"limit": limit})
+                self.waiting = limit
 
     def is_first(self, request_hash: str) -> bool:
         """Whether a request is met for the first time."""
-        return self.store.execute("add_seen", {"request_hash": request_hash}).rowcount == 1
+        with self.store.explained():
+            return self.store.execute("add_seen", {"request_hash": request_hash}).rowcount == 1
 
     def groups(self, name: str) -> list[WaitingGroup]:
         """How many samples wait, by reason."""
