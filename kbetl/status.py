@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl import config
-from kbetl.store import Store
+from kbetl.store import Store, is_locked
 
 SHOWN_FAILURES = 8
+LEFT_OVER = 3
+
+Told = Mapping[str, Any]
+"""`runs.options` of a run that asked; empty where there is none."""
 
 
 class Source(NamedTuple):
@@ -85,7 +90,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The newest run of a command that did not end with 0; `status` is None if it runs or was killed."""
+    """A run that did not end with 0 and was not made good; `status` is None if it runs or was killed."""
 
     run_id: int
     command: str
@@ -95,7 +100,7 @@ class Unfinished:
     pid: int
     is_running: bool
     resume: str | None
-    """The command that takes it up; None: the same command again."""
+    """The command that takes it up, or that shows what it left over; None: the same command again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +134,24 @@ def read_status(database: Path) -> Status:
         failures = [Failure(*row) for row in store.rows("failures_by_reason")]
         samples = [Kind(*row) for row in store.rows("sample_counts")]
         labels = _labels(store.rows("outcomes_by_status"))
+        told = _told(store.rows("asking_runs"))
+        asking = {label.task: told.get(label.task_hash, {}) for label in labels if label.in_use}
         is_measured = bool(store.rows("measured_lengths")[0][0])
         return Status(
             database=str(database),
             size_bytes=database.stat().st_size,
             pending=pending,
             failures=failures,
-            unfinished=[_unfinished(row, database) for row in store.rows("unfinished_runs")],
+            unfinished=_unfinished(store.rows("unfinished_runs"), database),
             sources=[Source(*row) for row in store.rows("sources_by_name")],
             samples=samples,
             labels=labels,
             difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
             costs=[Cost(*row) for row in store.rows("costs_by_task")],
             settings=dict(store.rows("all_settings")),
-            next=command(database, *_next(samples, labels, pending, failures, is_measured=is_measured)),
+            next=command(
+                database, *_next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
+            ),
         )
 
 
@@ -158,6 +167,7 @@ def _next(
     pending: Sequence[Pending],
     failures: Sequence[Failure],
     *,
+    asking: Mapping[str, Told],
     is_measured: bool,
 ) -> tuple[str, ...]:
     if not samples:
@@ -166,7 +176,7 @@ def _next(
     if has_good_rollouts and not any(label.task == "difficulty" and label.in_use for label in labels):
         return ("enrich",)
     if pending:
-        return _asking(pending[0].task)
+        return _asking(pending[0].task, asking.get(pending[0].task, {}))
     if not any(kind.kind == "rollout" for kind in samples):
         has_prompts = any(label.task == "prompts" and label.in_use for label in labels)
         return (
@@ -174,14 +184,43 @@ def _next(
         )
     again = next((failure for failure in failures if failure.status in ("unparsed", "truncated")), None)
     if again is not None:
-        return (*_asking(again.task), "--retry", again.status)
+        return (*_asking(again.task, asking.get(again.task, {})), "--retry", again.status)
     if not is_measured:
         return ("lengths",)
     return ("export", "filtered", "-o", "outputs/filtered_dataset.jsonl")
 
 
-def _asking(task: str) -> tuple[str, ...]:
-    return {"difficulty": ("enrich",), "prompts": ("prompts",)}.get(task, ("enrich", "--task", task))
+def _asking(task: str, told: Told) -> tuple[str, ...]:
+    """The command that asks a task as a run was told to, less what is the default."""
+    task = told.get("task") or task
+    words = [*{"difficulty": ("enrich",), "prompts": ("prompts",)}.get(task, ("enrich", "--task", task))]
+    for option, key, usual in (
+        ("-m", "model", config.MODEL),
+        ("-b", "base_url", config.BASE_URL),
+        ("-k", "api_key_var", None),
+    ):
+        value = told.get(key)
+        if value is not None and value != usual:
+            words += [option, value]
+    for header in told.get("headers", ()):
+        words += ["--header", header]
+    for key, value in told.get("parameters", {}).items():
+        words += ["-o", key, json.dumps(value)]
+    return tuple(words)
+
+
+def _told(rows: Sequence[tuple[str, str]]) -> dict[str, Told]:
+    """The options of the newest run of each task, by its hash.
+
+    Its parameters are of the newest that was no retry: a retry may have others and stays with the task.
+    """
+    found: dict[str, Told] = {}
+    for task_hash, options in rows:
+        told = json.loads(options)
+        if told.get("retry"):
+            told["parameters"] = found.get(task_hash, {}).get("parameters", {})
+        found[task_hash] = told
+    return found
 
 
 def _labels(rows: Sequence[tuple[str, str, str, int, str | None, int]]) -> list[Labels]:
@@ -195,19 +234,43 @@ def _labels(rows: Sequence[tuple[str, str, str, int, str | None, int]]) -> list[
     return list(found.values())
 
 
-def _unfinished(row: tuple[int, str, str | None, str, int | None, int], database: Path) -> Unfinished:
-    run_id, name, task, started_at, status, pid = row
-    resume = None if task is None else command(database, *_asking(task), "--resume")
-    return Unfinished(
-        run_id=run_id,
-        command=name,
-        task=task,
-        started_at=started_at,
-        status=status,
-        pid=pid,
-        is_running=status is None and _is_alive(pid),
-        resume=resume,
-    )
+_RunRow = tuple[int, str, str | None, str, int | None, int, str]
+
+
+def _unfinished(rows: Sequence[_RunRow], database: Path) -> list[Unfinished]:
+    newest = {task: run_id for run_id, _, task, *_ in rows}
+    return [
+        Unfinished(
+            run_id=run_id,
+            command=name,
+            task=task,
+            started_at=started_at,
+            status=status,
+            pid=pid,
+            is_running=status is None and _is_running(database, task, pid),
+            resume=_resume((run_id, name, task, started_at, status, pid, options), newest, database),
+        )
+        for run_id, name, task, started_at, status, pid, options in rows
+    ]
+
+
+def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> str | None:
+    """`--resume` takes up the newest run of a task's name; an older one goes on as a plain run."""
+    run_id, name, task, _, status, _, options = row
+    if task is not None:
+        told = json.loads(options)
+        if newest[task] == run_id:
+            taken = {key: told[key] for key in ("task", "model", "base_url", "api_key_var") if key in told}
+            return command(database, *_asking(task, taken), "--resume")
+        return command(database, *_asking(task, told))
+    if name == "ingest" and status == LEFT_OVER:
+        return command(database, "query", "select * from rejected_rows")
+    return None
+
+
+def _is_running(database: Path, task: str | None, pid: int) -> bool:
+    """A run that asks holds its task's lock; of others only the process can be looked for."""
+    return _is_alive(pid) and (task is None or is_locked(database, task))
 
 
 def _is_alive(pid: int) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from filling import TIME, Filling
 
+from kbetl import config
 from kbetl.cli import run as run_command
 from kbetl.status import read_status, status_lines
 
@@ -221,16 +222,104 @@ def test_commands_name_another_store(tmp_path):
     ]
 
 
-def test_a_run_without_an_end_is_running_or_was_killed(store):
-    """As its process is there or not."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    run = store.store.begin_run("enrich", {}, task="difficulty")
-    assert [run.is_running for run in read_status(store.path).unfinished] == [True]
-    store.rows(f"update runs set pid = {child.pid} where id = {run}")
+HOLDER = """
+import sys
+from pathlib import Path
+from kbetl.store import paying_lock
+with paying_lock(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_without_an_end_is_running_where_its_lock_is_held(store):
+    """A process of that number alone proves nothing; looking makes no lock file."""
+    store.store.begin_run("enrich", {}, task="difficulty")
     found = read_status(store.path)
     assert [run.is_running for run in found.unfinished] == [False]
     assert any("killed; kbetl enrich --resume" in line for line in status_lines(found))
+    assert not Path("kbetl.db-lock").exists()
+
+    for task, expected in (("other", False), ("difficulty", True)):
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, "kbetl.db", task],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        with holder:
+            assert holder.stdout.readline() == b"held\n"
+            assert [run.is_running for run in read_status(store.path).unfinished] == [expected]
+            holder.stdin.close()
+    assert [run.is_running for run in read_status(store.path).unfinished] == [False]
+
+
+OWN = {
+    "task": "./my tasks/style.md",
+    "model": "my/model",
+    "base_url": "http://127.0.0.1:8000/v1",
+    "api_key_var": "KEY",
+    "parameters": {"max_tokens": 9, "stop": "x"},
+}
+OWN_WORDS = "kbetl enrich --task './my tasks/style.md' -m my/model -b http://127.0.0.1:8000/v1 -k KEY"
+USUAL = {"task": "difficulty", "model": config.MODEL, "base_url": config.BASE_URL, "api_key_var": None}
+
+
+def test_commands_ask_as_the_newest_run_of_the_task_did(store):
+    task = store.task()
+    style = store.task("style", model="my/model")
+    rollout = store.rollout("A", 0.9)
+    store.outcome(rollout, task, value="low")
+    for options, status in ((USUAL, 0), (OWN, 130)):
+        task_hash = style if options is OWN else task
+        run = store.store.begin_run("enrich", options, task=options["task"][-8:-3], task_hash=task_hash)
+        store.store.end_run(run, status, {})
+    found = read_status(store.path)
+    assert [run.resume for run in found.unfinished] == [f"{OWN_WORDS} --resume"]
+    assert found.next == f"{OWN_WORDS} -o max_tokens 9 -o stop '\"x\"'"
+
+    retried = {**OWN, "retry": ["truncated"], "parameters": {"max_tokens": 99}}
+    store.store.begin_run("enrich", retried, task="style", task_hash=style)
+    assert next_of(store) == f"{OWN_WORDS} -o max_tokens 9 -o stop '\"x\"'"
+    store.store.begin_run("enrich", {**USUAL, "task": "style"}, task="style", task_hash=style)
+    assert next_of(store) == "kbetl enrich --task style"
+
+
+def ended(store: Filling, command: str, options: dict[str, object], status: int, **task: str) -> int:
+    run = store.store.begin_run(command, options, **task)
+    store.store.end_run(run, status, {})
+    return run
+
+
+def test_a_run_is_made_good_by_one_of_the_same_question(store):
+    """`--resume` would take the newest of a name: an older one of another model goes on as a plain run."""
+    one, two = store.task(model="one"), store.task(model="two", in_use=False)
+    first = ended(store, "enrich", {**USUAL, "model": "one"}, 130, task="difficulty", task_hash=one)
+    second = ended(store, "enrich", {**USUAL, "model": "two"}, 3, task="difficulty", task_hash=two)
+    ended(store, "prompts", {}, 0, task="prompts")
+    assert [(run.run_id, run.resume) for run in read_status(store.path).unfinished] == [
+        (first, "kbetl enrich -m one"),
+        (second, "kbetl enrich -m two --resume"),
+    ]
+    ended(store, "enrich", {**USUAL, "model": "two"}, 0, task="difficulty", task_hash=two)
+    assert [run.run_id for run in read_status(store.path).unfinished] == [first]
+
+
+def test_an_ingest_is_made_good_by_one_of_the_same_sources(store):
+    both = ended(store, "ingest", {"sources": ["a", "b"]}, 1)
+    ended(store, "ingest", {"sources": ["c"]}, 0)
+    ended(store, "ingest", {"sources": ["a"]}, 0)
+    assert [(run.run_id, run.resume) for run in read_status(store.path).unfinished] == [(both, None)]
+    ended(store, "ingest", {"sources": ["b"]}, 0)
+    assert read_status(store.path).unfinished == []
+
+
+def test_rejected_rows_are_shown_not_read_again(store):
+    ended(store, "ingest", {"sources": ["a"]}, 3)
+    again = ended(store, "ingest", {"sources": ["a"]}, 3)
+    assert [(run.run_id, run.resume) for run in read_status(store.path).unfinished] == [
+        (again, "kbetl query 'select * from rejected_rows'")
+    ]
 
 
 def test_a_run_that_was_made_good_is_not_named(store):

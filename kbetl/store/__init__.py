@@ -2,7 +2,16 @@
 
 from kbetl.store.core import Run, Store, now
 from kbetl.store.guarded import guarded_connection, guarded_query
-from kbetl.store.lock import paying_lock
+from kbetl.store.lock import is_locked, paying_lock
 from kbetl.store.selecting import select_samples
 
-__all__ = ["Run", "Store", "guarded_connection", "guarded_query", "now", "paying_lock", "select_samples"]
+__all__ = [
+    "Run",
+    "Store",
+    "guarded_connection",
+    "guarded_query",
+    "is_locked",
+    "now",
+    "paying_lock",
+    "select_samples",
+]

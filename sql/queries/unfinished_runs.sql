@@ -1,12 +1,43 @@
--- The newest run of each command and task, where it did not end with 0; a null status: it runs, or was killed.
+-- unfinished_runs
+-- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run took the place of:
+-- one of the same question, for ingest of the same sources, else of the same command. An ingest is made good
+-- too by later ones that ended with 0 and had each of its sources.
 select
   runs.id,
   runs.command,
   runs.task,
   runs.started_at,
   runs.status,
-  runs.pid
+  runs.pid,
+  runs.options
 from runs
-where runs.id in (select max(newest.id) from runs as newest group by newest.command, newest.task)
-  and (runs.status is null or runs.status <> 0)
+where (runs.status is null or runs.status <> 0)
+  and not exists (
+    select 1
+    from runs as later
+    where later.id > runs.id
+      and case
+        when runs.task is not null
+          then later.task = runs.task and (runs.task_hash is null or later.task_hash = runs.task_hash)
+        when runs.command = 'ingest'
+          then later.command = 'ingest' and later.options ->> '$.sources' is runs.options ->> '$.sources'
+        else later.command = runs.command and later.task is null
+      end
+  )
+  and not (
+    runs.command = 'ingest'
+    and coalesce(json_array_length(runs.options, '$.sources'), 0) > 0
+    and not exists (
+      select 1
+      from json_each(runs.options, '$.sources') as source
+      where not exists (
+        select 1
+        from runs as later, json_each(later.options, '$.sources') as done
+        where later.id > runs.id
+          and later.command = 'ingest'
+          and later.status = 0
+          and done.value = source.value
+      )
+    )
+  )
 order by runs.id
