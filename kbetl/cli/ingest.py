@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kbetl.ingest import Report
 
 
-@click.command()
+@click.command(short_help="Store the rows of files, folders and Hub datasets.")
 @common
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]")
 @click.option("--split", help="Split of a dataset on the Hub.  [default: train]")
