@@ -378,7 +378,7 @@ def test_nothing_private_is_in_a_cassette(path):
         "key sk-abc",
         "X-Prime-Team-ID",
         "hf_abc",
-        "/root/model",
+        "/home/someone/model",
         "a.gguf",
         "https://example.org/",
         "http://127.0.0.1:8090/v1/",

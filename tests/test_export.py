@@ -19,6 +19,8 @@ from evals_rows import Row, evals_row, evals_rows, store_with
 from filling import Filling
 
 from kbetl.cli import run
+from kbetl.errors import ConfigError
+from kbetl.export.target import target_of
 
 ROWS = evals_rows()
 
@@ -426,3 +428,10 @@ def test_a_folder_of_ours_is_replaced_whole(store):
     names = sorted(str(path.relative_to("sft")) for path in Path("sft").rglob("*") if path.is_file())
     assert names == ["README.md", "data/train-00000-of-00001.parquet", "sft.toml"]
     assert [path.name for path in Path.cwd().iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("output", ["-", "", " "])
+def test_an_output_that_names_nothing_is_refused(output):
+    """`-` is standard input for ingest; here it would be a folder of that name."""
+    with pytest.raises(ConfigError, match="names no file or folder"):
+        target_of(output)

@@ -35,6 +35,8 @@ class Target:
 
 def target_of(output: str) -> Target:
     """What `-o` names. Raises ConfigError for a kind of file that is not written here."""
+    if output.strip() in ("", "-"):
+        raise ConfigError(f"-o {output!r} names no file or folder; to see rows on stdout: kbetl query --nl")
     path = Path(output)
     name = path.name.lower()
     _refuse_device(path)
