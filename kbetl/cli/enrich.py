@@ -30,8 +30,8 @@ _OPTION_NAMES = {
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
 
 
-def asking_options(function: Decorated) -> Decorated:
-    """The options of every command that asks a model."""
+def choosing_options(function: Decorated) -> Decorated:
+    """The options that choose what is asked, and how it is asked."""
     for option in reversed(
         (
             click.option("--source", multiple=True, help="Only samples of this source; repeatable."),
@@ -41,16 +41,32 @@ def asking_options(function: Decorated) -> Decorated:
             click.option("--min-reward", type=float, help="Only rewards above this, in this run."),
             click.option("-n", "--limit", type=click.IntRange(min=0), help="Ask so many samples at most."),
             click.option(
-                "--dry-run", is_flag=True, help="Say what would be asked, why, and about how many tokens."
-            ),
-            click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0."),
-            click.option(
                 "--retry",
                 multiple=True,
                 metavar="STATUS",
                 help="Ask these outcomes again: unparsed, truncated, refused, failed.",
             ),
             click.option("-m", "--model", default=config.MODEL, show_default=True, help="Model, or offline."),
+            click.option(
+                "-o",
+                "--option",
+                nargs=2,
+                multiple=True,
+                metavar="KEY VALUE",
+                help="A request parameter; null takes one away.",
+            ),
+            click.option("-t", "--max-tokens", type=click.IntRange(min=1), help="The same as -o max_tokens."),
+            click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def server_options(function: Decorated) -> Decorated:
+    """The options that say which server is meant, and with which key."""
+    for option in reversed(
+        (
             click.option(
                 "-b",
                 "--base-url",
@@ -64,16 +80,22 @@ def asking_options(function: Decorated) -> Decorated:
             click.option(
                 "--header", multiple=True, metavar="'NAME: $VARIABLE'", help="One more header; repeatable."
             ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def asking_options(function: Decorated) -> Decorated:
+    """The options of every command that asks a model."""
+    for option in reversed(
+        (
+            choosing_options,
             click.option(
-                "-o",
-                "--option",
-                nargs=2,
-                multiple=True,
-                metavar="KEY VALUE",
-                help="A request parameter; null takes one away.",
+                "--dry-run", is_flag=True, help="Say what would be asked, why, and about how many tokens."
             ),
-            click.option("-t", "--max-tokens", type=click.IntRange(min=1), help="The same as -o max_tokens."),
-            click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
+            click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0."),
+            server_options,
             click.option(
                 "-c",
                 "--concurrency",
@@ -168,7 +190,7 @@ def _options(given: dict[str, Any]) -> Options:
         base_url=given["base_url"],
         api_key_var=given["api_key_var"],
         headers=given["header"],
-        parameters=_parameters(given),
+        parameters=parameters_given(given),
         sources=given["source"],
         where=given["where"],
         min_reward=given["min_reward"],
@@ -181,7 +203,8 @@ def _options(given: dict[str, Any]) -> Options:
     )
 
 
-def _parameters(given: dict[str, Any]) -> dict[str, Any]:
+def parameters_given(given: dict[str, Any]) -> dict[str, Any]:
+    """The request parameters of `-o`, `-t` and `-T`; raises ConfigError for one that is given twice."""
     parameters: dict[str, Any] = {}
     named = [(key, _value(text)) for key, text in given["option"]]
     named += [(key, given[key]) for key in ("max_tokens", "temperature") if given[key] is not None]

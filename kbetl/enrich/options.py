@@ -1,22 +1,15 @@
-"""What a run of a task was told, and where it sends its requests."""
+"""What a run of a task was told."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from kbetl import config
-from kbetl.client import Endpoint
-from kbetl.errors import ConfigError, KbetlError
 
 RETRIABLE = ("unparsed", "truncated", "refused", "failed")
 OFFLINE = "offline"
-
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
 @dataclass(frozen=True)
@@ -59,63 +52,3 @@ class Options:
         for name in ("headers", "sources", "retry"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)
-
-
-def endpoint(options: Options) -> Endpoint:
-    """The server to ask. The default key and the team's id go to the default host alone.
-
-    Raises KbetlError (exit status 1) where the key is missing, before anything is asked.
-    """
-    check_address(options)
-    headers = {}
-    variable = options.api_key_var
-    parts = urlsplit(options.base_url)
-    is_default_host = parts.scheme == "https" and parts.hostname == config.BASE_HOST
-    if variable is None and is_default_host:
-        variable = config.KEY_VARIABLE
-    if variable is not None:
-        headers["Authorization"] = f"Bearer {_key(variable)}"
-    team = config.variable(config.TEAM_VARIABLE)
-    if is_default_host and team:
-        headers[config.TEAM_HEADER] = team
-    headers.update(_header(text) for text in options.headers)
-    return Endpoint(options.base_url, headers)
-
-
-def check_address(options: Options) -> None:
-    """Raises ConfigError for an address that is none, or that holds a password: it is kept with the run."""
-    Endpoint(options.base_url)
-
-
-def is_local(base_url: str) -> bool:
-    """Whether an address is this machine's own."""
-    return urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}
-
-
-def _key(variable: str) -> str:
-    key = config.variable(variable)
-    if key is None:
-        raise KbetlError(
-            f"no key: {variable} is not set. Put {variable}=... into .env or the environment, name another "
-            "variable with -k, or try the offline model: -m offline"
-        )
-    return key
-
-
-def _header(text: str) -> tuple[str, str]:
-    """`Name: $VARIABLE` as a header; a value typed in would show in the process list, so it is refused."""
-    name, colon, value = text.partition(":")
-    name, value = name.strip(), value.strip()
-    if not colon or not name or not _VARIABLE.search(value):
-        raise ConfigError(
-            f"--header {name!r}: give its value by a variable, in single quotes: "
-            f"'{name or 'Name'}: $VARIABLE'"
-        )
-    return name, _VARIABLE.sub(lambda found: _value(found[1] or found[2], name), value)
-
-
-def _value(variable: str, header: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        raise KbetlError(f"--header {header!r}: the variable {variable} is not set")
-    return value

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kbetl import config, offline
 from kbetl.asking import Answerer, Job, ModelServer, OfflineModel, Tally, ask
-from kbetl.client import Limits
-from kbetl.enrich.options import Options, check_address, endpoint, is_local
+from kbetl.asking.addresses import check_address, endpoint_at, is_local
+from kbetl.asking.starting import limit_of_stage, task_lock
+from kbetl.client import Endpoint, Limits
+from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
-from kbetl.errors import Busy, ConfigError, KbetlError
-from kbetl.store import Store, paying_lock
+from kbetl.errors import ConfigError, KbetlError
+from kbetl.store import Store
 from kbetl.store.ledger import Selection, StoredTask, WaitingGroup, add_task, tasks_named, usage_of
 
 CHARACTERS_PER_TOKEN = 3.6
@@ -140,10 +141,10 @@ def enrich(
     asked = asked_task(store, options)
     answerer, limits = _answerer(options, asked)
     tally = tally or Tally()
-    with _lock(store, asked.task.name):
+    with task_lock(store, asked.task.name):
         _say_what_limits(store, options, say)
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
-        selection = select(store, options, asked, limit=_limit(options))
+        selection = select(store, options, asked, limit=limit_of_stage(options.limit))
         tally.waiting = selection.waiting
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
         status = 1
@@ -165,10 +166,10 @@ def enrich(
 def dry_run(store: Store, options: Options, say: Say) -> DryReport:
     """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
     check_choosing(options)
-    check_address(options)
+    check_address(options.base_url)
     asked = asked_task(store, options)
     _say_what_limits(store, options, say)
-    selection = select(store, options, asked, limit=_limit(options))
+    selection = select(store, options, asked, limit=limit_of_stage(options.limit))
     groups = selection.groups(asked.task.name)
     prepare = preparer(store, asked, options, run_id=None)
     answered = impossible = requests = characters = after = 0
@@ -297,7 +298,7 @@ def _ask(options: Options, asked: Asked, selection: Selection, running: _Running
 
 
 def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
-    check_address(options)
+    check_address(options.base_url)
     limits = Limits(
         concurrency=options.concurrency,
         rpm=options.rpm,
@@ -309,26 +310,11 @@ def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
         limits = replace(limits, alone_s=LOCAL_ALONE_S)
     if asked.model == offline.MODEL:
         return OfflineModel(asked.task.name), replace(limits, concurrency=OFFLINE_CONCURRENCY)
-    return ModelServer(endpoint(options), limits), limits
+    return ModelServer(_endpoint(options), limits), limits
 
 
-@contextlib.contextmanager
-def _lock(store: Store, task_name: str) -> Iterator[None]:
-    """The task's lock on the store; Busy names the run and the process that has it."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(paying_lock(store.path, task_name))
-        except Busy as error:
-            last = store.last_run(task_name)
-            who = f" (run {last.id}, process {last.pid})" if last is not None and last.status is None else ""
-            raise Busy(f"{error}{who}; wait for it, or end it") from None
-        yield
-
-
-def _limit(options: Options) -> int | None:
-    if not config.is_test_mode():
-        return options.limit
-    return config.TEST_MODE_LIMIT if options.limit is None else min(options.limit, config.TEST_MODE_LIMIT)
+def _endpoint(options: Options) -> Endpoint:
+    return endpoint_at(options.base_url, options.api_key_var, options.headers)
 
 
 def _end_run(store: Store, run_id: int, status: int, tally: Tally) -> None:

@@ -1,0 +1,74 @@
+"""Where requests go, and with which key: an address, variables that hold secrets, and what they hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from kbetl import config
+from kbetl.client import Endpoint
+from kbetl.errors import ConfigError, KbetlError
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+def endpoint_at(base_url: str, api_key_var: str | None, headers: Iterable[str] = ()) -> Endpoint:
+    """The server at an address; `headers` as `Name: $VARIABLE`.
+
+    The default key and the team's id go to the default host alone. Raises KbetlError (exit status 1)
+    where the key is missing, before anything is asked.
+    """
+    check_address(base_url)
+    found = {}
+    parts = urlsplit(base_url)
+    is_default_host = parts.scheme == "https" and parts.hostname == config.BASE_HOST
+    if api_key_var is None and is_default_host:
+        api_key_var = config.KEY_VARIABLE
+    if api_key_var is not None:
+        found["Authorization"] = f"Bearer {_key(api_key_var)}"
+    team = config.variable(config.TEAM_VARIABLE)
+    if is_default_host and team:
+        found[config.TEAM_HEADER] = team
+    found.update(_header(text) for text in headers)
+    return Endpoint(base_url, found)
+
+
+def check_address(base_url: str) -> None:
+    """Raises ConfigError for an address that is none, or that holds a password: it is kept with the run."""
+    Endpoint(base_url)
+
+
+def is_local(base_url: str) -> bool:
+    """Whether an address is this machine's own."""
+    return urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}
+
+
+def _key(variable: str) -> str:
+    key = config.variable(variable)
+    if key is None:
+        raise KbetlError(
+            f"no key: {variable} is not set. Put {variable}=... into .env or the environment, name another "
+            "variable with -k, or try the offline model: -m offline"
+        )
+    return key
+
+
+def _header(text: str) -> tuple[str, str]:
+    """`Name: $VARIABLE` as a header; a value typed in would show in the process list, so it is refused."""
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    if not colon or not name or not _VARIABLE.search(value):
+        raise ConfigError(
+            f"--header {name!r}: give its value by a variable, in single quotes: "
+            f"'{name or 'Name'}: $VARIABLE'"
+        )
+    return name, _VARIABLE.sub(lambda found: _value(found[1] or found[2], name), value)
+
+
+def _value(variable: str, header: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        raise KbetlError(f"--header {header!r}: the variable {variable} is not set")
+    return value
