@@ -242,10 +242,10 @@ def test_an_older_schema_is_migrated_by_a_writer_alone(path, monkeypatch):
     """A reader says which command does it."""
     from kbetl.store import opening
 
-    monkeypatch.setattr(opening, "latest_schema", lambda: latest_schema() + 1)
-    with pytest.raises(
-        StoreError, match=r"has schema 1; this kbetl reads 2. Migrate it with a writing command"
-    ):
+    here = latest_schema()
+    monkeypatch.setattr(opening, "latest_schema", lambda: here + 1)
+    told = f"has schema {here}; this kbetl reads {here + 1}. Migrate it with a writing command"
+    with pytest.raises(StoreError, match=told):
         Store.read(path)
 
 

@@ -17,10 +17,13 @@ from kbetl.asking.writer import Entry, Writer
 from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped
 from kbetl.records import Completion, Outcome, Reading, Request
 from kbetl.store import Store
+from kbetl.store.generated import Generated
 from kbetl.store.ledger import Selection, Waiting
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
+Key = str | tuple[str, int]
+"""Of a question; see `Question.key`."""
 _STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TERMINATION_GRACE_S = 12.0
 """How long SIGTERM lets requests in flight come home; who sends it means to kill soon after."""
@@ -44,6 +47,8 @@ class Job:
     tally: Tally
     say: Callable[[str], None]
     """Takes a line for the user, such as what Ctrl-C waits for."""
+    generate: Callable[[Question, Completion], Generated] | None = None
+    """Makes the sample that an answer is, kept with it; None where answers are only read."""
 
 
 def ask(job: Job) -> None:
@@ -76,9 +81,9 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._questions = Questions(job.selection, job.prepare)
-        self._asked: dict[str, _Asked] = {}
-        self._settled: dict[str, _Settled] = {}
-        self._until_lookup: deque[tuple[int, str, _Settled]] = deque()
+        self._asked: dict[Key, _Asked] = {}
+        self._settled: dict[Key, _Settled] = {}
+        self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
         self._ending: KbetlError | None = None
         self._is_interrupted = False
@@ -124,59 +129,68 @@ class _Loop:
         if question.request is None:
             await self._conclude_unasked(question)
             return
-        asked = self._asked.get(question.request.hash)
+        key = question.key
+        asked = self._asked.get(key)
         if asked is not None and len(asked.followers) < MAX_FOLLOWERS:
             asked.followers.append(question)
             return
         if asked is not None:
             await asked.ended.wait()
-        settled = self._settled.get(question.request.hash)
+        settled = self._settled.get(key)
         if settled is not None:
-            await self._reuse(question, settled.reading, basis=settled.entry, host=None)
+            await self._reuse(question, settled.reading, settled.entry)
         elif question.stored is not None:
-            reading = self._job.read(question.stored.completion)
-            await self._reuse(question, reading, basis=None, host=question.stored.completion.host)
+            await self._reuse(question, self._job.read(question.stored.completion), None)
         else:
-            await self._ask(question)
+            await self._ask(question, key)
 
-    async def _ask(self, question: Question) -> None:
+    async def _ask(self, question: Question, key: Key) -> None:
         """Sends one request and keeps what came, for this sample and for those that ask the same."""
         request = question.request
         assert request is not None
-        asked = self._asked[request.hash] = _Asked()
+        asked = self._asked[key] = _Asked()
         tally = self._job.tally
         tally.in_flight += 1
         completions: Sequence[Completion] = ()
         try:
-            completions = (await self._job.answerer.complete(question, partial(self._keep_wasted, request)),)
+            on_wasted = partial(self._keep_wasted, request, question.attempt)
+            completions = (await self._job.answerer.complete(question, on_wasted),)
             reading = self._job.read(completions[0])
         except RequestFailed as error:
             reading = Reading("failed", None, str(error))
         finally:
             tally.in_flight -= 1
-            del self._asked[request.hash]
+            del self._asked[key]
             asked.ended.set()
         samples = [question, *asked.followers]
-        entry = Entry([self._outcome(each, reading) for each in samples], request, completions)
-        settled = self._settled[request.hash] = _Settled(entry, reading)
+        entry = Entry(
+            [self._outcome(each, reading) for each in samples],
+            request,
+            completions,
+            attempt=question.attempt,
+            rollouts=self._rollouts(samples, completions, reading),
+        )
+        settled = self._settled[key] = _Settled(entry, reading)
         tally.count_answers(completions)
         await self._writer.keep(entry)
-        self._until_lookup.append((self._questions.lookups, request.hash, settled))
+        self._until_lookup.append((self._questions.lookups, key, settled))
         tally.reused += len(asked.followers)
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
-    async def _keep_wasted(self, request: Request, completion: Completion | None) -> None:
+    async def _keep_wasted(self, request: Request, attempt: int, completion: Completion | None) -> None:
         """A try that brought nothing usable may have been paid for: it is kept before the next is sent."""
         if completion is not None:
             self._job.tally.count_answers([completion])
-            await self._writer.keep(Entry([], request, [completion]))
+            await self._writer.keep(Entry([], request, [completion], attempt=attempt))
 
-    async def _reuse(
-        self, question: Question, reading: Reading, *, basis: Entry | None, host: str | None
-    ) -> None:
-        try_number = question.stored.try_number if basis is None and question.stored else None
-        outcome = self._outcome(question, reading, try_number)
-        await self._writer.keep(Entry([outcome], basis=basis))
+    async def _reuse(self, question: Question, reading: Reading, basis: Entry | None) -> None:
+        """Settles a sample by an answer that this run kept (`basis`), or by the one found in the store."""
+        stored = question.stored if basis is None else None
+        completions = basis.completions if basis else (stored.completion,) if stored else ()
+        outcome = self._outcome(question, reading, stored.try_number if stored else None)
+        rollouts = self._rollouts([question], completions, reading)
+        await self._writer.keep(Entry([outcome], basis=basis, rollouts=rollouts))
+        host = stored.completion.host if stored else None
         tally = self._job.tally
         tally.reused += 1
         tally.reused_elsewhere += host is not None and host != self._job.answerer.host
@@ -187,11 +201,20 @@ class _Loop:
         await self._writer.keep(Entry([self._outcome(question, reading)]))
         self._job.tally.count_outcome("failed", question.failure)
 
+    def _rollouts(
+        self, questions: Sequence[Question], completions: Sequence[Completion], reading: Reading
+    ) -> Sequence[Generated]:
+        """The samples that an answer is, one for each question that it settles, where the job makes any."""
+        generate = self._job.generate
+        if generate is None or not completions or reading.status == "failed":
+            return ()
+        return [generate(each, completions[-1]) for each in questions]
+
     def _outcome(self, question: Question, reading: Reading, try_number: int | None = None) -> Outcome:
         return Outcome(
             sample_hash=question.sample_hash,
             task_hash=self._job.task_hash,
-            attempt=0,
+            attempt=question.attempt,
             status=reading.status,
             value=reading.value,
             reason=reading.reason,
@@ -203,9 +226,9 @@ class _Loop:
     def _forget_settled(self, lookup: int) -> None:
         """Forgets what every question from this lookup on has found in the store."""
         while self._until_lookup and self._until_lookup[0][0] < lookup:
-            _, request_hash, settled = self._until_lookup.popleft()
-            if self._settled.get(request_hash) is settled:
-                del self._settled[request_hash]
+            _, key, settled = self._until_lookup.popleft()
+            if self._settled.get(key) is settled:
+                del self._settled[key]
 
     def _interrupt(self, number: signal.Signals, status: int) -> None:
         if self._is_interrupted:

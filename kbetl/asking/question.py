@@ -27,6 +27,14 @@ class Question:
     failure: str | None = None
     stored: StoredAnswer | None = None
     """An answer that is there already and settles it."""
+    attempt: int = 0
+    """The how-manieth answer wanted to the same request."""
+
+    @property
+    def key(self) -> str | tuple[str, int]:
+        """What is asked and paid for once: the request, and the attempt where it is not the first."""
+        assert self.request is not None
+        return (self.request.hash, self.attempt) if self.attempt else self.request.hash
 
 
 class Next(NamedTuple):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from kbetl.records import Completion, Outcome, Request
 from kbetl.store import Store
+from kbetl.store.generated import Generated, add_generated
 from kbetl.store.ledger import add_answer, set_outcome, use_first_task
 
 MAX_GROUP = 512
@@ -32,6 +33,10 @@ class Entry:
     basis: Entry | None = None
     """The entry whose answer settled these outcomes, where it was kept for another sample."""
     try_number: int | None = None
+    attempt: int = 0
+    """Of the request."""
+    rollouts: Sequence[Generated] = ()
+    """Samples that the answer is."""
     kept: asyncio.Future[None] | None = field(default=None, repr=False)
 
 
@@ -101,10 +106,14 @@ class Writer:
     def _write(self, entry: Entry) -> None:
         if entry.request is not None:
             for completion in entry.completions:
-                entry.try_number = add_answer(self._store, entry.request, completion, self._run_id)
+                entry.try_number = add_answer(
+                    self._store, entry.request, completion, self._run_id, entry.attempt
+                )
         basis = entry.basis or entry
         for outcome in entry.outcomes:
             set_outcome(self._store, outcome, basis.try_number)
+        for rollout in entry.rollouts:
+            add_generated(self._store, rollout, basis.try_number)
         if self._is_first and entry.outcomes:
             self._is_first = False
             if use_first_task(self._store, *self._task):

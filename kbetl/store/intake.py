@@ -80,7 +80,7 @@ class Intake:
         self._batch = _Batch()
         _prepare(store)
         with store.transaction():
-            store.execute("add_source", self._described())
+            store.execute("add_source", source_columns(origin))
             self._source_id: int = store.execute("source_id", {"name": origin.name}).fetchone()[0]
         with store.transaction("begin"):
             store.execute("clear_incoming_samples")
@@ -101,7 +101,7 @@ class Intake:
     def add_sample(self, sample: Sample, line_hash: bytes) -> None:
         """The next row is this sample, from a line with this SHA-256."""
         batch = self._batch
-        columns = _columns(sample)
+        columns = sample_columns(sample)
         batch.samples.append(columns)
         batch.lines[line_hash] = known = Known(sample.hash, sample.kind)
         batch.size_bytes += len(columns["row"])
@@ -181,24 +181,25 @@ class Intake:
             self._store.execute("keep_incoming_lines")
             self._store.execute("keep_incoming_samples", placed)
             self._store.execute("keep_incoming_rejections", placed)
-            self._store.execute("describe_source", self._described(features))
+            self._store.execute("describe_source", source_columns(self._origin, features))
         return dropped
 
     def _first_free(self, source: Mapping[str, Any]) -> int:
         found: int = self._store.execute("first_position_for_incoming", source).fetchone()[0]
         return found
 
-    def _described(self, features: Any = None) -> dict[str, Any]:
-        origin = self._origin
-        return {
-            "name": origin.name,
-            "uri": origin.uri,
-            "kind": origin.kind,
-            "revision": origin.revision,
-            "split": origin.split,
-            "features": None if features is None else json.dumps(features, ensure_ascii=False),
-            "ingested_at": now(),
-        }
+
+def source_columns(origin: Origin, features: Any = None) -> dict[str, Any]:
+    """The columns of `sources`."""
+    return {
+        "name": origin.name,
+        "uri": origin.uri,
+        "kind": origin.kind,
+        "revision": origin.revision,
+        "split": origin.split,
+        "features": None if features is None else json.dumps(features, ensure_ascii=False),
+        "ingested_at": now(),
+    }
 
 
 def _prepare(store: Store) -> None:
@@ -210,7 +211,8 @@ def _prepare(store: Store) -> None:
     store.execute("incoming_rejections_table")
 
 
-def _columns(sample: Sample) -> dict[str, Any]:
+def sample_columns(sample: Sample) -> dict[str, Any]:
+    """The columns of `samples`; `row` in UTF-8."""
     columns = {name: getattr(sample, name) for name in Sample.__slots__}
     columns["row"] = sample.row.encode()
     return columns

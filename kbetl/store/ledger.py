@@ -44,6 +44,7 @@ class Waiting(NamedTuple):
     reward: float | None
     row: bytes
     """The row's JSON text in UTF-8."""
+    attempt: int = 0
 
 
 class WaitingGroup(NamedTuple):
@@ -89,15 +90,19 @@ def newest_answer(store: Store, request_hash: str, attempt: int = 0) -> StoredAn
     found = store.rows("newest_answer", {"request_hash": request_hash, "attempt": attempt})
     if not found:
         return None
-    number, run_id, host, finish_reason, refusal, content, reasoning = found[0]
+    number, run_id, host, finish_reason, refusal, content, reasoning, *counts = found[0]
+    prompt_tokens, completion_tokens, reasoning_tokens, latency_ms = counts
     completion = Completion(
         response="",
         host=host,
-        latency_ms=0.0,
+        latency_ms=latency_ms,
         content=content,
         reasoning=reasoning,
         finish_reason=finish_reason,
         refusal=refusal,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        reasoning_tokens=reasoning_tokens,
     )
     return StoredAnswer(number, completion, run_id)
 
@@ -164,11 +169,13 @@ def set_outcome(store: Store, outcome: Outcome, try_number: int | None = None) -
 class Selection:
     """The samples a run is about, and those of them that it asks, as temp tables on disk."""
 
-    def __init__(self, store: Store, task_hash: str) -> None:
+    def __init__(self, store: Store, task_hash: str, attempts: int = 1) -> None:
+        """`attempts` answers are wanted about each sample."""
         self.store = store
         self.task_hash = task_hash
+        self.attempts = attempts
         self.waiting = 0
-        """Samples that the run asks; set by `wait`."""
+        """Samples that the run asks, each as often as it asks; set by `wait`."""
         self.missing = 0
         """Samples that it would ask without a limit; set by `wait`."""
         with store.explained():
@@ -203,11 +210,13 @@ class Selection:
         statuses: Sequence[str],
         *,
         wants_new: bool,
+        wants_rollouts: bool = False,
         limit: int | None = None,
         before_run: int | None = None,
     ) -> None:
         """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any.
 
+        `wants_rollouts` counts as new what was answered and has not become a rollout.
         `before_run` leaves out what an answer of that run or a later one settled.
         """
         with self.store.explained():
@@ -215,8 +224,10 @@ class Selection:
                 "fill_waiting",
                 {
                     "task_hash": self.task_hash,
+                    "attempts": self.attempts,
                     "statuses": json.dumps(list(statuses)),
                     "wants_new": int(wants_new),
+                    "wants_rollouts": int(wants_rollouts),
                     "before_run": before_run,
                 },
             )
@@ -251,7 +262,9 @@ class Selection:
 
     def by_status(self) -> dict[str, int]:
         """How many of the chosen samples have each status now."""
-        return dict(self.store.rows("chosen_by_status", {"task_hash": self.task_hash}))
+        return dict(
+            self.store.rows("chosen_by_status", {"task_hash": self.task_hash, "attempts": self.attempts})
+        )
 
 
 def usage_of(store: Store, model: str, limit: int = 200) -> Usage:

@@ -6,7 +6,11 @@ select
   answers.finish_reason,
   answers.refusal,
   answers.content,
-  answers.reasoning
+  answers.reasoning,
+  answers.prompt_tokens,
+  answers.completion_tokens,
+  answers.reasoning_tokens,
+  answers.latency_ms
 from answers
 where answers.request_hash = :request_hash
   and answers.attempt = :attempt

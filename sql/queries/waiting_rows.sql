@@ -7,7 +7,8 @@ select
     (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
     samples.reward
   ) as reward,
-  cast(samples.row as blob) as row  -- bytes: UTF-8 is not decoded to be parsed
+  cast(samples.row as blob) as row,  -- bytes: UTF-8 is not decoded to be parsed
+  waiting.attempt
 from temp.waiting
 join samples on samples.hash = waiting.sample_hash
 where waiting.position > :after
