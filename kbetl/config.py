@@ -6,9 +6,12 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kbetl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 DATABASE = Path("kbetl.db")
 BASE_URL = "https://api.pinference.ai/api/v1"
@@ -28,18 +31,30 @@ DOTENV = Path(".env")
 
 
 def load_dotenv() -> None:
-    """Puts the variables of `.env` into the environment, beneath those already there."""
+    """Puts the variables of `.env` into the environment, beneath those already there.
+
+    Raises ConfigError for a line that cannot be read; it is named by its number, for it may hold a key.
+    """
     if not DOTENV.is_file():
         return
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     try:
-        values = dotenv_values(DOTENV, interpolate=False)
+        with DOTENV.open(encoding="utf-8-sig") as file:
+            lines = list(parse_stream(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{DOTENV} cannot be read: {error}") from None
-    for name, value in values.items():
-        if value:  # `NAME=` in a copied example says nothing
-            os.environ.setdefault(name, value)
+    for line in lines:
+        if line.error or (line.key is not None and line.value is None):
+            raise ConfigError(f"{DOTENV}:{_number(line)}: it cannot be read; a line is NAME=value")
+        if line.key and line.value:  # `NAME=` in a copied example says nothing
+            os.environ.setdefault(line.key, line.value)
+
+
+def _number(line: Binding) -> int:
+    """The number of a line in its file; blank lines before it belong to it."""
+    text = line.original.string
+    return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def load_toml(path: Path = TOML) -> Mapping[str, Any]:

@@ -42,14 +42,7 @@ def sizes(database: Path) -> dict[str, int]:
     if not database.exists():
         return {}
     with Store.read(database) as store:
-        return dict(store.rows("sizes"))
-
-
-def has_rows(database: Path, dataset: str) -> bool:
-    """Whether there is anything to make a dataset of; `rollouts` are what `lengths` measures."""
-    with Store.read(database) as store:
-        found: dict[str, int] = dict(store.rows("datasets_with_rows"))
-    return found[dataset] == 1
+        return dict(store.rows("row_counts"))
 
 
 def write_configuration(folder: Path) -> list[str]:
@@ -134,7 +127,7 @@ def _remove(database: Path) -> None:
     if database.stat().st_size:
         with Store.read(database) as store:
             first = store.rows("first_run")
-            is_unused = not first and store.rows("sizes")[0] == ("samples", 0)
+            is_unused = not first and store.rows("row_counts")[0] == ("samples", 0)
         if first != [("demo",)] and not is_unused:
             raise StoreError(
                 f"{database} is not the store of an earlier demo; move it away, or name another with -d"

@@ -191,13 +191,52 @@ def test_a_table_holds_options_of_a_command(capfd):
         ("colour = 1", "unknown key 'colour'"),
         ("[query]\ncolour = 1", "[query] has no option 'colour'"),
         ("[frobnicate]", "unknown key 'frobnicate'"),
-        ("database = 5", "database is 5; it must be text in quotes"),
-        ("[query.param]", "[query] param is a table, not a value"),
+        ("database = 5", "database = 5: it must be text in quotes"),
+        ("[query.param]", "[query] param: it is a table, not a value"),
+        ('[enrich]\nconcurrency = "many"', "[enrich] concurrency = 'many': it must be a whole number"),
+        ("[enrich]\nconcurrency = true", "[enrich] concurrency = true: it must be a whole number"),
+        ("[enrich]\nconcurrency = 0", "[enrich] concurrency = 0: 0 is not in the range x>=1"),
+        ('[enrich]\nmin-reward = "0.9"', "[enrich] min-reward = '0.9': it must be a number"),
+        ("[enrich]\nmodel = 5", "[enrich] model = 5: it must be text in quotes"),
+        ('[enrich]\ndry-run = "yes"', "[enrich] dry-run = 'yes': it must be true or false"),
+        ('[enrich]\nsource = "evals"', "[enrich] source = 'evals': it must be a list, as [...]"),
+        ('[enrich]\noption = ["n", "1"]', "[enrich] option = ['n', '1']: each must be a list of 2"),
+        ('[ingest]\nsources = "a.jsonl"', "[ingest] sources = 'a.jsonl': it must be a list, as [...]"),
+        ('[lengths]\ndataset = "best"', "[lengths] dataset = 'best': 'best' is not one of"),
+        ('[query]\nform = "xml"', "[query] form = 'xml': it must be one of 'nl', 'csv'"),
+        ("[query]\ncsv = 1", "[query] csv = 1: it must be true, or be left out"),
+        ('[export]\nsource = ["a"]\nsources = ["b"]', "the same option stands above by another name"),
+        ('[export]\noutput = "x.jsonl"', "[export] output = 'x.jsonl': a path is for one dataset"),
+        ('[export]\nsql = "select 1"', "[export] sql = 'select 1': a query is for one file"),
+        ('[export]\ndataset = "unique"', "say what `kbetl run` exports with datasets = [...]"),
+        ('[export]\ndatasets = ["all"]', "[export] datasets = ['all']: it must be a list of some of"),
+        ('[export.unique]\nformat = "chat"', "[export.unique] format = 'chat': 'chat' is not one of"),
+        ('[export.best]\nformat = "rows"', "[export] has no option 'best'"),
     ],
 )
 def test_a_wrong_kbetl_toml_is_named(capfd, text, words):
+    """By every command, also one that would not use it; an option is named once."""
     Path("kbetl.toml").write_text(text, encoding="utf-8")
     assert run(["query", "select 1"]) == 2
     err = capfd.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_an_unknown_option_is_answered_with_each_option_once(capfd):
+    Path("kbetl.toml").write_text("[export]\ncolour = 1\n", encoding="utf-8")
+    assert run(["query", "select 1"]) == 2
+    names = capfd.readouterr().err.partition("it knows ")[2].strip().split(", ")
+    assert len(names) == len(set(names)) > 5
+    assert {"format", "no-reasoning", "all-sources"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("A=1\n\nfoo bar\n", 3), ("A=1\nPRIME_API_KEY\n", 2), ('A=1\n# no end\nKEY="abc\n', 3)],
+)
+def test_a_line_of_dotenv_that_cannot_be_read_is_named(capfd, text, number):
+    """By its number alone: it may hold a key."""
+    Path(".env").write_text(text, encoding="utf-8")
+    assert run(["query", "select 1"]) == 2
+    assert capfd.readouterr().err == f"kbetl: .env:{number}: it cannot be read; a line is NAME=value\n"

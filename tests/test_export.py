@@ -293,12 +293,12 @@ def test_a_query_is_exported_like_a_dataset(store):
 @pytest.mark.parametrize(
     ("query", "status", "message"),
     [
-        ("delete from samples", 1, "a query can only read this store"),
-        ("select 1 as a, 2 as a", 1, "two columns are called 'a'"),
-        ("select x'00' as a", 1, "holds a BLOB"),
-        ("select 9e999 as a", 1, "an infinite number"),
+        ("delete from samples", 2, "a query can only read this store"),
+        ("select 1 as a, 2 as a", 2, "two columns are called 'a'"),
+        ("select x'00' as a", 2, "holds a BLOB"),
+        ("select 9e999 as a", 2, "an infinite number"),
         ("select 1 where 0", 1, "no rows, so nothing was written"),
-        ("selec", 1, "syntax error"),
+        ("selec", 2, "syntax error"),
         (" ", 2, "--sql holds no statement"),
     ],
 )
@@ -309,6 +309,26 @@ def test_a_query_that_cannot_be_exported_leaves_no_file(store, capfd, query, sta
 
 
 # what is refused
+
+
+@pytest.mark.parametrize("where", ["1) or (1", "1 limit 1", "select 1", "1; select 1", "1 /*", ""])
+def test_a_condition_is_one_whole_expression(store, capfd, where):
+    """None that closes the bracket around it, or opens what it does not close."""
+    assert run(["export", "evals", "-o", "x.jsonl", "--where", where]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"kbetl: where {where!r}: ")
+    assert err.count("\n") == 1
+    assert not Path("x.jsonl").exists()
+
+
+def test_a_side_without_rows_is_said(store, capfd):
+    """Its file is there all the same: who reads both sides finds both."""
+    store.source("one", store.rollout("A", 1.0))
+    assert run(["export", "evals", "-o", "x.jsonl", "--source", "one", "--splits"]) == 0
+    sides = {side: Path(f"x-{side}.jsonl") for side in ("train", "validation")}
+    empty = [side for side, path in sides.items() if not path.read_bytes()]
+    assert len(empty) == 1
+    assert f"there is no row in {empty[0]}, so {sides[empty[0]]} is empty" in capfd.readouterr().err
 
 
 def test_rows_of_two_sources_do_not_mix_unless_told(store, capfd):

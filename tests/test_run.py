@@ -74,14 +74,121 @@ def test_without_a_table_push_nothing_is_pushed(run: Run, folder: Path) -> None:
 
 
 def test_a_stage_that_fails_ends_the_run_and_says_what_was_done(run: Run, folder: Path) -> None:
-    (folder / "kbetl.toml").write_text('[ingest]\nsources = ["rollouts.jsonl"]\n')
+    """Here the disk does not take an export: its folder is a file."""
+    (folder / "outputs").write_text("")
 
     result = run("run")
 
     assert result.returncode == 1
-    assert "no key: PRIME_API_KEY is not set" in result.stderr
+    assert "cannot be written" in result.stderr
+    assert result.stdout.splitlines()[-1] == "done: ingest, enrich, prompts, dedupe, lengths"
+    assert count(folder, "select count(*) from filtered") == 12
+
+
+@pytest.mark.parametrize(
+    ("more", "words", "status"),
+    [
+        ("[export]\ndatasets = ['evals']", "say where to write evals with -o", 2),
+        ("[export.unique]\noutput = 'outputs/filtered_dataset.jsonl'", "would both write to", 2),
+        ("[export.unique]\noutput = 'rows.xml'", "-o rows.xml: not one of", 2),
+        ("[export.synthetic]\nformat = 'messages'", "synthetic has prompts and no completions", 2),
+        ("[export.filtered]\nby = 'code'", "--by code is for unique alone", 2),
+        ("[export]\nwhere = '1) or (1'", "where '1) or (1'", 2),
+        ("[export]\nsources = ['nobody']", "--source 'nobody': no such source", 2),
+        ("[push]\ndatasets = ['best']", "push: no dataset 'best'", 2),
+        ("[push]\nrepo = 'a/b'", "--repo is for one dataset; 4 are named", 2),
+        ("[push]\nowner = 'a b'", "cannot be a dataset on the Hub", 2),
+        ("[push]\nowner = 'me'", "no token for the Hub", 1),
+        ("[dedupe]\nsource = ['nobody']", "--source 'nobody': no such source", 2),
+    ],
+)
+def test_all_that_a_run_will_use_is_checked_before_anything_is_asked(
+    run: Run, folder: Path, more: str, words: str, status: int
+) -> None:
+    with (folder / "kbetl.toml").open("a") as file:
+        file.write(more)
+
+    result = run("run")
+
+    assert (result.returncode, words in result.stderr) == (status, True), result.stderr
+    assert "== kbetl enrich" not in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words", "status"),
+    [
+        ('[prompts]\nmodel = "offline"', "", "no key: PRIME_API_KEY is not set", 1),
+        ('[prompts]\nmodel = "offline"', '[prompts]\nwhere = "colour"', "no such column: colour", 2),
+        ('[enrich]\nmodel = "offline"', '[enrich]\ntask = "no.md"', "no.md", 2),
+        ('model = "offline"', 'model = "offline"\nretry = ["ok"]', "--retry 'ok'", 2),
+        ('model = "offline"', 'model = "offline"\nheader = ["X: y"]', "--header 'X'", 2),
+        ('tokenizer = "', 'tokenizer = "/nowhere', "is neither a folder nor a name on the Hub", 2),
+    ],
+)
+def test_what_a_paying_stage_needs_is_checked_too(
+    run: Run, folder: Path, old: str, new: str, words: str, status: int
+) -> None:
+    path = folder / "kbetl.toml"
+    text = path.read_text().replace(old, new)
+    path.write_text(text if "header" not in new else text.replace('"offline"', '"m"'))
+
+    result = run("run", env={"PRIME_API_KEY": "k"} if "header" in new else None)
+
+    assert (result.returncode, words in result.stderr) == (status, True), result.stderr
+    assert "== kbetl enrich" not in result.stdout
+
+
+def test_sources_that_would_mix_are_found_before_anything_is_asked(run: Run, folder: Path) -> None:
+    shutil.copy(folder / "rollouts.jsonl", folder / "more.jsonl")
+    path = folder / "kbetl.toml"
+    path.write_text(path.read_text().replace('["rollouts.jsonl"]', '["rollouts.jsonl", "more.jsonl"]'))
+
+    result = run("run")
+
+    assert result.returncode == 2
+    assert "rollouts of 2 sources" in result.stderr
+    assert count(folder, "select count(*) from answers") == 0
     assert result.stdout.splitlines()[-1] == "done: ingest"
-    assert count(folder, "select count(*) from samples") == 30
+
+
+def test_a_format_is_for_the_datasets_that_can_have_it(run: Run, folder: Path) -> None:
+    """Also outside a run; a dataset's own table wins; said on the command line it is a mistake."""
+    with (folder / "kbetl.toml").open("a") as file:
+        file.write(
+            "[export]\nformat = 'messages'\nby = 'code'\ndatasets = ['unique', 'synthetic', 'filtered']\n"
+            "[export.filtered]\nformat = 'prompt-completion'\noutput = 'sft'\n"
+        )
+
+    result = run("run")
+
+    assert result.returncode in (0, 3), result.stderr
+    exports = [line for line in result.stdout.splitlines() if line.startswith("== kbetl export")]
+    assert [line.split()[-1] for line in exports] == ["unique", "synthetic", "filtered"]
+    unique = (folder / "outputs" / "filtered_dataset-filtered.jsonl").read_text().splitlines()
+    assert len(unique) == 11
+    assert "messages" in json.loads(unique[0])
+    synthetic = (folder / "outputs" / "synthetic_prompts.jsonl").read_text().splitlines()
+    assert "prompt" in json.loads(synthetic[0])
+    assert (folder / "sft" / "sft.toml").exists()
+    assert run("export", "synthetic").returncode == 0
+    refused = run("export", "synthetic", "--format", "messages")
+    assert (refused.returncode, "synthetic has prompts" in refused.stderr) == (2, True)
+
+
+def test_an_export_without_rows_does_not_stop_the_others(run: Run, folder: Path) -> None:
+    with (folder / "kbetl.toml").open("a") as file:
+        file.write("[export.filtered]\nwhere = 'reward > 100'\n")
+
+    result = run("run")
+
+    assert result.returncode == 3
+    assert "the dataset filtered is empty" in result.stderr
+    assert "something is left over of:" in result.stdout
+    assert sorted(path.name for path in (folder / "outputs").iterdir()) == [
+        "filtered_dataset-filtered.jsonl",
+        "synthetic_prompts.jsonl",
+    ]
 
 
 def test_rows_that_are_rejected_are_left_over_and_the_rest_goes_on(run: Run, folder: Path) -> None:

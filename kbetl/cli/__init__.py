@@ -5,16 +5,15 @@ from __future__ import annotations
 import signal
 import sqlite3
 import sys
-from collections.abc import Mapping
 from types import FrameType
-from typing import Any
 
 import click
 
 import kbetl
 from kbetl import config
 from kbetl.cli.commands import COMMANDS
-from kbetl.errors import ConfigError, Interrupted, KbetlError
+from kbetl.cli.tables import click_defaults
+from kbetl.errors import Interrupted, KbetlError
 
 EPILOG = "Exit status: 0 all done; 1 an error; 2 wrong usage; 3 something left over; 130, 143 interrupted."
 
@@ -58,7 +57,10 @@ def run(arguments: list[str]) -> int:
     try:
         config.load_dotenv()
         status = cli.main(
-            arguments, prog_name="kbetl", standalone_mode=False, default_map=_defaults(config.load_toml())
+            arguments,
+            prog_name="kbetl",
+            standalone_mode=False,
+            default_map=click_defaults(config.load_toml(), COMMANDS),
         )
     except click.ClickException as error:
         error.show()
@@ -88,50 +90,3 @@ def _say(message: str, status: int) -> int:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Interrupted("terminated; what was committed is kept, run the same command again to go on", 143)
-
-
-def _defaults(toml: Mapping[str, Any]) -> dict[str, Any]:
-    """`kbetl.toml` as click wants it: a table per command; `database` at the top holds for all."""
-    known = {command.name or "": _spellings(command) for command in COMMANDS}
-    defaults: dict[str, Any] = {name: {} for name in known}
-    for key, value in toml.items():
-        if key == "database":
-            _check_text(f"{config.TOML}: database", value)
-            for options in defaults.values():
-                options.setdefault("database", value)
-        elif key in known and isinstance(value, dict):
-            defaults[key].update(_options(key, value, known[key]))
-        else:
-            raise ConfigError(
-                f"{config.TOML}: unknown key {key!r}; it knows database and tables named like commands"
-            )
-    return defaults
-
-
-def _spellings(command: click.Command) -> dict[str, str]:
-    """How kbetl.toml may call the options and arguments of a command, and their names in it."""
-    return {
-        spelling.lstrip("-").replace("-", "_"): parameter.name
-        for parameter in command.params
-        if parameter.name
-        for spelling in (parameter.name, *parameter.opts)
-        if spelling == parameter.name or spelling.startswith("--")
-    }
-
-
-def _options(table: str, values: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
-    options = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            names = ", ".join(sorted(option.rstrip("_").replace("_", "-") for option in known))
-            raise ConfigError(f"{config.TOML}: [{table}] has no option {key!r}; it knows {names}")
-        if isinstance(value, dict) or value is None:
-            raise ConfigError(f"{config.TOML}: [{table}] {key} is a table, not a value")
-        options[known[name]] = value
-    return options
-
-
-def _check_text(place: str, value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{place} is {value!r}; it must be text in quotes")

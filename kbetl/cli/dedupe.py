@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbetl.cli.options import common
 from kbetl.cli.reading import reader_may_leave
+
+if TYPE_CHECKING:
+    from kbetl.store import Store
 
 
 @click.command(short_help="Report what the dataset unique keeps, and what it drops.")
@@ -40,3 +43,11 @@ def dedupe(database: Path, *, by: Any, sources: tuple[str, ...], as_json: bool, 
         )
     with reader_may_leave():
         click.echo(json.dumps(report.as_json(), indent=2) if as_json else "\n".join(report.lines()))
+
+
+def check_ready(context: click.Context, store: Store | None) -> None:
+    """Raises ConfigError for a source that there is not."""
+    from kbetl.store.datasets import source_ids
+
+    if store is not None:
+        source_ids(store, context.params["sources"])

@@ -17,6 +17,7 @@ from kbetl.errors import ConfigError, Interrupted, StoreError
 
 if TYPE_CHECKING:
     from kbetl.enrich import Options
+    from kbetl.store import Store
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -179,6 +180,13 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
                 ) from None
     _print(report.lines())
     return report.exit_status
+
+
+def check_ready(context: click.Context, store: Store | None) -> None:
+    """Raises what would stop this command before it asks."""
+    from kbetl.enrich import check_ready as check
+
+    check(_options({"task": context.command.name, **context.params}), store)
 
 
 def _options(given: dict[str, Any]) -> Options:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbetl import config
 from kbetl.cli.options import common
+from kbetl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from kbetl.export import Options
+    from kbetl.store import Store
+
+WITHOUT_COMPLETIONS = "synthetic"
+"""Has prompts alone: what [export] of kbetl.toml says of completions is not about it."""
+OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
+"""Options that are about completions, and what they are without."""
 DATASETS = ("filtered", "unique", "synthetic", "evals")
 FORMATS = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
 DEFAULT_OUTPUTS = {
@@ -26,8 +35,12 @@ DEFAULT_OUTPUTS = {
 @click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="rows", show_default=True, help="Columns."
 )
-@click.option("--no-reasoning", is_flag=True, help="The answer alone; rows without one are named.")
-@click.option("--splits/--no-splits", default=None, help="A file for each side; folders have sides anyway.")
+@click.option("--no-reasoning", is_flag=True, help="The answers alone; rows without one are named.")
+@click.option(
+    "--splits/--no-splits",
+    default=None,
+    help="A file for each side; folders of filtered and unique have sides without it.",
+)
 @click.option("--random-split", is_flag=True, help="Sides as train_test_split(0.1, seed=42) draws them.")
 @click.option("--where", metavar="SQL", help="Rows of the dataset for which it holds.")
 @click.option("--source", "sources", multiple=True, metavar="NAME", help="Only rows of it; repeatable.")
@@ -56,7 +69,7 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
     elif dataset is None:
         raise click.UsageError(f"name a dataset ({', '.join(DATASETS)}) or --sql")
     else:
-        report = exporting.export(database, _options(dataset, given))
+        report = exporting.export(database, export_options(context))
     if not given["quiet"]:
         for line in report.remarks():
             click.echo(line, err=True)
@@ -64,11 +77,21 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
     return report.exit_status
 
 
-def _options(dataset: Any, given: dict[str, Any]) -> Any:
+def check_ready(context: click.Context, store: Store | None) -> None:
+    """Raises what would stop this export, as far as it can be known before there are rows."""
+    from kbetl.export import check
+
+    check(export_options(context), store)
+
+
+def export_options(context: click.Context) -> Options:
+    """What the command line, the environment and kbetl.toml say together of one dataset."""
     from kbetl.dataset import SPLIT_BY_DEFAULT, Dataset
     from kbetl.export import Options
     from kbetl.export.target import target_of
 
+    given = _with_table_of_dataset(context)
+    dataset = given["dataset"]
     output = _output(dataset, given["output"])
     splits = given["splits"]
     if splits is None and not given["random_split"]:
@@ -76,7 +99,7 @@ def _options(dataset: Any, given: dict[str, Any]) -> Any:
     return Options(
         Dataset(
             dataset,
-            sources=given["sources"],
+            sources=tuple(given["sources"]),
             all_sources=given["all_sources"],
             where=given["where"],
             by=given["by"],
@@ -89,13 +112,37 @@ def _options(dataset: Any, given: dict[str, Any]) -> Any:
     )
 
 
+def _with_table_of_dataset(context: click.Context) -> dict[str, Any]:
+    """The options, where [export.DATASET] of kbetl.toml wins over [export].
+
+    What [export] says for all datasets is not about one that cannot have it: `by` is for unique alone, and
+    synthetic has no completions. Said on the command line or in the dataset's own table, it is a mistake.
+    """
+    given = dict(context.params)
+    dataset = given["dataset"]
+    own = (context.default_map or {}).get(dataset, {})
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source in (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT):
+            continue
+        if name in own:
+            given[name] = own[name]
+        elif name == "by" and dataset != "unique":
+            given[name] = "name"
+        elif name in OF_COMPLETIONS and dataset == WITHOUT_COMPLETIONS:
+            given[name] = OF_COMPLETIONS[name]
+    return given
+
+
 def _output(dataset: str | None, output: str | None) -> str:
     if output is not None:
         return output
-    if dataset not in DEFAULT_OUTPUTS:
-        raise click.UsageError("say where to write it with -o")
-    variable, path = DEFAULT_OUTPUTS[dataset]
-    return config.variable(variable) or path
+    if dataset in DEFAULT_OUTPUTS:
+        variable, path = DEFAULT_OUTPUTS[dataset]
+        return config.variable(variable) or path
+    inside = f", or with output in [export.{dataset}] of {config.TOML}" if dataset is not None else ""
+    raise ConfigError(f"say where to write {dataset or 'it'} with -o{inside}")
 
 
 def _refuse_with_sql(context: click.Context, dataset: str | None) -> None:

@@ -14,6 +14,7 @@ from kbetl.cli.options import common
 
 if TYPE_CHECKING:
     from kbetl.lengths import Report
+    from kbetl.store import Store
 
 BAR_CHARACTERS = 40
 
@@ -62,6 +63,19 @@ def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **opt
             click.echo(f"kbetl: {line}", err=True)
     _print(report, as_json=as_json)
     return report.exit_status
+
+
+def check_ready(context: click.Context, store: Store | None) -> None:
+    """Raises what would stop the count: a tokenizer that is not to be had, a dataset that there is not.
+
+    Known only once there are rollouts to count; without a store nothing is looked at.
+    """
+    from kbetl.lengths import choose, find
+
+    given = context.params
+    if store is not None and store.has_rows("rollouts"):
+        choose(store, given["dataset"], given["sources"], config.variable("DATASET_PATH"))
+        find(given["tokenizer"])
 
 
 def _print(report: Report, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
     from kbetl.hub import Options, Pushed
+    from kbetl.store import Store
 
 
 @click.command(short_help="Push datasets to the Hub, each as one commit.")
@@ -53,7 +55,14 @@ def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
         run(store, options, say, _print)
 
 
-def _options(datasets: tuple[str, ...], given: dict[str, Any]) -> Options:
+def check_ready(context: click.Context, store: Store | None) -> None:
+    """Raises what would stop this push, as far as it can be known before there are rows."""
+    from kbetl.hub import check_ready as check
+
+    check(_options(context.params["datasets"], context.params), store)
+
+
+def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> Options:
     from kbetl.hub import Options
 
     names = {key: given[key] for key in ("owner", "model_name") if given[key] is not None}

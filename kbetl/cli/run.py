@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from kbetl import config
+from kbetl.cli import dedupe, enrich, export, lengths, push
 from kbetl.cli.options import common
+from kbetl.cli.tables import DATASETS
+from kbetl.errors import ConfigError, EmptyDataset
+
+if TYPE_CHECKING:
+    from kbetl.store import Store
 
 LEFT_OVER = 3
+EXPORTED = ("filtered", "unique", "synthetic")
+"""What is exported unless [export] datasets says otherwise."""
+_MADE_OF = {"filtered": "filtered", "unique": "filtered", "synthetic": "synthetic", "evals": "rollouts"}
+
+Check = Callable[[click.Context, "Store | None"], None]
+CHECKS: Mapping[str, Check] = {
+    "enrich": enrich.check_ready,
+    "prompts": enrich.check_ready,
+    "dedupe": dedupe.check_ready,
+    "lengths": lengths.check_ready,
+    "export": export.check_ready,
+    "push": push.check_ready,
+}
+"""What would stop a stage; asked of all stages before the first, and again before the first that pays."""
 
 
 class Stage(NamedTuple):
@@ -26,69 +46,118 @@ class Stage(NamedTuple):
         return " ".join((self.command, *self.arguments))
 
 
-STAGES = (
-    Stage("ingest"),
-    Stage("enrich"),
-    Stage("prompts"),
-    Stage("dedupe", (), "filtered"),
-    Stage("lengths", (), "rollouts"),
-    Stage("export", ("filtered",), "filtered"),
-    Stage("export", ("unique",), "filtered"),
-    Stage("export", ("synthetic",), "synthetic"),
-)
-PUSH = Stage("push", ("all",))
-
-
 @click.command(short_help="Run every stage in order, each doing only what is missing.")
 @common
 @click.pass_context
-def run(context: click.Context, /, database: Path, quiet: bool, **_: Any) -> int:
+def run(context: click.Context, /, database: Path, **said: Any) -> int:
     """Run every stage in order, each doing only what is missing, with the options of kbetl.toml.
 
-    The stages are ingest, enrich, prompts, dedupe, lengths, export; push comes last, and only where
-    kbetl.toml has a table [push]. A stage that leaves something over does not stop the next ones.
+    The stages are ingest, enrich, prompts, dedupe, lengths, export of filtered, unique and synthetic (or of
+    [export] datasets); push comes last, and only where kbetl.toml has a table [push]. All that kbetl.toml
+    and the environment say of them is checked before anything is paid. A stage that leaves something over
+    does not stop the next ones.
 
     \b
     Examples:
       kbetl run
       TEST_MODE=true kbetl run
     """
-    from kbetl.pipeline import has_rows, sizes
+    from kbetl.pipeline import sizes
+    from kbetl.store import Store
 
+    running = _Running(context, database, tuple(f"--{name}" for name, is_on in said.items() if is_on))
+    stages = _stages(running, is_quiet=said["quiet"])
+    running.check(stages, None)
     before = sizes(database)
     ended: list[tuple[Stage, int]] = []
     try:
-        for stage in _stages(quiet):
-            if stage.dataset is not None and not has_rows(database, stage.dataset):
+        for stage in stages:
+            if stage.dataset is not None and not _has_rows(database, stage.dataset):
                 continue
             click.echo(f"== kbetl {stage}")
-            ended.append((stage, _run(context, stage, database, quiet)))
+            ended.append((stage, running.run(stage)))
+            if stage.command == "ingest":
+                with Store.read(database) as store:
+                    running.check(stages, store)
     finally:
         _summarise(ended, was_idle=sizes(database) == before)
     return LEFT_OVER if any(status == LEFT_OVER for _, status in ended) else 0
 
 
-def _stages(quiet: bool) -> list[Stage]:
+class _Running(NamedTuple):
+    """What all stages have in common."""
+
+    context: click.Context
+    database: Path
+    flags: tuple[str, ...]
+    """`--quiet`, `--verbose`, as they were given."""
+
+    def table(self, command: str) -> Mapping[str, Any]:
+        """The options of kbetl.toml for a command."""
+        found = (self._group().default_map or {}).get(command)
+        return found or {}
+
+    def check(self, stages: Sequence[Stage], store: Store | None) -> None:
+        """Raises what would stop a stage later, and ConfigError where two exports have the same target."""
+        targets: dict[Path, Stage] = {}
+        for stage in stages:
+            with self._command_line(stage) as own:
+                if stage.command in CHECKS:
+                    CHECKS[stage.command](own, store)
+                if stage.command == "export":
+                    target = Path(export.export_options(own).output).resolve()
+                    if target in targets:
+                        raise ConfigError(f"{targets[target]} and {stage} would both write to {target}")
+                    targets[target] = stage
+
+    def run(self, stage: Stage) -> int:
+        """One stage as its own command line would run it."""
+        with self._command_line(stage) as own:
+            try:
+                status = own.command.invoke(own)
+            except EmptyDataset as empty:
+                click.echo(f"kbetl: {empty}", err=True)
+                return LEFT_OVER
+        return status if isinstance(status, int) else 0
+
+    def _command_line(self, stage: Stage) -> click.Context:
+        group = self._group()
+        assert isinstance(group.command, click.Group)
+        command = group.command.commands[stage.command]
+        arguments = [*stage.arguments, "-d", str(self.database), *self.flags]
+        return command.make_context(stage.command, arguments, parent=group)
+
+    def _group(self) -> click.Context:
+        if self.context.parent is None or not isinstance(self.context.parent.command, click.Group):
+            raise click.UsageError("run is a command of kbetl")
+        return self.context.parent
+
+
+def _stages(running: _Running, *, is_quiet: bool) -> list[Stage]:
     """The stages of this folder's kbetl.toml; TEST_MODE never pushes, and says so."""
+    exported = running.table("export").get(DATASETS, EXPORTED)
+    stages = [
+        Stage("ingest"),
+        Stage("enrich"),
+        Stage("prompts"),
+        Stage("dedupe", (), "filtered"),
+        Stage("lengths", (), "rollouts"),
+        *(Stage("export", (name,), _MADE_OF[name]) for name in exported),
+    ]
     if "push" not in config.load_toml():
-        return [*STAGES]
+        return stages
     if config.is_test_mode():
-        if not quiet:
+        if not is_quiet:
             click.echo("TEST_MODE: nothing is pushed", err=True)
-        return [*STAGES]
-    return [*STAGES, PUSH]
+        return stages
+    return [*stages, Stage("push", () if "datasets" in running.table("push") else ("all",))]
 
 
-def _run(context: click.Context, stage: Stage, database: Path, quiet: bool) -> int:
-    """One stage as its own command line would run it."""
-    group = context.parent
-    if group is None or not isinstance(group.command, click.Group):
-        raise click.UsageError("run is a command of kbetl")
-    command = group.command.commands[stage.command]
-    arguments = [*stage.arguments, "-d", str(database), *(["-q"] if quiet else [])]
-    with command.make_context(stage.command, arguments, parent=group) as own:
-        status = command.invoke(own)
-    return status if isinstance(status, int) else 0
+def _has_rows(database: Path, dataset: str) -> bool:
+    from kbetl.store import Store
+
+    with Store.read(database) as store:
+        return store.has_rows(dataset)
 
 
 def _summarise(ended: Sequence[tuple[Stage, int]], *, was_idle: bool) -> None:

@@ -18,7 +18,7 @@ from kbetl.dataset.arrow import (
     columns_of,
     write_parquet,
 )
-from kbetl.dataset.opened import SPLIT_BY_DEFAULT, Dataset, Opened, Row, opened
+from kbetl.dataset.opened import SPLIT_BY_DEFAULT, Dataset, Opened, Row, check_sources, opened
 from kbetl.store.datasets import NAMES, SPLITS, By, Name, Split
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "arrow_batches",
     "arrow_columns",
     "batches_of",
+    "check_sources",
     "columns_of",
     "opened",
     "write_parquet",

@@ -126,7 +126,7 @@ def opened(store: Store, dataset: Dataset) -> Iterator[Opened]:
     Raises ConfigError for an unknown source, for a `where` that SQLite does not take, and where rows of
     several sources of rollouts would mix without being asked to.
     """
-    _refuse_a_mixture(store, dataset)
+    check_sources(store, dataset)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
     choice = Choice(dataset.name, ids, dataset.where, dataset.by)
     with chosen_rows(store, choice):
@@ -138,7 +138,9 @@ def opened(store: Store, dataset: Dataset) -> Iterator[Opened]:
         yield Opened(dataset, counts, declared, _notes(store, choice), store, why_empty=why_empty)
 
 
-def _refuse_a_mixture(store: Store, dataset: Dataset) -> None:
+def check_sources(store: Store, dataset: Dataset) -> None:
+    """Raises ConfigError for an unknown source, and where rows of several sources of rollouts would mix."""
+    source_ids(store, dataset.sources)
     if dataset.name == "synthetic" or dataset.all_sources or dataset.sources:
         return
     names = rollout_sources(store)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.dataset import Dataset, Opened, Row, Split, opened
+from kbetl.dataset import Dataset, Opened, Row, Split, check_sources, opened
 from kbetl.dataset.arrow import OURS
 from kbetl.dataset.declared import Declared, declared_columns
 from kbetl.dataset.splicing import json_bytes
@@ -21,7 +21,7 @@ from kbetl.export.formats import FORMATS, Format, converter
 from kbetl.export.target import Target, target_of, whole_file, whole_folder
 from kbetl.export.writing import Writer
 from kbetl.lines import plain_text
-from kbetl.store import Store, guarded_query
+from kbetl.store import Store, check_conditions, guarded_query
 from kbetl.store.datasets import longest_rows
 
 SHOWN = 10
@@ -120,7 +120,7 @@ def export(database: Path, options: Options) -> Report:
     Raises EmptyDataset, and leaves what stood at the target, where there is no row to write; ConfigError
     for options that do not go together; ExportFailed where the disk does not take it.
     """
-    _check(options)
+    check(options)
     target = target_of(options.output)
     with Store.read(database) as store, opened(store, options.dataset) as dataset:
         if dataset.why_empty is not None:
@@ -140,8 +140,13 @@ def export(database: Path, options: Options) -> Report:
     return report
 
 
-def _check(options: Options) -> None:
+def check(options: Options, store: Store | None = None) -> None:
+    """Raises ConfigError for what cannot be exported so; with a store also for what its sources do not allow.
+
+    Rows need not be there yet.
+    """
     dataset = options.dataset
+    target_of(options.output)
     if options.format not in FORMATS:
         raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
     if dataset.name == "synthetic" and (options.format != "rows" or not options.has_reasoning):
@@ -150,6 +155,9 @@ def _check(options: Options) -> None:
         raise ConfigError(f"--by {dataset.by} is for unique alone")
     if dataset.random_split and dataset.splits is False:
         raise ConfigError("--random-split makes splits; leave --no-splits out")
+    check_conditions([dataset.where] if dataset.where is not None else [])
+    if store is not None:
+        check_sources(store, dataset)
 
 
 def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
@@ -161,6 +169,9 @@ def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
         files = {split: stack.enter_context(whole_file(path)) for split, path in paths.items()}
         report.rows = writer.write(files, target.kind)
         _count_left_out(report, rows)
+    for split, path in paths.items():
+        if not report.rows[split]:
+            report.notes.append(f"there is no row in {split}, so {path} is empty")
     report.files += paths.values()
     report.size_bytes = sum(path.stat().st_size for path in paths.values())
     report.notes += writer.notes
@@ -259,26 +270,32 @@ def _query_text(row: Mapping[str, Any]) -> bytes:
 def export_query(database: Path, statement: str, output: str) -> Report:
     """Writes what a query gives, on a connection that can only read; a folder holds it as `train`.
 
-    Raises BadQuery for SQL that fails, EmptyDataset where it gives no row.
+    Raises ConfigError for SQL that fails, EmptyDataset where it gives no row.
     """
     target = target_of(output)
     report = Report("query")
-    with guarded_query(database) as connection:
-        writer = Writer(QueryRows(connection, statement))
-        with whole_folder(target.path) if target.kind is None else whole_file(target.path) as place:
-            if isinstance(place, Path):
-                written = _write_sides(place, writer)
-                report.count(written)
-                with whole_file(place / "README.md") as file:
-                    file.write(beside.readme(report.name, written).encode())
-            else:
-                report.rows = writer.write({None: place}, target.kind or "parquet")
-            if not sum(report.rows.values()):
-                raise EmptyDataset("the query gives no rows, so nothing was written")
+    try:
+        with guarded_query(database) as connection:
+            _write_query(Writer(QueryRows(connection, statement)), target, report)
+    except BadQuery as bad:
+        raise ConfigError(f"--sql: {bad}") from bad
     report.files.append(target.path)
     report.size_bytes = _size_bytes(target.path)
-    report.notes += writer.notes
     return report
+
+
+def _write_query(writer: Writer, target: Target, report: Report) -> None:
+    with whole_folder(target.path) if target.kind is None else whole_file(target.path) as place:
+        if isinstance(place, Path):
+            written = _write_sides(place, writer)
+            report.count(written)
+            with whole_file(place / "README.md") as file:
+                file.write(beside.readme(report.name, written).encode())
+        else:
+            report.rows = writer.write({None: place}, target.kind or "parquet")
+        if not sum(report.rows.values()):
+            raise EmptyDataset("the query gives no rows, so nothing was written")
+    report.notes += writer.notes
 
 
 def _size_bytes(path: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kbetl import config
-from kbetl.dataset import NAMES, Dataset, Name, opened
+from kbetl.dataset import NAMES, Dataset, Name, check_sources, opened
 from kbetl.errors import ConfigError, HubError, KbetlError
 from kbetl.hub.card import make_card
 from kbetl.hub.facts import read_facts
@@ -26,10 +26,8 @@ def push(store: Store, options: Options, say: Say, done: Callable[[Pushed], None
     `say` takes notes, `done` each dataset as it is done. Raises ConfigError for what cannot be meant,
     HubError where the Hub cannot take it; what was done before stays done.
     """
-    names = _names(store, options)
+    names = check_ready(options, store)
     api = make_api(is_quiet=options.is_quiet)
-    if not options.is_dry_run and not has_token():
-        raise HubError("no token for the Hub; make one that may write and set HF_TOKEN, in .env for example")
     pushed: list[Pushed] = []
     with _recorded(store, names, options, pushed):
         for name in names:
@@ -52,12 +50,29 @@ def pushable(store: Store, options: Options) -> list[str]:
     return lines
 
 
-def _names(store: Store, options: Options) -> list[Name]:
+def check_ready(options: Options, store: Store | None = None) -> list[Name]:
+    """The datasets that are meant. Raises what would stop their push, as far as it is known without rows.
+
+    ConfigError for what cannot be meant, HubError for a missing token. Without a store its sources are not
+    looked at.
+    """
+    names = _names(options, store)
+    if not options.is_dry_run and not has_token(is_quiet=options.is_quiet):
+        raise HubError("no token for the Hub; make one that may write and set HF_TOKEN, in .env for example")
+    if store is not None:
+        for name in names:
+            check_sources(store, Dataset(name, options.sources, options.all_sources))
+    return names
+
+
+def _names(options: Options, store: Store | None) -> list[Name]:
     if config.is_test_mode():
         raise ConfigError("TEST_MODE is set, so nothing is pushed: its rows are a trial. Unset it to push")
     unknown = [name for name in options.datasets if name not in (*NAMES, ALL)]
     if unknown or not options.datasets:
         problem = f"no dataset {unknown[0]!r}" if unknown else "name a DATASET, or all"
+        if store is None:
+            raise ConfigError(f"push: {problem}; there are {', '.join(NAMES)}")
         there = "".join(f"\n  {line}" for line in pushable(store, options)) or " nothing yet"
         raise ConfigError(f"{problem}; there is to push:{there}")
     names = [name for name in NAMES if name in options.datasets or ALL in options.datasets]

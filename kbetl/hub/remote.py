@@ -57,17 +57,23 @@ class Declared(NamedTuple):
 
 
 def make_api(*, is_quiet: bool) -> HfApi:
-    """The Hub's client. Progress bars only where somebody watches; set before the import."""
-    if is_quiet or not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    """The Hub's client. Progress bars only where somebody watches."""
+    _hush(is_quiet=is_quiet)
     from huggingface_hub import HfApi
 
     return HfApi(library_name="kbetl")
 
 
-def has_token() -> bool:
+def _hush(*, is_quiet: bool) -> None:
+    """Set before the first import, or it has no effect."""
+    if is_quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def has_token(*, is_quiet: bool) -> bool:
     """Whether there is a token: HF_TOKEN, or the one that `hf auth login` stored."""
+    _hush(is_quiet=is_quiet)
     from huggingface_hub import get_token
 
     return get_token() is not None

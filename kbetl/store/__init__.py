@@ -3,11 +3,12 @@
 from kbetl.store.core import Run, Store, now
 from kbetl.store.guarded import guarded_connection, guarded_query
 from kbetl.store.lock import is_locked, paying_lock
-from kbetl.store.selecting import select_samples
+from kbetl.store.selecting import check_conditions, select_samples
 
 __all__ = [
     "Run",
     "Store",
+    "check_conditions",
     "guarded_connection",
     "guarded_query",
     "is_locked",

@@ -117,6 +117,11 @@ class Store:
         with self.explained():
             return self.execute(query, parameters).fetchall()
 
+    def has_rows(self, dataset: str) -> bool:
+        """Whether there is anything to make a dataset of; `rollouts` are what `lengths` measures."""
+        found: dict[str, int] = dict(self.rows("datasets_with_rows"))
+        return found[dataset] == 1
+
     def changed_views(self) -> list[str]:
         """The names of views that are not what their files say; the next writing command remakes them."""
         return opening.changed_views(self.connection)

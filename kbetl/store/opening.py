@@ -67,6 +67,15 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def empty_in_memory() -> sqlite3.Connection:
+    """A store without rows that is no file, to try statements on."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for name in sql_names("migrations"):
+        _apply(connection, name)
+    remake_views(connection)
+    return connection
+
+
 def remake_views(connection: sqlite3.Connection) -> list[str]:
     """Drops and makes anew each view whose file changed; returns their names."""
     changed = changed_views(connection)

@@ -8,6 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kbetl.errors import ConfigError
+from kbetl.store.opening import empty_in_memory
+
+_TRIALS = ("(\n{}\n)", "\n{}\n")
+"""Where a condition must stand. In brackets it can be no more than an expression; without them it can close
+none that it did not open, as `1) or (1` would: what passes both is one whole expression."""
 
 
 def select_samples(
@@ -15,9 +20,8 @@ def select_samples(
 ) -> Iterator[str]:
     """The hashes of the samples of a kind that satisfy every condition, in source order.
 
-    `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Each stands
-    in a sub-select of its own, so that its brackets cannot undo another. Raises ConfigError where SQLite
-    does not take one.
+    `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Raises
+    ConfigError where SQLite does not take one, or where it is not one whole expression.
     """
     parts = [
         f"and samples.hash in (select samples.sample_hash from selectable as samples where (\n{condition}\n))"
@@ -33,13 +37,24 @@ def select_samples(
             yield sample_hash
 
 
+def check_conditions(conditions: Sequence[str]) -> None:
+    """Raises ConfigError for a condition that no store would take; no store is needed."""
+    if not conditions:
+        return
+    with contextlib.closing(empty_in_memory()) as connection:
+        for condition in conditions:
+            _try_out(connection, condition, {"min_reward": 0.0})
+
+
 def _try_out(connection: sqlite3.Connection, condition: str, parameters: Mapping[str, Any]) -> None:
     """Prepares one condition alone, so that an error names it."""
-    with _blamed(condition):
-        connection.execute(
-            f"select samples.sample_hash from selectable as samples where (\n{condition}\n) limit 0",
-            parameters,
-        )
+    for place in _TRIALS:
+        with _blamed(condition):
+            connection.execute(
+                "select samples.sample_hash from selectable as samples where "
+                f"{place.format(condition)} limit 0",
+                parameters,
+            )
 
 
 @contextlib.contextmanager

@@ -1,5 +1,9 @@
--- How many rows the tables that only refer to others hold.
-select 'memberships' as name, count(*) as rows from source_samples
+-- How many rows the tables hold that commands add to.
+select 'samples' as name, count(*) as rows from samples
+union all
+select 'memberships', count(*) from source_samples
+union all
+select 'answers', count(*) from answers
 union all
 select 'outcomes', count(*) from outcomes
 union all

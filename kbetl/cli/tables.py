@@ -1,0 +1,169 @@
+"""`kbetl.toml` as click wants it: every table, key and value checked, whichever command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from kbetl import config
+from kbetl.errors import ConfigError
+
+PER_DATASET = ("filtered", "unique", "synthetic", "evals")
+"""Tables that may stand inside [export]: options for one dataset, which win over those of [export]."""
+DATASETS = "datasets"
+"""What `kbetl run` exports; a key of [export] alone, and no option."""
+_OF_ONE = {
+    "output": "a path is for one dataset: write it into [export.filtered], [export.unique], ...",
+    "dataset": f"say what `kbetl run` exports with {DATASETS} = [...]",
+    "sql": "a query is for one file: give it on the command line, as kbetl export --sql",
+}
+_KINDS = {
+    "integer": "a whole number",
+    "integer range": "a whole number",
+    "float": "a number",
+    "float range": "a number",
+    "boolean": "true or false",
+}
+
+
+def click_defaults(toml: Mapping[str, Any], commands: Iterable[click.Command]) -> dict[str, Any]:
+    """The default map of the group: a table per command; `database` at the top holds for all.
+
+    Raises ConfigError, with file, table, key and value, for the first thing that is not as it should be.
+    """
+    known = {command.name or "": command for command in commands}
+    defaults: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for key, value in toml.items():
+        if key == "database":
+            if not isinstance(value, str) or not value:
+                _refuse(f"database = {_shown(value)}", "it must be text in quotes")
+            for options in defaults.values():
+                options.setdefault("database", value)
+        elif key in known and isinstance(value, dict):
+            own = _export(known[key], value) if key == "export" else _table(f"[{key}]", known[key], value)
+            defaults[key].update(own)
+        else:
+            _refuse(f"unknown key {key!r}", "it knows database and tables named like commands")
+    return defaults
+
+
+def _export(command: click.Command, values: Mapping[str, Any]) -> dict[str, Any]:
+    """[export] and the tables in it; those are kept under the dataset's name, which is no option's."""
+    values = dict(values)
+    inner = {name: values.pop(name) for name in PER_DATASET if isinstance(values.get(name), dict)}
+    datasets = values.pop(DATASETS, None)
+    for key, why in _OF_ONE.items():
+        if key in values:
+            _refuse(f"[export] {key} = {_shown(values[key])}", why)
+    found = _table("[export]", command, values)
+    if datasets is not None:
+        found[DATASETS] = _datasets(datasets)
+    for name, options in inner.items():
+        for key in ("dataset", "sql"):
+            if key in options:
+                _refuse(f"[export.{name}] {key} = {_shown(options[key])}", f"the dataset is {name} here")
+        found[name] = _table(f"[export.{name}]", command, options)
+    return found
+
+
+def _datasets(value: Any) -> list[str]:
+    is_list = isinstance(value, list) and bool(value)
+    if not is_list or not all(name in PER_DATASET for name in value) or len(set(value)) < len(value):
+        _refuse(
+            f"[export] {DATASETS} = {_shown(value)}",
+            f"it must be a list of some of {', '.join(PER_DATASET)}, each once",
+        )
+    return list(value)
+
+
+def _table(table: str, command: click.Command, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one table by the names that click knows them by."""
+    known = _spellings(command)
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        parameters = known.get(key.replace("-", "_"))
+        if parameters is None:
+            _refuse(f"{table} has no option {key!r}", f"it knows {', '.join(_names(command))}")
+        if isinstance(value, dict):
+            _refuse(f"{table} {key}", "it is a table, not a value")
+        name = parameters[0].name or ""
+        if name in found:
+            _refuse(f"{table} {key} = {_shown(value)}", "the same option stands above by another name")
+        place = f"{table} {key} = {_shown(value)}"
+        found[name] = _value(place, parameters, key.replace("-", "_"), value)
+    return found
+
+
+def _spellings(command: click.Command) -> dict[str, list[click.Parameter]]:
+    """How kbetl.toml may call the options and arguments of a command."""
+    found: dict[str, list[click.Parameter]] = {}
+    for parameter in command.params:
+        spelled = {option.lstrip("-").replace("-", "_") for option in parameter.opts if option[:2] == "--"}
+        for name in {(parameter.name or "").rstrip("_"), parameter.name or "", *spelled}:
+            found.setdefault(name, []).append(parameter)
+    return found
+
+
+def _names(command: click.Command) -> list[str]:
+    """Each option once, as the command line spells it."""
+    shown = [each for each in command.params if not getattr(each, "hidden", False)]
+    return sorted({max(each.opts, key=len).lstrip("-").replace("_", "-") for each in shown})
+
+
+def _value(place: str, parameters: Sequence[click.Parameter], key: str, value: Any) -> Any:
+    """A value as click takes it. Several flags may set one option: `form = "csv"` is `csv = true`."""
+    flags = _choosing_flags(parameters)
+    if flags and key == parameters[0].name:
+        if value not in flags:
+            _refuse(place, f"it must be one of {', '.join(map(repr, flags))}")
+        return value
+    if flags:
+        if value is not True:
+            _refuse(place, "it must be true, or be left out")
+        return flags[0]
+    parameter = parameters[0]
+    if parameter.multiple or parameter.nargs == -1:
+        if not isinstance(value, list):
+            _refuse(place, "it must be a list, as [...]")
+        return [_one(place, parameter, each) for each in value]
+    return _one(place, parameter, value)
+
+
+def _choosing_flags(parameters: Sequence[click.Parameter]) -> list[str]:
+    """The values that flags of one option stand for; empty for any other option."""
+    flags = [each.flag_value for each in parameters if isinstance(each, click.Option) and each.is_flag]
+    return [value for value in flags if isinstance(value, str)]
+
+
+def _one(place: str, parameter: click.Parameter, value: Any) -> Any:
+    """One value of the option's type; a list of so many where the option takes several."""
+    types = getattr(parameter.type, "types", [parameter.type] * max(parameter.nargs, 1))
+    if len(types) > 1:
+        if not isinstance(value, list) or len(value) != len(types):
+            _refuse(place, f"each must be a list of {len(types)}: {parameter.metavar or 'values'}")
+        return tuple(_typed(place, parameter, type_, each) for type_, each in zip(types, value, strict=True))
+    return _typed(place, parameter, types[0], value)
+
+
+def _typed(place: str, parameter: click.Parameter, type_: click.ParamType[Any], value: Any) -> Any:
+    wanted = _KINDS.get(type_.name, "text in quotes")
+    allowed: tuple[type, ...] = (str,)
+    if wanted != "text in quotes":
+        allowed = {"true or false": (bool,), "a whole number": (int,)}.get(wanted, (int, float))
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        _refuse(place, f"it must be {wanted}")
+    try:
+        type_.convert(value, parameter, None)
+    except click.UsageError as error:
+        _refuse(place, error.message)
+    return value
+
+
+def _shown(value: Any) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+
+
+def _refuse(what: str, why: str) -> NoReturn:
+    raise ConfigError(f"{config.TOML}: {what}: {why.rstrip('.')}")
