@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kbetl import offline
-from kbetl.enrich.options import Options, check_address, endpoint
+from kbetl.asking.addresses import check_address, endpoint_at
+from kbetl.enrich.options import Options
 from kbetl.enrich.planning import check_choosing, model_name
 from kbetl.store import Store, check_conditions
 from kbetl.store.datasets import source_ids
@@ -16,7 +17,7 @@ def check_ready(options: Options, store: Store | None = None) -> None:
     Without a store its sources are not looked at.
     """
     check_choosing(options)
-    check_address(options)
+    check_address(options.base_url)
     task = load_task(options.task)
     task.with_parameters(options.parameters)
     model = model_name(options.model, task.name)
@@ -24,4 +25,4 @@ def check_ready(options: Options, store: Store | None = None) -> None:
     if store is not None:
         source_ids(store, options.sources)
     if model != offline.MODEL:
-        endpoint(options)
+        endpoint_at(options.base_url, options.api_key_var, options.headers)
