@@ -25,10 +25,10 @@ LAYERS = (
     ("sampling",),
     ("store", "client", "offline", "tasks", "rollouts"),
     ("asking", "dataset"),
+    ("enrich",),
     (
         "ingest",
         "synth",
-        "enrich",
         "lengths",
         "export",
         "hub",

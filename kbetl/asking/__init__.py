@@ -1,8 +1,18 @@
 """The loop that pays: waiting samples -> request -> answer -> store."""
 
 from kbetl.asking.answerers import Answerer, ModelServer, OfflineModel
-from kbetl.asking.loop import Job, ask
+from kbetl.asking.loop import Generate, Job, ask
 from kbetl.asking.question import Question, Questions
 from kbetl.asking.tally import Tally
 
-__all__ = ["Answerer", "Job", "ModelServer", "OfflineModel", "Question", "Questions", "Tally", "ask"]
+__all__ = [
+    "Answerer",
+    "Generate",
+    "Job",
+    "ModelServer",
+    "OfflineModel",
+    "Question",
+    "Questions",
+    "Tally",
+    "ask",
+]

@@ -22,6 +22,7 @@ from kbetl.store.ledger import Selection, Waiting
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
+Generate = Callable[[Question, Completion], Generated]
 Key = str | tuple[str, int]
 """Of a question; see `Question.key`."""
 _STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -47,7 +48,7 @@ class Job:
     tally: Tally
     say: Callable[[str], None]
     """Takes a line for the user, such as what Ctrl-C waits for."""
-    generate: Callable[[Question, Completion], Generated] | None = None
+    generate: Generate | None = None
     """Makes the sample that an answer is, kept with it; None where answers are only read."""
 
 

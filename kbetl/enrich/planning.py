@@ -137,10 +137,15 @@ def check_choosing(options: Options) -> None:
 
 
 def preparer(
-    store: Store, asked: Asked, options: Options, run_id: int | None
+    store: Store,
+    asked: Asked,
+    options: Options,
+    run_id: int | None,
+    row_of: Callable[[Waiting], Mapping[str, Any]] | None = None,
 ) -> Callable[[Waiting], Question]:
     """What turns a waiting sample into a question: renders it, and looks for an answer that is there.
 
+    The template is filled from the sample's own row, or from what `row_of` gives in its place.
     An answer that failed, or that has a status to be asked again, settles nothing unless it came in this
     run (None: there is none) or in one that this goes on with.
     """
@@ -150,16 +155,16 @@ def preparer(
     since = run_id if options.retry_since_run is None else options.retry_since_run
 
     def prepare(waiting: Waiting) -> Question:
-        row = stored_value(waiting.row)
         try:
+            row = stored_value(waiting.row) if row_of is None else row_of(waiting)
             messages = asked.task.messages(row, waiting.reward)
             fields = asked.task.fields(row, waiting.reward) if is_offline else {}
         except (MissingField, BadRow) as error:
-            return Question(waiting.sample_hash, None, {}, str(error))
+            return Question(waiting.sample_hash, None, {}, str(error), attempt=waiting.attempt)
         request = Request(asked.model, messages, parameters)
-        stored = newest_answer(store, request.hash)
+        stored = newest_answer(store, request.hash, waiting.attempt)
         if stored is not None and (since is None or stored.run_id < since):
             stored = None if asked.task.read(stored.completion).status in again else stored
-        return Question(waiting.sample_hash, request, fields, None, stored)
+        return Question(waiting.sample_hash, request, fields, None, stored, waiting.attempt)
 
     return prepare

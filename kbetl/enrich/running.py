@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from kbetl import config, offline
-from kbetl.asking import Answerer, Job, ModelServer, OfflineModel, Tally, ask
+from kbetl.asking import Answerer, Generate, Job, ModelServer, OfflineModel, Question, Tally, ask
 from kbetl.asking.addresses import check_address, endpoint_at, is_local
 from kbetl.asking.starting import limit_of_stage, task_lock
 from kbetl.client import Endpoint, Limits
@@ -15,7 +15,15 @@ from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.errors import ConfigError, KbetlError
 from kbetl.store import Store
-from kbetl.store.ledger import Selection, StoredTask, WaitingGroup, add_task, tasks_named, usage_of
+from kbetl.store.ledger import (
+    Selection,
+    StoredTask,
+    Waiting,
+    WaitingGroup,
+    add_task,
+    tasks_named,
+    usage_of,
+)
 
 CHARACTERS_PER_TOKEN = 3.6
 """Of code and prose in English, where no answer of the model has told better."""
@@ -30,6 +38,7 @@ _CHOOSING = frozenset({"sources", "where", "min_reward", "limit", "retry"})
 """Options that choose what a run asks; given with --resume they may leave out some of what was left."""
 
 Say = Callable[[str], None]
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 @dataclass(frozen=True)
@@ -129,28 +138,63 @@ class DryReport:
         return lines
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run asks, whom, and what becomes of the answers."""
+
+    asked: Asked
+    select: Callable[[int | None], Selection]
+    """Chooses the samples, and of them so many to ask at most."""
+    prepare: Callable[[int | None], Callable[[Waiting], Question]]
+    """What makes the questions of a run by its id; of none for a dry run."""
+    endpoints: Callable[[], Sequence[Endpoint]]
+    """Whom to ask; raises KbetlError where a key is missing."""
+    generate: Callable[[int], Generate] | None = None
+    """What makes the samples that the answers of a run are; called in a transaction."""
+    report: Callable[[int], Sequence[str]] = lambda _: ()
+    """What there is to say after a run besides."""
+
+
+def plan_of(store: Store, options: Options) -> Plan:
+    """What `enrich` asks with these options."""
+    asked = asked_task(store, options)
+    return Plan(
+        asked,
+        select=lambda limit: select(store, options, asked, limit=limit),
+        prepare=lambda run_id: preparer(store, asked, options, run_id),
+        endpoints=lambda: [endpoint_at(options.base_url, options.api_key_var, options.headers)],
+    )
+
+
 def enrich(
     store: Store, options: Options, say: Say, *, tally: Tally | None = None, command: str = "enrich"
+) -> Report:
+    """Asks what waits, keeps every answer, and says what came of it; see `carry_out`."""
+    check_choosing(options)
+    return carry_out(plan_of(store, options), store, options, say, tally=tally, command=command)
+
+
+def carry_out(
+    plan: Plan, store: Store, options: Options, say: Say, *, tally: Tally | None, command: str
 ) -> Report:
     """Asks what waits, keeps every answer, and says what came of it.
 
     One at a time per store and task: raises Busy otherwise. Raises ConfigError, RunStopped, StoreError
     and Interrupted with everything kept that was answered before.
     """
-    check_choosing(options)
-    asked = asked_task(store, options)
-    answerer, limits = _answerer(options, asked)
+    asked = plan.asked
+    answerer, limits = _answerer(options, plan)
     tally = tally or Tally()
     with task_lock(store, asked.task.name):
         _say_what_limits(store, options, say)
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
-        selection = select(store, options, asked, limit=limit_of_stage(options.limit))
+        selection = plan.select(limit_of_stage(options.limit))
         tally.waiting = selection.waiting
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
         status = 1
         try:
             running = _Running(run_id, answerer, limits.concurrency, tally, say)
-            report = _run(options, asked, selection, running)
+            report = _run(plan, selection, running)
             status = report.exit_status
         except KbetlError as error:
             status = error.exit_status
@@ -167,18 +211,25 @@ def dry_run(store: Store, options: Options, say: Say) -> DryReport:
     """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
     check_choosing(options)
     check_address(options.base_url)
-    asked = asked_task(store, options)
+    return foresee(plan_of(store, options), store, options, say)
+
+
+def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
+    """What a run would ask, why, and about how many tokens; asks nothing and records nothing."""
+    asked = plan.asked
     _say_what_limits(store, options, say)
-    selection = select(store, options, asked, limit=limit_of_stage(options.limit))
+    selection = plan.select(limit_of_stage(options.limit))
     groups = selection.groups(asked.task.name)
-    prepare = preparer(store, asked, options, run_id=None)
+    prepare = plan.prepare(None)
     answered = impossible = requests = characters = after = 0
     while chunk := selection.next(after):
         after = chunk[-1].position
         for question in map(prepare, chunk):
             if question.request is None:
                 impossible += 1
-            elif question.stored is not None or not selection.is_first(question.request.hash):
+            elif question.stored is not None or not selection.is_first(
+                question.request.hash, question.attempt
+            ):
                 answered += 1
             else:
                 requests += 1
@@ -211,12 +262,18 @@ def output_limit(parameters: Mapping[str, Any]) -> int | None:
     return None
 
 
-def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:
+def resumed(
+    store: Store,
+    options: AnyOptions,
+    given: frozenset[str],
+    say: Say,
+    asked_by: Callable[[AnyOptions], Asked] | None = None,
+) -> AnyOptions:
     """The options of the last run of the task that is not dealt with; `given` ones win over its.
 
-    What is left of its limit is the limit. The same options where there is no such run. Raises
-    ConfigError where model, parameters or template would differ: that would be another task, to be run
-    without --resume.
+    What is left of its limit is the limit. The same options where there is no such run. `asked_by` gives
+    the task that options ask. Raises ConfigError where model, parameters or template would differ: that
+    would be another task, to be run without --resume.
     """
     from kbetl.tasks import load_task
 
@@ -226,13 +283,14 @@ def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> 
         say(f"--resume: no run of {name} was left over; asking what waits")
         return options
     say(f"--resume: taking up run {last.id}, begun at {last.started_at}")
-    before = Options.from_json(last.options)
+    before = type(options).from_json(last.options)
     now = replace(before, **{key: getattr(options, key) for key in given})
     if "parameters" in given:
         now = replace(now, parameters={**before.parameters, **options.parameters})
     if "retry" not in given and before.retry:
         now = replace(now, retry_since_run=before.retry_since_run or last.id)
-    if last.task_hash is not None and asked_task(store, now).hash != last.task_hash:
+    asked = asked_by(now) if asked_by is not None else asked_task(store, now)
+    if last.task_hash is not None and asked.hash != last.task_hash:
         raise ConfigError(
             f"--resume: model, parameters or template are not those of run {last.id} "
             f"({last.task_hash[:15]}); leave out --resume to ask anew with them"
@@ -253,8 +311,8 @@ class _Running:
     say: Say
 
 
-def _run(options: Options, asked: Asked, selection: Selection, running: _Running) -> Report:
-    store = selection.store
+def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
+    store, asked = selection.store, plan.asked
     before = tasks_named(store, asked.task.name)
     with store.transaction():
         add_task(store, asked.row(), running.run_id)
@@ -263,9 +321,9 @@ def _run(options: Options, asked: Asked, selection: Selection, running: _Running
         for group in selection.groups(asked.task.name):
             why, samples = _explained(group, asked, before)
             running.say(f"asking {samples} samples: {why}")
-        _ask(options, asked, selection, running)
+        _ask(plan, selection, running)
     left = {status: count for status, count in selection.by_status().items() if status != "ok"}
-    notes = tuple(_notes(asked, before, running))
+    notes = (*plan.report(running.run_id), *_notes(asked, before, running))
     return Report(
         asked.task.name,
         asked.model,
@@ -278,12 +336,16 @@ def _run(options: Options, asked: Asked, selection: Selection, running: _Running
     )
 
 
-def _ask(options: Options, asked: Asked, selection: Selection, running: _Running) -> None:
+def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
+    asked, generate = plan.asked, None
+    if plan.generate is not None:
+        with selection.store.transaction():
+            generate = plan.generate(running.run_id)
     ask(
         Job(
             store=selection.store,
             selection=selection,
-            prepare=preparer(selection.store, asked, options, running.run_id),
+            prepare=plan.prepare(running.run_id),
             read=asked.task.read,
             task_hash=asked.hash,
             task_name=asked.task.name,
@@ -293,11 +355,13 @@ def _ask(options: Options, asked: Asked, selection: Selection, running: _Running
             concurrency=min(running.concurrency, selection.waiting),
             tally=running.tally,
             say=running.say,
+            generate=generate,
         )
     )
 
 
-def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
+def _answerer(options: Options, plan: Plan) -> tuple[Answerer, Limits]:
+    asked = plan.asked
     check_address(options.base_url)
     limits = Limits(
         concurrency=options.concurrency,
@@ -310,11 +374,7 @@ def _answerer(options: Options, asked: Asked) -> tuple[Answerer, Limits]:
         limits = replace(limits, alone_s=LOCAL_ALONE_S)
     if asked.model == offline.MODEL:
         return OfflineModel(asked.task.name), replace(limits, concurrency=OFFLINE_CONCURRENCY)
-    return ModelServer(_endpoint(options), limits), limits
-
-
-def _endpoint(options: Options) -> Endpoint:
-    return endpoint_at(options.base_url, options.api_key_var, options.headers)
+    return ModelServer(plan.endpoints()[0], limits), limits
 
 
 def _end_run(store: Store, run_id: int, status: int, tally: Tally) -> None:

@@ -236,10 +236,11 @@ class Selection:
                 self.store.execute("cut_waiting", {"limit": limit})
                 self.waiting = limit
 
-    def is_first(self, request_hash: str) -> bool:
-        """Whether a request is met for the first time."""
+    def is_first(self, request_hash: str, attempt: int = 0) -> bool:
+        """Whether an attempt at a request is met for the first time."""
         with self.store.explained():
-            return self.store.execute("add_seen", {"request_hash": request_hash}).rowcount == 1
+            key = {"request_hash": request_hash, "attempt": attempt}
+            return self.store.execute("add_seen", key).rowcount == 1
 
     def groups(self, name: str) -> list[WaitingGroup]:
         """How many samples wait, by reason."""

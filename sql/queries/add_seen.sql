@@ -1,4 +1,4 @@
--- Notes a request. :request_hash
-insert into temp.seen (request_hash)
-values (:request_hash)
-on conflict (request_hash) do nothing
+-- Notes an attempt at a request. :request_hash, :attempt
+insert into temp.seen (request_hash, attempt)
+values (:request_hash, :attempt)
+on conflict (request_hash, attempt) do nothing
