@@ -7,7 +7,7 @@ null are the same (Arrow adds nulls). A field of a wrong type raises BadRow.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kbetl.errors import BadRow
@@ -75,7 +75,16 @@ def completion(row: Row) -> str | None:
 
 def reasoning(row: Row) -> str | None:
     """The reasoning of all assistant messages, joined by a blank line; None where it holds none."""
-    found = [text for message in assistant_messages(row) if (text := message_reasoning(message))]
+    return _all_reasoning(assistant_messages(row))
+
+
+def own_reasoning(row: Row) -> str | None:
+    """As `reasoning`, without what stands beside the messages, in the steps of a `trajectory`."""
+    return _all_reasoning(each for each in _messages(row, "completion") if each.get("role") == "assistant")
+
+
+def _all_reasoning(messages: Iterable[Row]) -> str | None:
+    found = [text for message in messages if (text := message_reasoning(message))]
     return "\n\n".join(found) or None
 
 
@@ -92,7 +101,60 @@ def assistant_messages(row: Row) -> Iterator[Row]:
 
 
 def messages(row: Row, field: str) -> Sequence[Row]:
-    """A list of messages; empty where the field is absent, null or plain text."""
+    """A list of messages; empty where the field is absent, null or plain text.
+
+    Messages of the completion that lack their reasoning have that of their step in `trajectory`.
+    """
+    found = _messages(row, field)
+    return _with_reasoning_of_steps(found, row["trajectory"]) if _has_steps(row, field) else found
+
+
+def _has_steps(row: Row, field: str) -> bool:
+    steps = row.get("trajectory")
+    return field == "completion" and isinstance(steps, list) and bool(steps)
+
+
+def _with_reasoning_of_steps(messages: Sequence[Row], steps: Sequence[Any]) -> Sequence[Row]:
+    """The i-th step made the i-th assistant message; where their texts differ, or their numbers, it did not.
+
+    verifiers 0.1.10 to 0.1.13 keep the reasoning there alone.
+    """
+    asked = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]
+    if len(asked) != len(steps):
+        return messages
+    found = list(messages)
+    for index, step in zip(asked, steps, strict=True):
+        message = found[index]
+        response = step.get("response") if isinstance(step, Mapping) else None
+        said = response_message(response) if isinstance(response, Mapping) else {}
+        text = next((text for key in REASONING if isinstance(text := said.get(key), str) and text), None)
+        if text and not message_reasoning(message) and _says_the_same(message, said):
+            found[index] = {**message, "reasoning_content": text}
+    return found
+
+
+def _says_the_same(message: Row, said: Row) -> bool:
+    """Whether a server's message is this one; an empty text is null in one of them, and vice versa."""
+    return (message.get("content") or "") == (said.get("content") or "")
+
+
+def response_choice(response: Row) -> Row:
+    """The first choice of a chat completion; empty where it has none."""
+    choices = response.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, Mapping) else {}
+
+
+def response_message(response: Row) -> Row:
+    """The message of a step's response: of its first choice, or its own (verifiers 0.1.14)."""
+    for place in (response_choice(response), response):
+        message = place.get("message")
+        if isinstance(message, Mapping):
+            return message
+    return {}
+
+
+def _messages(row: Row, field: str) -> Sequence[Row]:
     value = row.get(field)
     if value is None or isinstance(value, str):
         return ()

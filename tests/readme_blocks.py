@@ -34,6 +34,7 @@ _VARIES = (
 )
 """What differs from run to run, or between versions of SQLite, and how it is shown."""
 _COLUMN = re.compile(r"^  (\w+) (?:text|integer|real|blob|any)\b.*?-- (.*)$", re.MULTILINE)
+_ADDED = re.compile(r"^alter table (\w+) add column$(\n.*)", re.MULTILINE)
 _TABLE = re.compile(r"^create table (\w+) \((.*?)^\) strict", re.DOTALL | re.MULTILINE)
 
 
@@ -88,13 +89,15 @@ def _output(command: str, folder: Path) -> str:
 
 
 def tables() -> Iterator[str]:
-    """Every table of the migrations, column by column."""
-    for path in sorted((ROOT / "sql" / "migrations").glob("*.sql")):
-        for name, body in _TABLE.findall(path.read_text(encoding="utf-8")):
+    """Every table of the migrations, column by column; those that a later one added are last."""
+    scripts = [path.read_text("utf-8") for path in sorted((ROOT / "sql" / "migrations").glob("*.sql"))]
+    for script in scripts:
+        for name, body in _TABLE.findall(script):
+            added = [line for each in scripts for line in _ADDED.findall(each) if line[0] == name]
             yield f"**`{name}`**\n"
             yield "| column | what it is |"
             yield "| --- | --- |"
-            for column, comment in _COLUMN.findall(body):
+            for column, comment in _COLUMN.findall(body + "".join(line for _, line in added)):
                 yield _cells(f"`{column}`", comment)
             yield ""
 

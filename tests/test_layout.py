@@ -21,10 +21,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
+    ("facts",),
     ("records",),
     ("sampling",),
     ("store", "client", "offline", "tasks", "rollouts"),
-    ("asking", "dataset"),
+    ("asking", "dataset", "taking"),
     ("enrich",),
     (
         "ingest",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from kbetl.cli.watched import Shown, watched
 
 if TYPE_CHECKING:
-    from kbetl.ingest import Tally
+    from kbetl.taking import Tally
 
 
 @contextlib.contextmanager
 def watching(*, is_quiet: bool) -> Iterator[Tally]:
     """Gives the tally to fill, and shows it on stderr meanwhile."""
-    from kbetl.ingest import Tally
+    from kbetl.taking import Tally
 
     tally = Tally()
     with watched(lambda elapsed_s: _shown(tally, elapsed_s), is_quiet=is_quiet):

@@ -1,9 +1,10 @@
 """Reads rows from files, folders, pipes and the Hub, and stores them as samples."""
 
 from kbetl.ingest.sources import Options, Source, find_sources
-from kbetl.ingest.storing import Report, Tally, ingest, ingest_into, status_of
+from kbetl.ingest.storing import ingest, ingest_into
 from kbetl.sampling import sample_of
 from kbetl.store.intake import Counts
+from kbetl.taking import Report, Tally, status_of
 
 __all__ = [
     "Counts",

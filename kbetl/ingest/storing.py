@@ -3,75 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kbetl.errors import BadRow, KbetlError, SourceError
+from kbetl.errors import KbetlError, SourceError
 from kbetl.ingest.sources import Options, Source
-from kbetl.json_text import Parsed, read_json
-from kbetl.lines import Raw, file_fault, plain_text
-from kbetl.sampling import sample_of
+from kbetl.lines import Raw, file_fault
 from kbetl.store import Store
-from kbetl.store.intake import Counts, Intake
+from kbetl.store.intake import Intake
+from kbetl.taking import Report, Tally, counts_of, keep_all, status_after, status_of, take_row
 
-_LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
-SHOWN_REJECTIONS = 10
 _LEADING_FAULTS = 1000
-
-
-@dataclass(slots=True)
-class Tally:
-    """How far the ingest is; another thread may read it."""
-
-    source: str = ""
-    size_bytes: int | None = None
-    """Of the source, None where that is not known."""
-    read_bytes: int = 0
-    rows: int = 0
-
-    def start(self, source: Source) -> None:
-        """Another source begins."""
-        self.source, self.size_bytes = source.origin.name, source.size_bytes
-        self.read_bytes = self.rows = 0
-
-    def count(self, raw: Raw) -> None:
-        """A row was read."""
-        self.read_bytes += len(raw.text)
-        self.rows += 1
-
-
-@dataclass(slots=True)
-class Report:
-    """What came of one source. `error` is None where it could be read."""
-
-    name: str
-    counts: Counts = field(default_factory=Counts)
-    rejections: list[str] = field(default_factory=list)
-    """The first few, as `FILE:LINE: reason`."""
-    notes: Sequence[str] = ()
-    error: str | None = None
-
-    def as_text(self) -> str:
-        """One line with counts that add up: read = new + known + rejected."""
-        counts = self.counts
-        line = (
-            f"{self.name}: read {counts.read}, new {counts.new}, known {counts.known}, "
-            f"rejected {counts.rejected}"
-        )
-        kinds = (("modules", counts.modules), ("rollouts", counts.rollouts))
-        shown = ", ".join(f"{kind} {number}" for kind, number in kinds if number)
-        return f"{line} ({shown})" if shown else line
-
-    def remarks(self) -> list[str]:
-        """What was left aside and what was rejected, a line each; of many rejected rows the first few."""
-        hidden = self.counts.rejected - len(self.rejections)
-        more = f'... and {hidden} more rejected rows: kbetl query "select * from rejected_rows"'
-        return [*self.notes, *self.rejections, *([more] if hidden else [])]
 
 
 class _Row(NamedTuple):
@@ -81,13 +27,6 @@ class _Row(NamedTuple):
     @property
     def location(self) -> str:
         return f"{self.file}:{self.raw.line}"
-
-
-def status_of(reports: Sequence[Report]) -> int:
-    """1 where a source could not be read at all, 3 where rows were rejected, else 0."""
-    if any(report.error is not None for report in reports):
-        return 1
-    return 3 if any(report.counts.rejected for report in reports) else 0
 
 
 def ingest_into(
@@ -116,9 +55,9 @@ def ingest(
             _ingest_one(store, source, run_id, reports[-1], _Bounds(options.limit, tally or Tally()))
     except BaseException as error:
         with contextlib.suppress(KbetlError):
-            store.end_run(run_id, _status_after(error), _counts(reports))
+            store.end_run(run_id, status_after(error), counts_of(reports))
         raise
-    store.end_run(run_id, status_of(reports), _counts(reports))
+    store.end_run(run_id, status_of(reports), counts_of(reports))
     return reports
 
 
@@ -136,16 +75,6 @@ def _name(source: Source) -> str:
     return source.origin.name
 
 
-def _counts(reports: Sequence[Report]) -> dict[str, Any]:
-    return {report.name: asdict(report.counts) for report in reports if report.error is None}
-
-
-def _status_after(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_status if isinstance(error, KbetlError) else 1
-
-
 def _ingest_one(
     store: Store, source: Source | SourceError, run_id: int, report: Report, bounds: _Bounds
 ) -> None:
@@ -153,35 +82,21 @@ def _ingest_one(
         if isinstance(source, SourceError):
             raise source
         report.name, report.notes = source.origin.name, source.notes
-        bounds.tally.start(source)
+        bounds.tally.start(source.origin.name, source.size_bytes)
         rows = _rows(source)
         first = _first_rows(source, rows, bounds.limit)
         intake = Intake(store, source.origin, run_id)
         report.counts = intake.counts
         is_whole = True
         for row in islice(chain(first, rows), bounds.limit):
-            _take(intake, row, report)
+            take_row(intake, row.raw, row.location, report)
             bounds.tally.count(row.raw)
             is_whole = is_whole and not row.raw.is_of_file
         is_meant_whole = bounds.limit is None and source.origin.kind != "stdin"
-        _finish(intake, source, report, is_whole=is_whole, is_meant_whole=is_meant_whole)
+        features = source.parts[0].features()
+        keep_all(intake, report, is_whole=is_whole, is_meant_whole=is_meant_whole, features=features)
     except SourceError as error:
         report.error = str(error)
-
-
-def _finish(intake: Intake, source: Source, report: Report, *, is_whole: bool, is_meant_whole: bool) -> None:
-    """Gives the source its rows; what was read in part, or gave no sample, takes none from it."""
-    features = source.parts[0].features()
-    had = intake.had_samples
-    if is_meant_whole and is_whole and (intake.has_samples or not had):
-        dropped = intake.replace(features)
-        if dropped:
-            what = "sample is" if dropped == 1 else "samples are"
-            report.notes = (*report.notes, f"{report.name}: {dropped} {what} no longer in this source")
-        return
-    intake.add(features)
-    if is_meant_whole and had:
-        report.notes = (*report.notes, f"{report.name}: read only in part; it keeps the rows it had")
 
 
 def _rows(source: Source) -> Iterator[_Row]:
@@ -214,29 +129,3 @@ def _first_rows(source: Source, rows: Iterator[_Row], limit: int | None) -> list
     if first:
         raise SourceError(f"{first[0].location}: {first[0].raw.fault}; nothing could be read")
     raise SourceError(f"{source.origin.uri} holds no rows")
-
-
-def _take(intake: Intake, row: _Row, report: Report) -> None:
-    """Stores one row, or rejects it; a line seen before costs a hash and a look-up."""
-    raw = row.raw
-    try:
-        if raw.fault is not None:
-            raise BadRow(raw.fault)
-        line_hash = hashlib.sha256(raw.text).digest()
-        known = intake.sample_of_line(line_hash)
-        if known is not None:
-            intake.add_known(known)
-        else:
-            intake.add_sample(sample_of(_on_one_line(read_json(raw.text))), line_hash)
-    except BadRow as bad:
-        reason = plain_text(str(bad))
-        intake.reject(row.location, reason)
-        if len(report.rejections) < SHOWN_REJECTIONS:
-            report.rejections.append(f"{row.location}: {reason}")
-
-
-def _on_one_line(parsed: Parsed) -> Parsed:
-    """A row that was read whole has line ends between its tokens alone; an export writes a row per line."""
-    if "\n" not in parsed.text and "\r" not in parsed.text:
-        return parsed
-    return parsed._replace(text=_LINE_END.sub(" ", parsed.text))

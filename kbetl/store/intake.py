@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kbetl.facts import Facts
 from kbetl.records import Kind, Sample
 from kbetl.store.core import Store, now
 
@@ -16,6 +17,7 @@ often the same pages of indexes are written: at 180,000 rows of 5 KB, 16 MB cost
 BATCH_ROWS = 20_000
 _PLACE = ("position", "sample_hash", "line_hash")
 _REJECTION = ("position", "location", "reason")
+_FACTS = tuple(name for name in Facts.__slots__ if name != "other_reasoning")
 CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 8000
 """128 MB of WAL between checkpoints: pages of indexes that many batches change are copied once."""
@@ -30,6 +32,20 @@ class Origin:
     kind: str
     revision: str | None = None
     split: str | None = None
+    model: str | None = None
+    environment: str | None = None
+    run: str | None = None
+    """JSON object."""
+
+
+class Original(NamedTuple):
+    """The line of a sample whose row is not that line."""
+
+    line_hash: bytes
+    """SHA-256."""
+    line: str
+    position: int
+    """Which rollout of the line it is, from 0."""
 
 
 @dataclass(slots=True)
@@ -57,6 +73,9 @@ class _Batch:
     def __init__(self) -> None:
         self.samples: list[dict[str, Any]] = []
         """By column; `row` in UTF-8, which has the size that it seems to have."""
+        self.facts: list[dict[str, Any]] = []
+        self.other_reasoning: list[tuple[str, str]] = []
+        self.originals: list[tuple[str, Original]] = []
         self.lines: dict[bytes, Known] = {}
         """Samples by the SHA-256 of their line, of the lines not seen before."""
         self.places: list[tuple[int, str, bytes | None]] = []
@@ -69,11 +88,13 @@ class Intake:
 
     Samples are committed batch by batch. Which of them belong to the source, which lines they are, and
     which rows were rejected, is kept in temp tables and becomes the source's in one transaction by
-    `replace` or `add`; until then the source has what it had. Positions count all rows from 0.
+    `replace` or `add`; until then the source has what it had. Positions count all rows from
+    `first_position`: where rows come in as they are written, the next ones go on where the last ended.
     """
 
-    def __init__(self, store: Store, origin: Origin, run_id: int) -> None:
+    def __init__(self, store: Store, origin: Origin, run_id: int, *, first_position: int = 0) -> None:
         self.counts = Counts()
+        self._position = first_position
         self._store = store
         self._origin = origin
         self._run_id = run_id
@@ -98,11 +119,24 @@ class Intake:
         """The next row is a sample that is stored already, or was added before."""
         self._place(known, None)
 
-    def add_sample(self, sample: Sample, line_hash: bytes) -> None:
-        """The next row is this sample, from a line with this SHA-256."""
+    def add_sample(
+        self, sample: Sample, line_hash: bytes, facts: Facts | None = None, original: Original | None = None
+    ) -> None:
+        """The next row is this sample, from a line with this SHA-256.
+
+        `facts` are those of a rollout; `original` is given where its row is not the line.
+        """
         batch = self._batch
         columns = sample_columns(sample)
         batch.samples.append(columns)
+        if facts is not None:
+            batch.facts.append(facts_columns(sample.hash, facts))
+            if facts.other_reasoning is not None:
+                batch.other_reasoning.append((sample.hash, facts.other_reasoning))
+                batch.size_bytes += len(facts.other_reasoning)
+        if original is not None:
+            batch.originals.append((sample.hash, original))
+            batch.size_bytes += len(original.line)
         batch.lines[line_hash] = known = Known(sample.hash, sample.kind)
         batch.size_bytes += len(columns["row"])
         self._place(known, line_hash)
@@ -147,7 +181,8 @@ class Intake:
         self._commit_if_full()
 
     def _next_position(self) -> int:
-        position = self.counts.read
+        position = self._position
+        self._position += 1
         self.counts.read += 1
         return position
 
@@ -160,6 +195,7 @@ class Intake:
         batch, store = self._batch, self._store
         with store.transaction("begin immediate" if batch.samples else "begin"):
             new = store.execute_many("add_sample", batch.samples) if batch.samples else 0
+            _write_facts(store, batch)
             store.execute_many("add_incoming_sample", _named(_PLACE, batch.places))
             store.execute_many("add_incoming_rejection", _named(_REJECTION, batch.rejections))
         self.counts.new += new
@@ -197,6 +233,9 @@ def source_columns(origin: Origin, features: Any = None) -> dict[str, Any]:
         "kind": origin.kind,
         "revision": origin.revision,
         "split": origin.split,
+        "model": origin.model,
+        "environment": origin.environment,
+        "run": origin.run,
         "features": None if features is None else json.dumps(features, ensure_ascii=False),
         "ingested_at": now(),
     }
@@ -209,6 +248,26 @@ def _prepare(store: Store) -> None:
     store.connection.execute("pragma temp_store = file")
     store.execute("incoming_samples_table")
     store.execute("incoming_rejections_table")
+
+
+def _write_facts(store: Store, batch: _Batch) -> None:
+    """What goes beside the samples: in the order of the keys, so that pages are written once."""
+    store.execute_many("add_rollout_facts", sorted(batch.facts, key=lambda facts: facts["sample_hash"]))
+    store.execute_many("add_other_reasoning", _named(("sample_hash", "reasoning"), batch.other_reasoning))
+    lines = {original.line_hash: original.line for _, original in batch.originals}
+    store.execute_many("add_original_line", _named(("hash", "line"), lines.items()))
+    store.execute_many(
+        "add_original",
+        (
+            {"sample_hash": sample_hash, "position": original.position, "line_hash": original.line_hash}
+            for sample_hash, original in batch.originals
+        ),
+    )
+
+
+def facts_columns(sample_hash: str, facts: Facts) -> dict[str, Any]:
+    """The columns of `rollout_facts`."""
+    return {"sample_hash": sample_hash, **{name: getattr(facts, name) for name in _FACTS}}
 
 
 def sample_columns(sample: Sample) -> dict[str, Any]:

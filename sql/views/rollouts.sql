@@ -1,13 +1,43 @@
 -- One row per rollout, whatever tool and version wrote it. completion is the last assistant text that is not
 -- empty, reasoning the text of all its reasoning, joined by a blank line; null where the file holds none.
 -- Content may be text or a list of parts, whose texts are joined. kbetl/fields.py says the same in Python.
+-- model and environment are those of its sources, where these agree, else what the row itself says; null where
+-- two runs of different models brought the very same rollout. error is its kind, such as ModelError.
 create view rollouts as
 select
   samples.hash as sample_hash,
   samples.module_name as module_name,
-  samples.row ->> '$.model' as model,
-  samples.row ->> '$.env_id' as environment,
-  samples.row ->> '$.example_id' as example_id,
+  case
+    (
+      select count(distinct sources.model)
+      from source_samples
+      cross join sources on sources.id = source_samples.source_id
+      where source_samples.sample_hash = samples.hash
+    )
+    when 0 then iif(rollout_facts.sample_hash is null, samples.row ->> '$.model', rollout_facts.model)
+    when 1 then (
+      select max(sources.model)
+      from source_samples
+      cross join sources on sources.id = source_samples.source_id
+      where source_samples.sample_hash = samples.hash
+    )
+  end as model,
+  case
+    (
+      select count(distinct sources.environment)
+      from source_samples
+      cross join sources on sources.id = source_samples.source_id
+      where source_samples.sample_hash = samples.hash
+    )
+    when 0 then iif(rollout_facts.sample_hash is null, samples.row ->> '$.env_id', rollout_facts.environment)
+    when 1 then (
+      select max(sources.environment)
+      from source_samples
+      cross join sources on sources.id = source_samples.source_id
+      where source_samples.sample_hash = samples.hash
+    )
+  end as environment,
+  iif(rollout_facts.sample_hash is null, samples.row ->> '$.example_id', rollout_facts.example_id) as example_id,
   coalesce(
     (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
     samples.reward
@@ -40,42 +70,47 @@ select
       limit 1
     )
   end as completion,
-  case json_type(samples.row, '$.completion')
-    when 'array' then (
-      select group_concat(thought.text, char(10, 10))
-      from (
-        select (
-          select held.text
-          from (
-            select
-              field.key as key,
-              case field.type
-                when 'text' then field.atom
-                when 'array' then (
-                  select group_concat(
-                    case part.type
-                      when 'text' then part.atom
-                      when 'object' then iif(json_type(part.value, '$.text') = 'text', part.value ->> '$.text', null)
-                    end,
-                    ''
+  coalesce(
+    (select other_reasoning.reasoning from other_reasoning where other_reasoning.sample_hash = samples.hash),
+    case json_type(samples.row, '$.completion')
+      when 'array' then (
+        select group_concat(thought.text, char(10, 10))
+        from (
+          select (
+            select held.text
+            from (
+              select
+                field.key as key,
+                case field.type
+                  when 'text' then field.atom
+                  when 'array' then (
+                    select group_concat(
+                      case part.type
+                        when 'text' then part.atom
+                        when 'object' then iif(json_type(part.value, '$.text') = 'text', part.value ->> '$.text', null)
+                      end,
+                      ''
+                    )
+                    from json_each(field.value) as part
                   )
-                  from json_each(field.value) as part
-                )
-              end as text
-            from json_each(message.value) as field
-            where field.key in ('reasoning', 'reasoning_content')
-          ) as held
-          where held.text <> ''
-          order by held.key
-          limit 1
-        ) as text
-        from json_each(samples.row, '$.completion') as message
-        where iif(message.type = 'object', message.value ->> '$.role', null) = 'assistant'
-        order by message.key
-      ) as thought
-    )
-  end as reasoning,
-  samples.row ->> '$.finish_reason' as finish_reason,
-  samples.row ->> '$.error' as error
+                end as text
+              from json_each(message.value) as field
+              where field.key in ('reasoning', 'reasoning_content')
+            ) as held
+            where held.text <> ''
+            order by held.key
+            limit 1
+          ) as text
+          from json_each(samples.row, '$.completion') as message
+          where iif(message.type = 'object', message.value ->> '$.role', null) = 'assistant'
+          order by message.key
+        ) as thought
+      )
+    end
+  ) as reasoning,
+  iif(rollout_facts.sample_hash is null, samples.row ->> '$.finish_reason', rollout_facts.finish_reason)
+    as finish_reason,
+  iif(rollout_facts.sample_hash is null, samples.row ->> '$.error', rollout_facts.error) as error
 from samples
+left join rollout_facts on rollout_facts.sample_hash = samples.hash
 where samples.kind = 'rollout'

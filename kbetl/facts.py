@@ -1,0 +1,235 @@
+"""The narrow facts of a rollout, from its row: who made it, how it ended, what it took. Pure.
+
+None means that the row does not say. A fact whose value has another type than it should is None too: the
+row keeps it, and nothing is judged by it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kbetl import fields
+from kbetl.fields import Row
+
+_NO_METRICS = frozenset(
+    ("example_id", "reward", "generation_ms", "scoring_ms", "total_ms", "uuid", "advantage", "row_id", "id")
+)
+"""Numbers at the top of a row that are no metrics: prime-rl and verifiers put each metric there."""
+_KIND = re.compile(r"([A-Za-z_][\w.]*)\(.*\)", re.DOTALL)
+"""An exception as Python shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The columns of `rollout_facts`, and reasoning that the messages of the row lack."""
+
+    is_empty: bool
+    example_id: int | float | str | None = None
+    model: str | None = None
+    environment: str | None = None
+    finish_reason: str | None = None
+    stop_condition: str | None = None
+    is_truncated: bool | None = None
+    error: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    generation_ms: float | None = None
+    scoring_ms: float | None = None
+    total_ms: float | None = None
+    rewards: str | None = None
+    metrics: str | None = None
+    error_text: str | None = None
+    other_reasoning: str | None = None
+    """All reasoning of the row, where its messages do not hold all of it themselves."""
+
+
+def facts_of(row: Row) -> Facts:
+    """The facts of a rollout's row, whichever tool wrote it.
+
+    Raises BadRow where prompt, completion or reasoning have no shape that `kbetl.fields` reads.
+    """
+    steps = list(_steps(row))
+    finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
+    error, error_text = _error(row.get("error"))
+    reasoning = fields.reasoning(row)
+    tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
+    times = _times(row)
+    return Facts(
+        is_empty=not (fields.completion(row) or "").strip(),
+        example_id=_scalar(row.get("example_id")),
+        model=_text(row.get("model")) or _model(steps),
+        environment=_text(row.get("env_id")),
+        finish_reason=finish_reason,
+        stop_condition=_text(row.get("stop_condition")),
+        is_truncated=_is_truncated(row, finish_reason),
+        error=error,
+        error_text=error_text,
+        prompt_tokens=tokens["prompt_tokens"],
+        cached_tokens=tokens["cached_tokens"],
+        completion_tokens=tokens["completion_tokens"],
+        reasoning_tokens=tokens["reasoning_tokens"],
+        generation_ms=times[0],
+        scoring_ms=times[1],
+        total_ms=times[2],
+        rewards=_json(row.get("rewards")),
+        metrics=_metrics(row),
+        other_reasoning=None if not steps or reasoning == fields.own_reasoning(row) else reasoning,
+    )
+
+
+def _steps(row: Row) -> Iterator[Row]:
+    """The responses of a `trajectory`: the server's own in verifiers 0.1.10, another shape from 0.1.14."""
+    trajectory = row.get("trajectory")
+    for step in trajectory if isinstance(trajectory, list) else ():
+        response = step.get("response") if isinstance(step, Mapping) else None
+        if isinstance(response, Mapping):
+            yield response
+
+
+def _finish_reason(steps: Sequence[Row]) -> str | None:
+    if not steps:
+        return None
+    return _text(fields.response_message(steps[-1]).get("finish_reason")) or _text(
+        fields.response_choice(steps[-1]).get("finish_reason")
+    )
+
+
+def _model(steps: Sequence[Row]) -> str | None:
+    return next((model for step in steps if (model := _text(step.get("model")))), None)
+
+
+def _is_truncated(row: Row, finish_reason: str | None) -> bool | None:
+    told = row.get("is_truncated")
+    if isinstance(told, bool):
+        return told or finish_reason == "length"
+    return None if finish_reason is None else finish_reason == "length"
+
+
+def _error(value: Any) -> tuple[str | None, str | None]:
+    """Kind and text of an error: an object, an exception as Python shows it, or plain text."""
+    if isinstance(value, Mapping):
+        kind = next((text for key in ("error", "type", "code") if (text := _text(value.get(key)))), None)
+        texts = (_text(value.get(key)) for key in ("error_chain_repr", "message"))
+        return kind or _json(value), next((text for text in texts if text), None)
+    text = _text(value)
+    if text is None:
+        return None, None
+    shown = _KIND.fullmatch(text)
+    return (shown[1], text) if shown else (text, None)
+
+
+_TOKENS = {
+    "prompt_tokens": (("prompt_tokens",), ("input_tokens",)),
+    "cached_tokens": (("cached_tokens",), ("prompt_tokens_details", "cached_tokens")),
+    "completion_tokens": (("completion_tokens",), ("output_tokens",)),
+    "reasoning_tokens": (("reasoning_tokens",), ("completion_tokens_details", "reasoning_tokens")),
+}
+"""Where a usage object has each count; verifiers' own totals first, then OpenAI's places."""
+
+
+def _tokens(row: Row, steps: Sequence[Row], *, has_reasoning: bool) -> dict[str, int | None]:
+    """Totals of the row where it has them, else sums over the steps.
+
+    verifiers 0.1.14 writes 0 reasoning tokens whatever the server said: beside reasoning that is no count.
+    """
+    found: dict[str, int | None] = {}
+    totals = [row.get("usage"), row.get("token_usage")]
+    for name, places in _TOKENS.items():
+        told = (_count(usage, place) for usage in totals for place in places)
+        found[name] = next((count for count in told if count is not None), None)
+        if found[name] is None and steps:
+            found[name] = _sum([_count_of_step(step, places) for step in steps])
+    if found["reasoning_tokens"] == 0 and has_reasoning:
+        found["reasoning_tokens"] = None
+    return found
+
+
+def _count_of_step(step: Row, places: Sequence[Sequence[str]]) -> int | None:
+    counts = (_count(step.get("usage"), place) for place in places)
+    return next((count for count in counts if count is not None), None)
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
+
+
+def _count(value: Any, place: Sequence[str]) -> int | None:
+    for step in place:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
+        return None
+    return int(value) if float(value).is_integer() else None
+
+
+_Times = tuple[float | None, float | None, float | None]
+
+
+def _times(row: Row) -> _Times:
+    """As milliseconds at the top (prime-rl, verifiers to 0.1.9) or in `timing` (0.1.10); later as seconds."""
+    timing = row.get("timing")
+    if not isinstance(timing, Mapping):
+        timing = {}
+    in_ms = [_number(row.get(name), timing.get(name)) for name in ("generation_ms", "scoring_ms", "total_ms")]
+    in_s = [
+        _number(_duration_s(timing.get("generation"))),
+        _number(_duration_s(timing.get("scoring"))),
+        _number(timing.get("total")),
+    ]
+    first, second, third = (
+        ms if ms is not None else (None if s is None else s * 1000) for ms, s in zip(in_ms, in_s, strict=True)
+    )
+    return first, second, third
+
+
+def _duration_s(span: Any) -> Any:
+    return span.get("duration") if isinstance(span, Mapping) else None
+
+
+def _number(*values: Any) -> float | None:
+    for value in values:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                found = float(value)
+            except OverflowError:
+                continue
+            if math.isfinite(found):
+                return found
+    return None
+
+
+def _metrics(row: Row) -> str | None:
+    """The object `metrics`, or the numbers at the top of a row that verifiers or prime-rl wrote."""
+    told = row.get("metrics")
+    if isinstance(told, Mapping):
+        return _json(told)
+    if row.get("example_id") is None:
+        return None
+    found = {key: row[key] for key in row if key not in _NO_METRICS and type(row[key]) in (int, float)}
+    return _json(found)
+
+
+def _scalar(value: Any) -> int | float | str | None:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if value is None or isinstance(value, float | str):
+        return value
+    return _json(value)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _json(value: Any) -> str | None:
+    """A value as JSON; None for null and for what is empty."""
+    return json.dumps(value, ensure_ascii=False) if value else None
