@@ -17,7 +17,8 @@ from kbetl.cli import run
 from kbetl.errors import Busy, ConfigError, StoreError
 from kbetl.resources import sql, sql_names
 from kbetl.store import Store, paying_lock
-from kbetl.store.opening import APPLICATION_ID, PAGE_SIZE_BYTES, latest_schema, statements
+from kbetl.store.migrating import latest_schema, statements
+from kbetl.store.opening import APPLICATION_ID, PAGE_SIZE_BYTES
 
 
 @pytest.fixture
@@ -115,8 +116,8 @@ def test_a_killed_creation_leaves_nothing_or_a_store(tmp_path, steps):
         import os, sqlite3, signal
         from pathlib import Path
         from kbetl.store import Store
-        import kbetl.store.opening as opening
-        real = opening.statements
+        import kbetl.store.migrating as migrating
+        real = migrating.statements
         seen = 0
         def counted(script):
             global seen
@@ -125,7 +126,7 @@ def test_a_killed_creation_leaves_nothing_or_a_store(tmp_path, steps):
                 if seen > {steps}:
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield statement
-        opening.statements = counted
+        migrating.statements = counted
         Store.open(Path({str(path)!r})).close()
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
@@ -236,17 +237,6 @@ def test_reading_makes_nothing(tmp_path, monkeypatch, capfd, arguments):
 def test_a_reader_cannot_write(path):
     with Store.read(path) as store, pytest.raises(sqlite3.OperationalError, match="readonly"):
         store.connection.execute("delete from samples")
-
-
-def test_an_older_schema_is_migrated_by_a_writer_alone(path, monkeypatch):
-    """A reader says which command does it."""
-    from kbetl.store import opening
-
-    here = latest_schema()
-    monkeypatch.setattr(opening, "latest_schema", lambda: here + 1)
-    told = f"has schema {here}; this kbetl reads {here + 1}. Migrate it with a writing command"
-    with pytest.raises(StoreError, match=told):
-        Store.read(path)
 
 
 # views

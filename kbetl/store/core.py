@@ -17,6 +17,7 @@ from kbetl.errors import ConfigError, StoreError
 from kbetl.resources import sql
 from kbetl.store import opening
 from kbetl.store.guarded import guarded_query
+from kbetl.store.migrating import changed_views
 
 Parameters = Mapping[str, Any]
 
@@ -124,7 +125,7 @@ class Store:
 
     def changed_views(self) -> list[str]:
         """The names of views that are not what their files say; the next writing command remakes them."""
-        return opening.changed_views(self.connection)
+        return changed_views(self.connection)
 
     # settings
 

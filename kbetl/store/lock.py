@@ -1,4 +1,9 @@
-"""One paying command per store and task: a lock that the kernel frees when its process dies."""
+"""Who pays: one process per task, and one per request, by locks that the kernel frees at death.
+
+A byte of `STORE-lock` stands for each name and for each request (POSIX record locks), so one file serves
+all. These locks belong to the process and go when it closes any descriptor of the file: who holds one must
+not open the file again.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +11,99 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kbetl.errors import Busy, StoreError
 
+_NAMES_END = 2**48
+_COMPANY = 2**50
+"""The byte that everybody shares who does not pay alone."""
+_REQUESTS, _REQUESTS_END = 2**60, 2**61
+
+_TRIES, _PAUSE_S = 4, 0.02
+"""Whoever looks whether a name is locked holds it for an instant himself."""
+
+
+class Claims:
+    """Which requests this process may send: all of them while it pays alone, else each by a lock of its own.
+
+    The first to pay holds the whole range of requests in one lock, which costs nothing per request. Who
+    comes later takes single bytes, and until the first has shared its range it gets none.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.is_shared = False
+        """Whether another process may pay too, so that each request has to be claimed."""
+
+    def begin(self) -> None:
+        """To be called before answers are looked up: what comes in later is of this process, or claimed."""
+        self.is_shared = not _locked(self._descriptor, _REQUESTS, _REQUESTS_END - _REQUESTS)
+        if self.is_shared:
+            self._show_company()
+
+    def has_company(self) -> bool:
+        """Whether somebody waits for this process, which pays alone, to share."""
+        is_alone = _locked(self._descriptor, _COMPANY, 1)
+        if is_alone:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _COMPANY)
+        return not is_alone
+
+    def share(self, request_hashes: Iterable[str]) -> None:
+        """From now on holds just these requests, those under way; every other has to be claimed."""
+        self._show_company()
+        self.is_shared = True
+        free_from = _REQUESTS
+        for offset in sorted({_request_offset(each) for each in request_hashes}):
+            self._release(free_from, offset)
+            free_from = offset + 1
+        self._release(free_from, _REQUESTS_END)
+
+    def claim(self, request_hash: str) -> bool:
+        """Whether this process alone may send a request now; `release` ends that."""
+        return _locked(self._descriptor, _request_offset(request_hash), 1)
+
+    def release(self, request_hash: str) -> None:
+        """Lets others have a request: its answer is durable, or there will be none."""
+        offset = _request_offset(request_hash)
+        self._release(offset, offset + 1)
+
+    def _show_company(self) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_SH, 1, _COMPANY)
+
+    def _release(self, start: int, end: int) -> None:
+        if start < end:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, end - start, start)
+
 
 @contextlib.contextmanager
-def paying_lock(path: Path, task_name: str) -> Iterator[None]:
+def paying_lock(path: Path, task_name: str) -> Iterator[Claims]:
     """Holds the lock of a task's name on a store; raises Busy at once if another process has it.
 
-    A byte of `STORE-lock` stands for each name (POSIX record lock), so one file serves every task, and
-    nothing is left locked by a process that was killed.
+    Gives the claims to single requests, which tasks of any name share.
     """
-    lock_path = Path(f"{path.resolve()}-lock")
+    descriptor = _open(path)
     try:
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise StoreError(f"the lock file {lock_path} cannot be opened: {error.strerror}") from None
+        offset = _name_offset(task_name)
+        if not any(_locked(descriptor, offset, 1) or _pause() for _ in range(_TRIES)):
+            raise Busy(f"another process is asking about {task_name} in {path}")
+        yield Claims(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def nobody_pays(path: Path) -> Iterator[None]:
+    """Keeps every task's lock free; raises Busy where one is held. Not for a process that holds one."""
+    descriptor = _open(path)
     try:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(task_name))
-        except OSError:
-            raise Busy(f"another process is asking about {task_name} in {path}") from None
+        if not _locked(descriptor, 0, _NAMES_END, fcntl.LOCK_SH):
+            raise Busy(
+                f"store {path} has an older schema, and an older kbetl is paying into it; "
+                "let that run end, then run this again"
+            )
         yield
     finally:
         os.close(descriptor)
@@ -40,17 +115,45 @@ def is_locked(path: Path, task_name: str) -> bool:
     Not for a process that holds one itself: closing the file would free it.
     """
     try:
-        descriptor = os.open(f"{path.resolve()}-lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _offset(task_name))
-    except OSError:
-        return True
+        return not _locked(descriptor, _name_offset(task_name), 1, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def _lock_path(path: Path) -> Path:
+    return Path(f"{path.resolve()}-lock")
+
+
+def _open(path: Path) -> int:
+    lock_path = _lock_path(path)
+    try:
+        return os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StoreError(f"the lock file {lock_path} cannot be opened: {error.strerror}") from None
+
+
+def _locked(descriptor: int, start: int, length: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Takes a lock if it can be had at once; says whether it did."""
+    try:
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, length, start)
+    except OSError:
+        return False
+    return True
+
+
+def _pause() -> bool:
+    time.sleep(_PAUSE_S)
     return False
 
 
-def _offset(task_name: str) -> int:
+def _name_offset(task_name: str) -> int:
     return int.from_bytes(hashlib.sha256(task_name.encode()).digest()[:6], "big")
+
+
+def _request_offset(request_hash: str) -> int:
+    """By 60 bits of the hash: that two different requests share a byte only makes one wait."""
+    return _REQUESTS + int(request_hash[-15:], 16)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sqlite3
 import threading
 import weakref
@@ -15,7 +16,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kbetl.errors import StoreError
-from kbetl.resources import sql, sql_names
+from kbetl.store.migrating import (
+    apply_migrations,
+    changed_views,
+    ended,
+    immediate,
+    latest_schema,
+    make_views,
+    migrate,
+    schema_of,
+)
 
 APPLICATION_ID = 0x6B62746C  # "kbtl", in the header of every store
 PAGE_SIZE_BYTES = 16384
@@ -24,11 +34,6 @@ QUICK_CHECK_BYTES = 32 * 2**20
 """Stores up to this size are checked page by page before a command writes to them (some 20 ms)."""
 
 _MAGIC = b"SQLite format 3\x00"
-
-
-def latest_schema() -> int:
-    """The schema number that this kbetl writes."""
-    return int(sql_names("migrations")[-1].split("_", 1)[0])
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -41,7 +46,8 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         if schema < latest_schema():
             raise StoreError(
                 f"store {path} has schema {schema}; this kbetl reads {latest_schema()}. "
-                f"Migrate it with a writing command: kbetl ingest, kbetl enrich or kbetl use"
+                "Any writing command migrates it after a backup; this one asks nothing: "
+                f"{shlex.join(['kbetl', 'enrich', '--dry-run', '-d', str(path)])}"
             )
     return connection
 
@@ -59,7 +65,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("pragma synchronous = full")
         schema = _schema_of(connection, path)
         if schema < latest_schema():
-            _migrate(connection, path, schema)
+            migrate(connection, path)
         remake_views(connection)
         # a copy by VACUUM INTO, or a store whose making was cut short, is not in WAL yet
         if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
@@ -70,42 +76,17 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 def empty_in_memory() -> sqlite3.Connection:
     """A store without rows that is no file, to try statements on."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for name in sql_names("migrations"):
-        _apply(connection, name)
-    remake_views(connection)
+    apply_migrations(connection)
+    make_views(connection)
     return connection
 
 
 def remake_views(connection: sqlite3.Connection) -> list[str]:
     """Drops and makes anew each view whose file changed; returns their names."""
-    changed = changed_views(connection)
-    if changed:
-        with _immediate(connection):
-            for name in changed:
-                connection.execute(f'drop view if exists "{name}"')
-                connection.execute(_statement(sql(f"views/{name}")))
-    return changed
-
-
-def changed_views(connection: sqlite3.Connection) -> list[str]:
-    """The names of views that are missing from the store, or are not what their files say."""
-    stored = dict(connection.execute("select name, sql from sqlite_schema where type = 'view'"))
-    return [name for name in sql_names("views") if stored.get(name) != _statement(sql(f"views/{name}"))]
-
-
-def statements(script: str) -> Iterator[str]:
-    """The statements of a script, one by one; `executescript` would commit an open transaction."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _statement(text: str) -> str:
-    """What SQLite keeps of a view's file: from `create view` on, and those two words in capitals."""
-    return "CREATE VIEW" + text.partition("create view")[2].rstrip().removesuffix(";")
+    if not changed_views(connection):
+        return []
+    with immediate(connection):
+        return make_views(connection)
 
 
 def _inspect(path: Path) -> None:
@@ -157,7 +138,7 @@ def _refuse_newer(schema: int, path: Path) -> None:
 
 
 def _schema_of(connection: sqlite3.Connection, path: Path) -> int:
-    schema: int = connection.execute("pragma user_version").fetchone()[0]
+    schema = schema_of(connection)
     _refuse_newer(schema, path)
     connection.execute("select count(*) from sqlite_schema").fetchone()
     return schema
@@ -240,53 +221,16 @@ def _create(path: Path) -> None:
         connection.execute(f"pragma page_size = {PAGE_SIZE_BYTES}")
         connection.execute("pragma synchronous = full")
         connection.execute("begin exclusive")
-        with _ended(connection):
+        with ended(connection):
             if connection.execute("pragma user_version").fetchone()[0] == 0:
                 connection.execute(f"pragma application_id = {APPLICATION_ID}")
-                for name in sql_names("migrations"):
-                    _apply(connection, name)
+                apply_migrations(connection)
+                make_views(connection)
         connection.execute("pragma journal_mode = wal")
-
-
-def _migrate(connection: sqlite3.Connection, path: Path, schema: int) -> None:
-    """One transaction per migration, after a backup beside the store."""
-    backup = _beside(path, f".schema{schema}.backup")
-    with contextlib.closing(sqlite3.connect(backup)) as copy:
-        connection.backup(copy)
-    for name in sql_names("migrations"):
-        number = int(name.split("_", 1)[0])
-        with _immediate(connection):
-            if connection.execute("pragma user_version").fetchone()[0] < number:
-                _apply(connection, name)
-
-
-def _apply(connection: sqlite3.Connection, name: str) -> None:
-    for statement in statements(sql(f"migrations/{name}")):
-        connection.execute(statement)
-    connection.execute(f"pragma user_version = {int(name.split('_', 1)[0])}")
 
 
 def _beside(path: Path, suffix: str) -> Path:
     return Path(os.fspath(path) + suffix)
-
-
-@contextlib.contextmanager
-def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("begin immediate")
-    with _ended(connection):
-        yield
-
-
-@contextlib.contextmanager
-def _ended(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commits the open transaction, or rolls it back on any exception."""
-    try:
-        yield
-        connection.execute("commit")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise
 
 
 @contextlib.contextmanager
