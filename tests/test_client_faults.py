@@ -15,10 +15,12 @@ from kbetl.client.health import REFUSED_ALIKE
 from kbetl.errors import RequestFailed, RunStopped
 from kbetl.records import Completion
 
+EIGHT_AT_ONCE = replace(FAST, concurrency=8)
+
 # What uses up tries
 
 
-@pytest.mark.parametrize("fault", ["500", "502", "504", "408", "409", "error 200"])
+@pytest.mark.parametrize("fault", ["500", "408", "409", "error 200"])
 def test_server_error_is_tried_three_times(fault):
     with FakeLlm([fault] * 3) as llm:
         message = refused(llm, RequestFailed)
@@ -116,6 +118,98 @@ def test_throttling_uses_up_no_try(fault):
         assert len(llm.requests) == 9
     assert asking.only.content in RATINGS
     assert (asking.stats.throttled, asking.wasted) == (8, [])
+
+
+@pytest.mark.parametrize("fault", ["502", "504"])
+def test_gateway_whose_server_is_away_uses_up_no_try(fault):
+    with FakeLlm([fault] * 8) as llm:
+        assert ask_one(llm).content in RATINGS
+        assert len(llm.requests) == 9
+
+
+def test_gateway_error_of_one_question_alone_uses_up_its_tries():
+    """The others have their answers meanwhile: it is not the server that is away."""
+
+    def gateway(asked):
+        return "502" if asked.prompt == "poison" else None
+
+    with FakeLlm(gateway, latency_s=0.002) as llm:
+        names = ["poison", *map(str, range(200))]
+        limits = replace(FAST, concurrency=4, backoff_s=0.01, backoff_max_s=0.01)
+        asking = Asking(llm, [question(name) for name in names], limits)
+        sent = sum(asked.prompt == "poison" for asked in llm.requests)
+    assert type(asking.results[0]) is RequestFailed
+    assert all(isinstance(result, Completion) for result in asking.results[1:])
+    assert 3 <= sent <= 13
+
+
+def test_error_that_everybody_gets_is_an_outage():
+    """500 for all, and no answer between: nobody's tries are used up but those of the first two."""
+    with FakeLlm(lambda asked: "500" if asked.index < 40 else None) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(20)], EIGHT_AT_ONCE)
+    assert all(isinstance(result, Completion) for result in asking.results[3:])
+
+
+def test_question_too_large_for_the_limit_is_not_sent_for_ever():
+    """429, yet no wait will help."""
+    fault = error_reply(429, "Request too large for m on tokens per min: Limit 10000, Requested 12000")
+    with FakeLlm([None, fault]) as llm:
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                await client.complete(question("good"))
+                with pytest.raises(RequestFailed, match="too large"):
+                    await client.complete(question("large"))
+
+        asyncio.run(main())
+        assert len(llm.requests) == 2
+
+
+def test_silent_server_that_answers_others_costs_no_try_at_first():
+    """It may be slow, and is asked for less; a question it never answers fails all the same."""
+
+    def silent(asked):
+        return "silence" if asked.prompt == "poison" else None
+
+    with FakeLlm(silent) as llm:
+        limits = Limits(backoff_s=0.0, idle_timeout_s=0.05, alone_s=0.0, concurrency=4)
+
+        async def others(client):
+            for n in range(10_000):
+                if asking.done():
+                    return
+                await client.complete(question(str(n)))
+
+        async def main():
+            nonlocal asking
+            async with Client(endpoint(llm), limits) as client:
+                asking = asyncio.create_task(client.complete(question("poison")))
+                await others(client)
+                with pytest.raises(RequestFailed, match="silent"):
+                    await asking
+
+        asking: asyncio.Task[Completion]
+        asyncio.run(main())
+        assert sum(asked.prompt == "poison" for asked in llm.requests) == 4
+
+
+def test_hold_is_said_once_with_its_reason():
+    said = []
+
+    async def main(llm):
+        async with Client(endpoint(llm), FAST, said.append) as client:
+            waiting = [asyncio.create_task(client.complete(question(str(n)))) for n in range(8)]
+            await until(lambda: client.stats.hold_s > 0)
+            client.stop("enough")
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    with FakeLlm([error_reply(429, "slow down", {"Retry-After": "600"})] * 8) as llm:
+        asyncio.run(main(llm))
+    (line,) = said
+    assert line.startswith(
+        f'127.0.0.1:{llm.port} answered 429 Too Many Requests: "slow down"; nothing is sent '
+    )
+    assert "for 600 s, until " in line
 
 
 def test_throttling_and_errors_are_counted_apart():
@@ -252,9 +346,6 @@ def test_what_hits_every_request_stops_the_run(fault, words):
     assert {type(result) for result in asking.results} == {RunStopped}
     assert len(messages) == 1
     assert words in messages.pop()
-
-
-EIGHT_AT_ONCE = replace(FAST, concurrency=8)
 
 
 def test_refusal_of_every_request_in_the_same_words_stops_the_run():

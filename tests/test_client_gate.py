@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from client_case import RATINGS, Asking, endpoint, question, until
 from fake_llm import FakeLlm, json_reply
 
 from kbetl.client import Client, Limits
-from kbetl.client.gate import Gate, Pace
+from kbetl.client.gate import Gate
+from kbetl.client.pace import Learner, Pace
 from kbetl.client.waits import asked_wait_s, duration_s, exhausted_wait_s
 from kbetl.records import Completion
 
@@ -70,27 +72,71 @@ def test_one_round_of_refusals_slows_down_once():
         for number in rounds[:200]:
             gate.throttled(number, None)
             gate.leave()
+        gate.leave()
         await gate.enter()
-        return gate.allowed
+        await asyncio.wait_for(until(lambda: gate.allowed == 128), 30)
 
-    assert asyncio.run(main()) == 128
+    asyncio.run(main())
 
 
 def test_concurrency_grows_again_with_successes():
     async def main():
         gate = Gate(Limits(concurrency=8, alone_s=0, backoff_s=0))
-        for _ in range(4):
+        lowest = gate.allowed
+        for refuses in (True, True, True, *[False] * 200):
+            rounds = [await gate.enter() for _ in range(gate.allowed)]
+            for number in rounds:
+                gate.throttled(number, None) if refuses else gate.succeeded(number)
+                gate.leave()
+            gate.succeeded(await gate.enter())
+            gate.leave()
+            lowest = min(lowest, gate.allowed)
+        return lowest, gate.allowed
+
+    assert asyncio.run(main()) == (2, 8)
+
+
+def test_limit_in_time_is_learned_and_lowers_no_concurrency():
+    """300 were let through in a second, and it names a wait of two: a hundred a second from then on."""
+
+    now = time.monotonic()
+    learner = Learner(now)
+    learner.refused(now + 3, 300)
+    first = learner.pace.per_minute
+    learner.grow()
+    learner.refused(now + 3.5, 350)
+    later = learner.pace.per_minute
+    assert first == pytest.approx(0.98 * 6000)
+    assert first < later < 1.1 * first
+
+
+def test_refusal_for_a_named_time_leaves_concurrency_as_it_was():
+    async def main():
+        accepted = 0
+        gate = Gate(Limits(concurrency=64, alone_s=0), lambda: accepted)
+        rounds = [await gate.enter() for _ in range(64)]
+        for number in rounds:
+            gate.throttled(number, 0.01, is_rate=True)
+            gate.leave()
+        await gate.enter()
+        await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
+
+    asyncio.run(main())
+
+
+def test_one_goes_ahead_after_two_holds():
+    async def main():
+        gate = Gate(Limits(concurrency=64, alone_s=0, backoff_s=0))
+        for _ in range(2):
             gate.throttled(await gate.enter(), None)
             gate.leave()
-        low = gate.allowed
-        for _ in range(200):
-            places = [await gate.enter() for _ in range(gate.allowed)]
-            for _ in places:
-                gate.succeeded()
-                gate.leave()
-        return low, gate.allowed
+        number = await gate.enter()
+        while_ahead = gate.allowed
+        gate.succeeded(number)
+        await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
+        return while_ahead
 
-    assert asyncio.run(main()) == (1, 8)
+    assert asyncio.run(main()) == 1
 
 
 @pytest.mark.parametrize("per_minute", [1, 7, 300, 60_000])

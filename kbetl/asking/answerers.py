@@ -78,9 +78,10 @@ class OfflineModel:
 class ModelServer:
     """A chat-completions server over HTTP."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+    def __init__(self, endpoint: Endpoint, limits: Limits, say: Callable[[str], None] | None = None) -> None:
+        """`say` takes a line when nothing is sent for a while."""
         self.host = endpoint.host
-        self._client = Client(endpoint, limits)
+        self._client = Client(endpoint, limits, say)
 
     @property
     def stats(self) -> Stats:

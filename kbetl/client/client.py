@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.gate import Gate
 from kbetl.client.health import REFUSED_ALIKE, Health
 from kbetl.client.reading import ProviderError, Reply, read_completion, read_error
-from kbetl.client.sorting import advice, describe, refused_parameter, sort_error, status_of
+from kbetl.client.sorting import Kind, advice, describe, refused_parameter, sort_error, status_of
 from kbetl.client.waits import asked_wait_s, exhausted_wait_s
 from kbetl.errors import RequestFailed, RunStopped, TryAgain
 from kbetl.records import Completion, Request
@@ -30,8 +31,17 @@ sent: with what came back, or None where nothing did. What it raises ends the re
 SILENT_ROUNDS = 3
 """Tries without a reply after which a run that never had one stops."""
 
-_UNANSWERED_FREE = 10
-"""Broken exchanges of one request that pass as an outage; later ones use up its tries."""
+_OUTAGES_FREE = 10
+"""Failures of one request that pass as the server's own trouble; later ones use up its tries."""
+_THROTTLED_FREE = 100
+"""Refusals of one request while others succeed that pass as throttling; later ones use up its tries."""
+_MANY_ERRORS = 3
+"""So many requests with an error and no success between them are an outage, and not their own fault."""
+_SILENT_SHARE = 0.1
+"""Silences per success from which on the server is slow, and not the question too hard."""
+_SAY_HOLD_S = 1.0
+_SAY_AGAIN_S = 30.0
+"""Holds that are worth a line, and how long it is before there may be another one."""
 
 _PAID_PERHAPS = frozenset({408, 504, 524})
 _BYTES_PER_TOKEN = 4
@@ -65,8 +75,11 @@ class _Asked:
     on_wasted: OnWasted | None
     tries: int = 0
     """Those that count."""
-    unanswered: int = 0
-    """Exchanges that broke after the request was sent."""
+    outages: int = 0
+    """Failures that were taken for the server's trouble."""
+    throttles: int = 0
+    """Refusals as too many, while others succeeded."""
+    silences: int = 0
 
 
 @dataclass(slots=True)
@@ -76,7 +89,12 @@ class _Sent:
     body: Body
     round_number: int
     successes: int
+    silences: int
     tokens: float
+
+
+Say = Callable[[str], None]
+"""Takes a line for the user."""
 
 
 class Client:
@@ -86,11 +104,14 @@ class Client:
     every request, nothing is sent any more: what is in flight is still awaited, the rest gets RunStopped.
     """
 
-    def __init__(self, endpoint: Endpoint, limits: Limits | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, limits: Limits | None = None, say: Say | None = None) -> None:
+        """`say` is told when nothing is sent for a while, why, and for how long."""
         self._endpoint = endpoint
         self._limits = limits or Limits()
         self._host = endpoint.host
-        self._gate = Gate(self._limits)
+        self._say = say
+        self._said_at_s: float | None = None
+        self._gate = Gate(self._limits, lambda: self._sent - self._throttled)
         self._health = Health(self._limits.give_up_after_s)
         self._adaptations = Adaptations()
         self._exit = AsyncExitStack()
@@ -209,7 +230,8 @@ class Client:
         try:
             # Made behind the gate: what is refused may have been learned while this one waited.
             body = self._adaptations.body(asked.request)
-            sent = _Sent(body, round_number, self._health.successes, tokens)
+            health = self._health
+            sent = _Sent(body, round_number, health.successes, health.silences, tokens)
             self._sent += 1
             reply = await self._wire.post(body.data)
             if isinstance(reply, Reply):
@@ -228,7 +250,7 @@ class Client:
         if found.fault is None:
             self._answered += 1
             self._health.succeeded()
-            self._gate.succeeded()
+            self._gate.succeeded(sent.round_number)
         self._pace(sent, reply, found)
         return found
 
@@ -236,7 +258,8 @@ class Client:
         """What an answer says about how fast the next ones may go."""
         wait_s = exhausted_wait_s(reply.headers)
         if wait_s is not None:
-            self._gate.hold(wait_s)
+            self._gate.exhausted(wait_s)
+            self._say_hold(f"{self._host}: nothing is left of a rate limit")
         if sent.tokens and found.prompt_tokens is not None:
             self._gate.settle(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)
 
@@ -260,21 +283,63 @@ class Client:
                     "change the model or the parameters and run again"
                 )
             raise RequestFailed(reason)
+        self._fail(asked, sent, reply, kind=kind, reason=reason, status=status)
+
+    def _fail(
+        self, asked: _Asked, sent: _Sent, reply: Reply, *, kind: Kind, reason: str, status: int
+    ) -> NoReturn:
+        """Raises what an error means that a later try may not meet."""
         wait_s = asked_wait_s(reply.headers)
         paid_perhaps = status in _PAID_PERHAPS
         if kind == "throttled":
-            self._throttle(sent, wait_s, reason)
+            is_own = self._throttle(asked, sent, wait_s, reason, is_rate=status == 429)
+        else:
+            # an error within a reply comes from behind the gateway: it was there
+            many = 2 if kind == "gateway" and reply.status >= 300 else _MANY_ERRORS
+            others_broke = self._health.broke(asked.request.hash) >= many
+            is_own = not others_broke and (many > 2 or self._health.successes > sent.successes)
+            is_own = is_own or asked.outages >= _OUTAGES_FREE
+            if not is_own:
+                self._blame_server(asked, sent, reason)
+        if not is_own:
             raise TryAgain(reason, counts=False, paid_perhaps=paid_perhaps)
         asked.tries += 1
         raise TryAgain(reason, counts=True, paid_perhaps=paid_perhaps, wait_s=wait_s or 0.0)
 
-    def _throttle(self, sent: _Sent, wait_s: float | None, reason: str) -> None:
+    def _throttle(
+        self, asked: _Asked, sent: _Sent, wait_s: float | None, reason: str, *, is_rate: bool
+    ) -> bool:
+        """Slows down; whether it is this request alone that is refused so, time and again."""
         self._throttled += 1
         if wait_s is not None and wait_s > self._limits.give_up_after_s:
             raise self._stopped(
                 f"{reason}; it asks to wait {wait_s:.0f} s, longer than --give-up-after: run again later"
             )
-        self._gate.throttled(sent.round_number, wait_s)
+        if self._gate.throttled(sent.round_number, wait_s, is_rate=is_rate):
+            self._say_hold(reason)
+        asked.throttles += self._health.successes > sent.successes
+        return asked.throttles > _THROTTLED_FREE
+
+    def _blame_server(self, asked: _Asked, sent: _Sent, reason: str) -> None:
+        """A failure that is the server's: it slows down who still succeeds, or waits until it is back."""
+        asked.outages += 1
+        if self._health.successes > sent.successes:
+            is_news = self._gate.throttled(sent.round_number, None)
+        else:
+            is_news = self._gate.outage(sent.round_number)
+            self._health.silent_rounds += is_news and not self._health.replied
+        if is_news:
+            self._say_hold(reason)
+
+    def _say_hold(self, reason: str) -> None:
+        """One line about what holds everything back, unless it is short or was said just now."""
+        hold_s = self._gate.hold_s()
+        now = time.monotonic()
+        is_news = self._said_at_s is None or now - self._said_at_s >= _SAY_AGAIN_S
+        if self._say is not None and hold_s >= _SAY_HOLD_S and is_news:
+            self._said_at_s = now + hold_s
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + hold_s))
+            self._say(f"{reason}; nothing is sent for {hold_s:.0f} s, until {until}")
 
     def _adapt(self, parameter: str, reason: str, *, value_only: bool) -> NoReturn:
         """A refused parameter is not the sample's fault: learn it, and send the request without it."""
@@ -290,21 +355,29 @@ class Client:
         if failure.for_all:
             return self._stopped(f"{reason}; {advice(407, ProviderError(''))}")
         self._check_health(reason)
-        asked.unanswered += failure.was_sent
-        others_succeeded = self._health.successes > sent.successes
-        if failure.was_sent and (others_succeeded or asked.unanswered > _UNANSWERED_FREE):
+        if self._is_own(asked, sent, failure):
             asked.tries += 1
             return TryAgain(reason, counts=True, paid_perhaps=True)
-        if others_succeeded:
-            self._gate.throttled(sent.round_number, None)
-        elif self._gate.outage(sent.round_number) and not self._health.replied:
-            self._health.silent_rounds += 1
+        self._blame_server(asked, sent, reason)
         if self._health.silent_rounds >= SILENT_ROUNDS and not self._health.replied:
             return self._stopped(
                 f"{reason}; no reply at all in {SILENT_ROUNDS} tries: "
                 "check the base URL, the network and the proxy"
             )
         return TryAgain(reason, counts=False, paid_perhaps=failure.was_sent)
+
+    def _is_own(self, asked: _Asked, sent: _Sent, failure: NoReply) -> bool:
+        """Whether an exchange without a reply is the request's own fault: others meanwhile had theirs."""
+        others_broke = self._health.broke(asked.request.hash) > 1
+        succeeded = self._health.successes - sent.successes
+        if failure.was_silent:
+            others_silent = self._health.silences - sent.silences
+            self._health.silences += 1
+            asked.silences += 1
+            others_broke = asked.silences == 1 or others_silent > _SILENT_SHARE * succeeded
+        if not failure.was_sent:
+            return False
+        return asked.outages >= _OUTAGES_FREE or (succeeded > 0 and not others_broke)
 
     def _check_health(self, reason: str) -> None:
         """Notes a failure. Raises RunStopped where there has been nothing else for too long."""

@@ -128,8 +128,9 @@ class Limits:
     """With nothing but failures for so long, the run stops."""
     backoff_s: float = 1.0
     """The first wait where the server names none; it doubles up to `backoff_max_s`."""
-    backoff_max_s: float = 60.0
-    alone_s: float = 0.3
+    backoff_max_s: float = 8.0
+    """Also how long at most a server that was away is not noticed to be there again."""
+    alone_s: float = 1.0
     """How long the run's first request goes alone, so that a wrong key or parameter costs one request."""
     connect_timeout_s: float = 30.0
     idle_timeout_s: float = 600.0

@@ -6,64 +6,66 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 
 from kbetl.client.endpoint import Limits
+from kbetl.client.pace import Learner, Pace
 from kbetl.errors import RunStopped
 
-_SLACK_S = 0.1
-"""How much unused time a pace may make up for, so that late timers do not slow it down."""
-
-
-class Pace:
-    """So many units a minute at most, spread evenly."""
-
-    def __init__(self, per_minute: float) -> None:
-        # A window of 60 s then never holds more than `per_minute` units, the slack included.
-        self._unit_s = (60 + _SLACK_S) / per_minute * (1 + 1e-6)
-        self._next_at = 0.0
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until the next one may go, at most 0 where it may go now."""
-        return self._next_at - now
-
-    def take(self, now: float, units: float) -> None:
-        self._next_at = max(self._next_at, now - _SLACK_S) + units * self._unit_s
-
-    def settle(self, units: float) -> None:
-        """Corrects an estimate: the units that were used beyond it, below zero for fewer."""
-        self._next_at += units * self._unit_s
+_PROBE_S = 2.0
+"""How long one request goes ahead of the others, to see whether the server is there again."""
+_RAMP_S = 0.1
+"""Over how long the others follow: sent in one burst they would all meet a limit that one of them meets."""
+_RAMP_STEPS = 40
+_BURST = 16
+"""So many may go at once without a ramp."""
+_BORNE_SHARE = 0.9
+"""Share of the concurrency at which the server wanted less that is quickly gone back to."""
 
 
 class Gate:
     """Lets requests in, as many at once as the server bears, and none before their time.
 
     Concurrency halves at most with each throttled round and grows with successes: by one for each up to
-    what was borne before, then by one a round. A round is what was sent between two slow-downs, so a
-    hundred refusals at once count as one.
+    nearly what it was, then by one a round. A round is what was sent between two slow-downs, so a hundred
+    refusals at once count as one. At the start, and where two holds followed each other, one request goes
+    ahead alone. Where the server names how long to wait, the pace that it bore is learned and kept to.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, accepted: Callable[[], int] = lambda: 0) -> None:
+        """`accepted` counts the requests sent so far that the server did not refuse as too many."""
         self.in_flight = 0
         self._limits = limits
-        self._paces = [Pace(each) for each in (limits.rpm, limits.tpm) if each is not None]
-        self._tokens = self._paces[-1] if limits.tpm is not None else None
-        self._allowed = float(limits.concurrency)
-        self._borne = float(limits.concurrency)
+        self._accepted = accepted
+        self._fixed = [Pace(each) for each in (limits.rpm, limits.tpm) if each is not None]
+        self._tokens = self._fixed[-1] if limits.tpm is not None else None
+        self._learner = Learner(time.monotonic())
+        self._faster_timer: asyncio.TimerHandle | None = None
+        self._paces = self._fixed
+        self._allowed = self._borne = float(limits.concurrency)
         self._floor: float | None = None
-        self._alone = limits.concurrency > 1 and limits.alone_s > 0
-        self._alone_timer: asyncio.TimerHandle | None = None
+        self._ahead: int | None = 1 if limits.concurrency > 1 and limits.alone_s > 0 else None
+        """Room while one request goes ahead; None where all may go."""
+        self._ahead_s = limits.alone_s
+        self._ramp: float | None = None
+        self._step_timer: asyncio.TimerHandle | None = None
+        """Ends the time that one goes ahead, then lets the others follow step by step."""
         self._round = 0
         self._streak = 0
+        """Slow-downs since something that was sent after one of them succeeded."""
         self._not_before = 0.0
+        self._probes = self._learns = False
+        """What is to happen when the hold is over."""
         self._waiting: deque[tuple[asyncio.Future[int], float]] = deque()
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed: str | None = None
+        self._set_room()
 
     @property
     def allowed(self) -> int:
         """Requests that may be in flight now."""
-        return 1 if self._alone else max(1, int(self._allowed))
+        return self._room
 
     @property
     def waiting(self) -> int:
@@ -81,7 +83,7 @@ class Gate:
         """
         if self._closed is not None:
             raise RunStopped(self._closed)
-        if not self._waiting and self.in_flight < self.allowed and self._wait_s() <= 0:
+        if not self._waiting and self.in_flight < self._room and self._wait_s() <= 0:
             self._let_in(tokens)
             return self._round
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -97,40 +99,47 @@ class Gate:
     def leave(self) -> None:
         """Gives the place back. Say first how it went, or the next one is let in unwarned."""
         self.in_flight -= 1
-        if self._alone_timer is not None:
-            self._alone_timer.cancel()
-            self._alone_timer = None
+        if self._ahead is not None and not self.in_flight:
+            self._cancel_step()
         if self._waiting:
             self._pump()
 
-    def succeeded(self) -> None:
-        """An answer came: more may go at once, up to the limit."""
-        self._streak = 0
-        if self._alone:
-            self._end_alone()
-        if self._allowed < self._limits.concurrency and self.in_flight >= int(self._allowed):
-            step = 1.0 if self._allowed < self._borne else 1.0 / self._allowed
-            self._allowed = min(float(self._limits.concurrency), self._allowed + step)
+    def succeeded(self, round_number: int) -> None:
+        """An answer came to what was sent in a round: more may go at once, up to the limit."""
+        if self._streak or self._room < self._limits.concurrency:
+            self._recover(round_number)
 
-    def throttled(self, round_number: int, wait_s: float | None) -> None:
-        """The server wants less: nothing is let in for `wait_s`, or for our own backoff if None."""
-        if self._is_first_of(round_number):
-            self._floor = self._allowed / 2
-            if self._streak == 0:
-                self._borne = self._floor
-            self._hold_for_streak(wait_s)
-        elif wait_s is not None:
-            self.hold(wait_s)
+    def throttled(self, round_number: int, wait_s: float | None, *, is_rate: bool = False) -> bool:
+        """The server wants less: nothing is let in for `wait_s`, or for our own backoff if None.
+
+        `is_rate`: it wants fewer in a time, so where it names a time the pace is learned, and not fewer
+        at once. False where the round is known.
+        """
+        learns = is_rate and wait_s is not None
+        self._learns = self._learns or learns
+        if not self._is_first_of(round_number):
+            if wait_s is not None:
+                self.hold(wait_s)
+            return False
+        if self._streak == 0 and not learns and 2 * self.in_flight >= self._room:
+            self._floor = self._room / 2
+            self._borne = self._room * _BORNE_SHARE
+        self._hold_for_streak(wait_s)
+        self._probes = self._streak > 1
+        return True
 
     def outage(self, round_number: int) -> bool:
         """The server is not there: one request at a time tries again. False where the round is known."""
         if not self._is_first_of(round_number):
             return False
-        if self._streak == 0:
-            self._borne = self._allowed
-        self._allowed = 1.0
         self._hold_for_streak(None)
+        self._probes = True
         return True
+
+    def exhausted(self, wait_s: float) -> None:
+        """An answer said that nothing is left of a limit until then."""
+        self._learns = True
+        self.hold(wait_s)
 
     def hold(self, wait_s: float) -> None:
         """Lets nothing in for `wait_s` from now, or for longer where that was said before."""
@@ -144,7 +153,7 @@ class Gate:
     def backoff_s(self, failures: int) -> float:
         """How long to wait after so many failures in a row, with jitter."""
         longest = min(self._limits.backoff_max_s, self._limits.backoff_s * 2.0 ** min(failures - 1, 60))
-        return longest * random.uniform(0.5, 1.0)
+        return longest * random.uniform(0.75, 1.0)
 
     async def pause(self, wait_s: float) -> None:
         """Waits outside the gate. Raises RunStopped as soon as the gate is closed."""
@@ -168,9 +177,56 @@ class Gate:
             if not future.done():
                 future.set_exception(RunStopped(self._closed))
         self._waiting.clear()
-        for timer in (self._timer, self._alone_timer):
+        for timer in (self._timer, self._step_timer, self._faster_timer):
             if timer is not None:
                 timer.cancel()
+
+    # Concurrency
+
+    def _set_room(self) -> None:
+        room = max(1, int(self._allowed))
+        if self._ahead is not None:
+            room = min(room, self._ahead)
+        elif self._ramp is not None:
+            room = min(room, int(self._ramp))
+        self._room = room
+
+    def _recover(self, round_number: int) -> None:
+        if round_number == self._round:
+            self._streak = 0
+            if self._ahead is not None:
+                self._let_follow()
+        limit = float(self._limits.concurrency)
+        if self._allowed < limit and self.in_flight >= int(self._allowed):
+            step = 1.0 if self._allowed < self._borne else 1.0 / self._allowed
+            self._allowed = min(limit, self._allowed + step)
+            self._set_room()
+
+    def _let_follow(self) -> None:
+        """All may go now, in small steps."""
+        self._cancel_step()
+        self._ahead = None
+        self._ramp = self.in_flight + float(_BURST)
+        self._step()
+
+    def _step(self) -> None:
+        self._step_timer = None
+        if self._ramp is not None:
+            self._ramp += self._allowed / _RAMP_STEPS
+            if self._ramp >= self._allowed:
+                self._ramp = None
+            elif self._closed is None:
+                loop = asyncio.get_running_loop()
+                self._step_timer = loop.call_later(_RAMP_S / _RAMP_STEPS, self._step)
+        self._set_room()
+        self._pump()
+
+    def _cancel_step(self) -> None:
+        if self._step_timer is not None:
+            self._step_timer.cancel()
+            self._step_timer = None
+
+    # Time
 
     def _is_first_of(self, round_number: int) -> bool:
         if round_number < self._round:
@@ -179,8 +235,11 @@ class Gate:
         return True
 
     def _hold_for_streak(self, wait_s: float | None) -> None:
+        """A wait that was too short when the server named it before is made longer."""
         self._streak += 1
-        self.hold(self.backoff_s(self._streak) if wait_s is None else wait_s)
+        own_s = self.backoff_s(self._streak if wait_s is None else self._streak - 1)
+        self.hold(own_s if wait_s is None else max(wait_s, own_s) if self._streak > 1 else wait_s)
+        self._cancel_step()
 
     def _wait_s(self) -> float:
         """Seconds until the next one may be let in, at most 0 where it may be now."""
@@ -189,16 +248,50 @@ class Gate:
         now = time.monotonic()
         wait_s = self._not_before - now
         if self._not_before and wait_s <= 0:
-            self._open_again()
+            self._open_again(now)
         return max(wait_s, *(pace.wait_s(now) for pace in self._paces), -1.0)
 
-    def _open_again(self) -> None:
+    def _open_again(self, now: float) -> None:
         """After a hold: what is still in flight is what the server bears, but go down by half at most."""
         self._not_before = 0.0
         if self._floor is not None:
-            self._allowed = max(1.0, self._floor, min(self._allowed, float(self.in_flight)))
-            self._borne = max(self._borne, min(self._allowed, float(self.in_flight)))
+            borne = min(self._allowed, float(self.in_flight))
+            self._allowed = max(1.0, self._floor, borne)
+            self._borne = max(self._borne, borne)
             self._floor = None
+        if self._learns:
+            self._learn(now)
+        elif self._probes:
+            self._learner.forget(now, self._accepted())
+        self._cancel_step()
+        if self._probes:
+            self._ahead, self._ahead_s = self.in_flight + 1, _PROBE_S
+        else:
+            self._ahead, self._ramp = None, self.in_flight + float(_BURST)
+            self._step_timer = asyncio.get_running_loop().call_later(0, self._step)
+        self._learns = self._probes = False
+        self._set_room()
+
+    def _learn(self, now: float) -> None:
+        self._learner.refused(now, self._accepted())
+        self._take_learned_pace()
+        if self._faster_timer is not None:
+            self._faster_timer.cancel()
+        self._faster_timer = asyncio.get_running_loop().call_later(self._learner.period_s, self._go_faster)
+
+    def _go_faster(self) -> None:
+        self._faster_timer = None
+        self._learner.grow()
+        self._take_learned_pace()
+        if self._learner.pace is not None:
+            loop = asyncio.get_running_loop()
+            self._faster_timer = loop.call_later(self._learner.period_s, self._go_faster)
+
+    def _take_learned_pace(self) -> None:
+        learned = self._learner.pace
+        self._paces = self._fixed if learned is None else [*self._fixed, learned]
+
+    # The door
 
     def _let_in(self, tokens: float) -> None:
         self.in_flight += 1
@@ -206,24 +299,20 @@ class Gate:
             now = time.monotonic()
             for pace in self._paces:
                 pace.take(now, tokens if pace is self._tokens else 1)
-        if self._alone:
+        if self._ahead is not None and self._step_timer is None:
             loop = asyncio.get_running_loop()
-            self._alone_timer = loop.call_later(self._limits.alone_s, self._end_alone)
-
-    def _end_alone(self) -> None:
-        self._alone = False
-        self._pump()
+            self._step_timer = loop.call_later(self._ahead_s, self._let_follow)
 
     def _pump(self) -> None:
         """Lets in who waits, in order, as far as there is room and time."""
-        while self._waiting and self.in_flight < self.allowed:
+        while self._waiting and self.in_flight < self._room:
             future, tokens = self._waiting[0]
             if not future.done():
                 wait_s = self._wait_s()
                 if wait_s > 0:
                     self._wake_in(wait_s)
                     return
-                if self.in_flight >= self.allowed:
+                if self.in_flight >= self._room:
                     return
                 self._let_in(tokens)
                 future.set_result(self._round)

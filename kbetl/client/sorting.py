@@ -9,8 +9,12 @@ from typing import Literal
 
 from kbetl.client.reading import ProviderError
 
-Kind = Literal["throttled", "again", "sample", "run"]
-"""throttled: wait, no try is used up; again: a few tries; sample: never for this one; run: stop."""
+Kind = Literal["throttled", "gateway", "again", "sample", "run"]
+"""What an error reply costs.
+
+throttled: time; gateway: time where the server behind it is away, else a try; again: a try, or time where
+many get the same; sample: this sample; run: the run.
+"""
 
 _OUT_OF_FUNDS = re.compile(
     "insufficient_?(quota|funds|balance|credit)|billing|payment_required|out_of_credit", re.I
@@ -22,6 +26,8 @@ _OVERLOADED = re.compile("overloaded|unavailable|capacity", re.I)
 _FOR_ALL = frozenset({401, 402, 403, 404, 405, 407, 410, 501, 505})
 _LATER = frozenset({429, 503, 521, 523, 529})
 _SOON = frozenset({408, 409, 425})
+_GATEWAY = frozenset({502, 504, 520, 522, 524, 530})
+_TOO_LARGE = re.compile(r"request too large|(reduce|shorten) (the|your) (length|prompt|messages|input)", re.I)
 
 _REFUSED_CODES = frozenset(
     {"unsupported_parameter", "unsupported_value", "unknown_parameter", "extra_forbidden"}
@@ -51,7 +57,9 @@ def sort_error(status: int, error: ProviderError) -> Kind:
     if status < 400 or status in _FOR_ALL:
         return "run"
     if status in _LATER:
-        return "throttled"
+        return "sample" if status == 429 and _TOO_LARGE.search(error.message) else "throttled"
+    if status in _GATEWAY:
+        return "gateway"
     if status >= 500 or status in _SOON:
         return "again"
     return "sample"

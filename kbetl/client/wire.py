@@ -32,6 +32,8 @@ class NoReply(NamedTuple):
     """Whether the request may have reached the server, and so may have been paid for."""
     for_all: bool = False
     """Whether it would be the same for every request: a proxy that wants a password."""
+    was_silent: bool = False
+    """Whether the server took the request and let the time pass."""
 
 
 class Wire:
@@ -169,7 +171,7 @@ def _no_reply(error: Exception) -> NoReply:
         )
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NoReply("no connection in time", was_sent=False)
-    return NoReply(_broken_reason(error), was_sent=True)
+    return NoReply(_broken_reason(error), was_sent=True, was_silent=isinstance(error, TimeoutError))
 
 
 def _broken_reason(error: Exception) -> str:

@@ -28,8 +28,8 @@ from kbetl.store.ledger import (
 CHARACTERS_PER_TOKEN = 3.6
 """Of code and prose in English, where no answer of the model has told better."""
 
-LOCAL_ALONE_S = 0.05
-"""How long the first request to this machine goes alone: a refusal comes within milliseconds."""
+LOCAL_ALONE_S = 0.25
+"""How long the first request to this machine goes alone, so that a refusal costs one request."""
 
 OFFLINE_CONCURRENCY = 16
 """Answers of the offline model that are kept by one commit; it thinks of one at a time."""
@@ -183,7 +183,7 @@ def carry_out(
     and Interrupted with everything kept that was answered before.
     """
     asked = plan.asked
-    answerer, limits = _answerer(options, plan)
+    answerer, limits = _answerer(options, plan, say)
     tally = tally or Tally()
     with task_lock(store, asked.task.name):
         _say_what_limits(store, options, say)
@@ -360,7 +360,7 @@ def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
     )
 
 
-def _answerer(options: Options, plan: Plan) -> tuple[Answerer, Limits]:
+def _answerer(options: Options, plan: Plan, say: Say) -> tuple[Answerer, Limits]:
     asked = plan.asked
     check_address(options.base_url)
     limits = Limits(
@@ -374,7 +374,7 @@ def _answerer(options: Options, plan: Plan) -> tuple[Answerer, Limits]:
         limits = replace(limits, alone_s=LOCAL_ALONE_S)
     if asked.model == offline.MODEL:
         return OfflineModel(asked.task.name), replace(limits, concurrency=OFFLINE_CONCURRENCY)
-    return ModelServer(plan.endpoints()[0], limits), limits
+    return ModelServer(plan.endpoints()[0], limits, say), limits
 
 
 def _end_run(store: Store, run_id: int, status: int, tally: Tally) -> None:
