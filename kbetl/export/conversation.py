@@ -64,35 +64,50 @@ def _messages(row: Mapping[str, Any], field: str, role: str) -> list[Message]:
     value = row.get(field)
     if isinstance(value, str):
         return [Message(role, value)]
-    return [_message(each, f"{field}[{index}]") for index, each in enumerate(fields.messages(row, field))]
+    return [message_of(each, f"{field}[{index}]") for index, each in enumerate(fields.messages(row, field))]
 
 
-def _message(message: Mapping[str, Any], place: str) -> Message:
+def message_of(message: Mapping[str, Any], place: str) -> Message:
+    """One message; `place` names it where it cannot be read, which raises BadRow."""
     role = message.get("role")
     if role not in ROLES:
         raise BadRow(f"field '{place}' has role {json.dumps(role)}; trainers know {', '.join(ROLES)}")
     is_assistant = role == "assistant"
+    content, thought = _content(message.get("content"), place)
     return Message(
         role,
-        _content(message.get("content"), place),
-        fields.message_reasoning(message) if is_assistant else None,
+        content,
+        (fields.message_reasoning(message) or thought) if is_assistant else None,
         _tool_calls(message, place) if is_assistant else (),
         _text_or_none(message, "tool_call_id", place),
         _text_or_none(message, "name", place),
     )
 
 
-def _content(content: Any, place: str) -> str:
-    """Text, or the joined texts of a list of parts; a part that is no text has no place there."""
+def _content(content: Any, place: str) -> tuple[str, str | None]:
+    """Text and reasoning: text as it is, or the joined texts of a list of parts.
+
+    A part that is neither text nor reasoning has no place there.
+    """
     if content is None or isinstance(content, str):
-        return content or ""
+        return content or "", None
     if not isinstance(content, list):
         raise BadRow(f"field '{place}.content' is {fields.type_name(content)}, not text or a list of parts")
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    thoughts = [part for part in content if _is_thought(part)]
+    texts = [
+        part.get("text") if isinstance(part, Mapping) else part for part in content if not _is_thought(part)
+    ]
     known = [text for text in texts if isinstance(text, str)]
     if len(known) < len(texts):
         raise BadRow(f"field '{place}.content' has a part that is not text")
-    return "".join(known)
+    reasoning = [part.get(key) for part in thoughts for key in ("thinking", "reasoning", "text")]
+    return "".join(known), "".join(text for text in reasoning if isinstance(text, str)) or None
+
+
+def _is_thought(part: Any) -> bool:
+    """Whether a part of a content is reasoning by its type: `thinking`, `reasoning`, `reasoning_text`, ..."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return isinstance(kind, str) and kind.startswith(("thinking", "reasoning"))
 
 
 def _tool_calls(message: Mapping[str, Any], place: str) -> list[ToolCall]:

@@ -126,7 +126,8 @@ def export(database: Path, options: Options) -> Report:
         if dataset.why_empty is not None:
             raise EmptyDataset(dataset.why_empty)
         is_plain = options.format == "rows"
-        convert = converter(options.format, has_reasoning=options.has_reasoning)
+        gone: set[str] = set()
+        convert = converter(options.format, has_reasoning=options.has_reasoning, left_out=gone)
         rows = DatasetRows(dataset, convert, is_plain=is_plain)
         report = Report(options.dataset.name, notes=dataset.notes)
         if target.kind is None:
@@ -137,6 +138,8 @@ def export(database: Path, options: Options) -> Report:
             f"rows had a column {name} of their own; ours stands in its place"
             for name in sorted(dataset.replaced)
         ]
+        if gone:
+            report.notes.append(f"columns left out with the reasoning: {', '.join(sorted(gone))}")
     return report
 
 

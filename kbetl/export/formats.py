@@ -13,7 +13,7 @@ from typing import Any, Literal
 from kbetl.dataset import Row
 from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadRow
-from kbetl.export.answers import answered, row_without_reasoning
+from kbetl.export.answers import answered, refuse_leak, row_without_reasoning
 from kbetl.export.conversation import Conversation, Message, conversation_of
 from kbetl.json_text import stored_value
 
@@ -25,20 +25,27 @@ _THOUGHT = ("<think>\n", "\n</think>\n\n")
 """As LLaMA-Factory's templates put a chain of thought before the text."""
 
 
-def converter(format_: Format, *, has_reasoning: bool) -> Callable[[Row], bytes]:
+Convert = Callable[[Row], bytes]
+
+
+def converter(format_: Format, *, has_reasoning: bool, left_out: set[str]) -> Convert:
     """What turns a row of rollouts into the JSON text of a format.
 
-    It raises BadRow with the reason for a row that the format cannot carry whole.
+    It raises BadRow with the reason for a row that the format cannot carry whole. `left_out` is given the
+    columns of `rows` that go with the reasoning.
     """
     if format_ == "rows":
-        return _row_text if has_reasoning else _row_text_without_reasoning
+        return _row_text if has_reasoning else _rows_without_reasoning(left_out)
     shape = _SHAPES[format_]
 
     def convert(row: Row) -> bytes:
-        conversation = conversation_of(stored_value(row.text))
-        return json_bytes(
-            {**shape(conversation if has_reasoning else answered(conversation)), **_metadata(row)}
-        )
+        value = stored_value(row.text)
+        if has_reasoning:
+            return json_bytes({**shape(conversation_of(value)), **_metadata(row)})
+        found = answered(value)
+        shaped = shape(found.conversation)
+        refuse_leak(shaped, found.taken)
+        return json_bytes({**shaped, **_metadata(row)})
 
     return convert
 
@@ -47,9 +54,16 @@ def _row_text(row: Row) -> bytes:
     return row.text
 
 
-def _row_text_without_reasoning(row: Row) -> bytes:
-    value = stored_value(row.text)
-    return json_bytes(row_without_reasoning(value, conversation_of(value)))
+def _rows_without_reasoning(left_out: set[str]) -> Convert:
+    def convert(row: Row) -> bytes:
+        value = stored_value(row.text)
+        found = answered(value)
+        kept = row_without_reasoning(value, found)
+        refuse_leak(kept, found.taken)
+        left_out.update(value.keys() - kept.keys())
+        return json_bytes(kept)
+
+    return convert
 
 
 def _metadata(row: Row) -> dict[str, Any]:
