@@ -12,6 +12,7 @@ import pytest
 from enrich_case import DEADLINE_S, Case, ended, rollout, rollouts, started, until
 
 from kbetl.store import Store
+from kbetl.store.opening import BUSY_TIMEOUT_MS
 
 HELD_S = 1.5
 """Longer than anything but a wait for the lock takes."""
@@ -134,3 +135,157 @@ def test_a_write_lock_of_another_is_waited_for(case):
     assert done.status == 0, done.err
     assert case.statuses() == {"ok": 20}
     assert case.llm.counts["requests"] == 20
+
+
+def test_a_lock_of_another_that_lasts_eight_seconds_is_waited_for(case):
+    """By a command that begins, too: the time-out is far above it."""
+    assert BUSY_TIMEOUT_MS >= 5 * 8_000
+    case.ingest(rollouts(3))
+    with contextlib.closing(sqlite3.connect(case.folder / "kbetl.db", isolation_level=None)) as holder:
+        holder.execute("begin immediate")
+        with asking(case, "-c", 4) as process:
+            until((case.folder / "kbetl.db-lock").exists)
+            begun = time.monotonic()
+            until(lambda: time.monotonic() > begun + HELD_S)
+            assert process.poll() is None
+            assert case.llm.counts["requests"] == 0
+            holder.execute("commit")
+            done = ended(process)
+    assert done.status == 0, done.err
+    assert case.statuses() == {"ok": 3}
+
+
+# the same request, put by tasks of two names
+
+STYLE = """+++
+name = "{name}"
+about = "rollout"
+answer = {{ tag = "difficulty" }}
++++
+Rate {{{{ module_name }}}}.
+"""
+
+
+def same_questions(case: Case, *task_names: str) -> None:
+    """Task files that differ in nothing but their names."""
+    for name in task_names:
+        (case.folder / f"{name}.md").write_text(STYLE.format(name=name))
+
+
+def paid_once(case: Case, samples: int, tasks: int) -> None:
+    """Each question was sent once, and each task has an outcome for each sample."""
+    asked = [each.prompt for each in case.llm.requests]
+    assert (len(asked), len(set(asked))) == (samples, samples)
+    assert case.rows("select count(*), count(distinct request_hash) from answers") == [(samples, samples)]
+    assert case.rows("select count(*), count(distinct task_hash) from outcomes where status = 'ok'") == [
+        (samples * tasks, tasks)
+    ]
+    assert case.kbetl("check").status == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_two_tasks_that_ask_the_same_at_the_same_time_pay_once(case, concurrency):
+    """Whoever claims a request sends it, and the other takes its answer."""
+    case.ingest(rollouts(60))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = 0.03
+    with (
+        asking(case, "-c", concurrency, "--task", "one.md") as one,
+        asking(case, "-c", concurrency, "--task", "two.md") as two,
+    ):
+        for process in (one, two):
+            done = ended(process)
+            assert done.status == 0, done.err
+    paid_once(case, 60, 2)
+
+
+def test_what_is_in_flight_when_another_begins_is_not_paid_twice(case):
+    """The first pays alone and has claimed nothing; the second gets its answers all the same."""
+    case.ingest(rollouts(12))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = lambda index: HELD_S if index < 4 else 0.0
+    with asking(case, "-c", 4, "--task", "one.md") as one:
+        is_asking(case, 4)
+        with asking(case, "-c", 12, "--task", "two.md") as two:
+            is_asking(case, 12)
+            until(lambda: case.rows("select count(*) from outcomes") == [(8,)])
+            assert two.poll() is None
+            for process in (one, two):
+                done = ended(process)
+                assert done.status == 0, done.err
+    paid_once(case, 12, 2)
+
+
+def test_a_process_that_dies_gives_its_requests_back(case):
+    """Locks of the dead are free: the other asks what was in flight, and what it alone had claimed."""
+    case.ingest(rollouts(12))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = lambda index: 600.0 if index < 4 else 0.0
+    with asking(case, "-c", 4, "--task", "one.md") as one:
+        is_asking(case, 4)
+        with asking(case, "-c", 12, "--task", "two.md") as two:
+            until(lambda: case.rows("select count(*) from outcomes") == [(8,)])
+            one.kill()
+            done = ended(two)
+    assert done.status == 0, done.err
+    assert case.statuses() == {"ok": 12}
+    assert case.llm.counts["requests"] == 16
+
+
+def test_what_failed_for_one_is_asked_by_the_other(case):
+    """A question without an answer settles nothing for somebody else."""
+    case.ingest(rollouts(6))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = 0.3
+    case.llm.faults = lambda asked: "400" if asked.index < 2 else None
+    with asking(case, "-c", 2, "--task", "one.md") as one:
+        is_asking(case, 2)
+        with asking(case, "-c", 6, "--task", "two.md") as two:
+            statuses = {ended(one).status, ended(two).status}
+    assert statuses == {0, 3}
+    assert case.rows("select status, count(*) from outcomes group by status") == [("failed", 2), ("ok", 10)]
+    assert case.llm.counts["requests"] == 8
+
+
+# one store, several paths
+
+
+def test_the_lock_is_of_the_store_not_of_its_path(slow):
+    """By a link, by another spelling; a copy is a store of its own."""
+    other = slow.folder / "other"
+    other.mkdir()
+    (other / "link.db").symlink_to("../kbetl.db")
+    with contextlib.closing(sqlite3.connect(slow.folder / "kbetl.db")) as connection:
+        connection.execute("vacuum into ?", [str(slow.folder / "copy.db")])
+    with asking(slow, "-c", 2) as first:
+        is_asking(slow, 2)
+        for path in ("other/link.db", "other/../kbetl.db", str(slow.folder / "kbetl.db")):
+            with asking(slow, "-d", path) as second:
+                done = ended(second)
+            assert (done.status, slow.llm.counts["requests"]) == (1, 2)
+            assert f"another process is asking about difficulty in {path} (run " in done.err
+        with asking(slow, "-d", "copy.db", "-c", 2) as third:
+            is_asking(slow, 4)
+            assert third.poll() is None
+        first.kill()
+        first.wait()
+
+
+def test_a_store_of_two_names_is_refused(slow):
+    """SQLite keeps the WAL by name: two names for one file lose what is written by the other."""
+    with asking(slow, "-c", 2) as first:
+        is_asking(slow, 2)
+        (slow.folder / "hard.db").hardlink_to(slow.folder / "kbetl.db")
+        for arguments in (["enrich", "-m", "m", "-b", slow.llm.url], ["status"]):
+            done = slow.kbetl(*arguments, "-d", "hard.db")
+            assert (done.status, done.err) == (
+                1,
+                "kbetl: store hard.db has 2 names (hard links), and what is written by one is lost by the "
+                "other; keep one of them and copy the file for the rest\n",
+            )
+        assert slow.llm.counts["requests"] == 2
+        first.kill()
+        first.wait()
+    (slow.folder / "hard.db").unlink()
+    slow.llm.latency_s = 0
+    assert slow.enrich().status == 0

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kbetl.asking.answerers import Answerer
+from kbetl.asking.company import Company
 from kbetl.asking.question import Question, Questions
 from kbetl.asking.tally import Tally
 from kbetl.asking.writer import Entry, Writer
 from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped
 from kbetl.records import Completion, Outcome, Reading, Request
-from kbetl.store import Store
+from kbetl.store import Claims, Store
 from kbetl.store.generated import Generated
-from kbetl.store.ledger import Selection, Waiting
+from kbetl.store.ledger import Selection, StoredAnswer, Waiting
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
@@ -43,6 +44,7 @@ class Job:
     task_name: str
     parser_version: str
     run_id: int
+    claims: Claims
     answerer: Answerer
     concurrency: int
     tally: Tally
@@ -86,6 +88,7 @@ class _Loop:
         self._settled: dict[Key, _Settled] = {}
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
+        self._company = Company(job.claims, self._under_way, self._questions.look_up)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -97,6 +100,7 @@ class _Loop:
         )
         with _signals_to(self._interrupt):
             try:
+                self._company.begin()
                 async with job.answerer:
                     self._workers = [asyncio.create_task(self._work()) for _ in range(job.concurrency)]
                     _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
@@ -105,6 +109,16 @@ class _Loop:
                 await asyncio.to_thread(self._writer.close)
         if self._ending is not None:
             raise self._ending
+
+    def _under_way(self) -> list[tuple[str, int]]:
+        """The requests that were sent, or are about to be, and whose answers are not durable yet."""
+        unkept = [
+            key for key, each in self._settled.items() if not (each.entry.kept and each.entry.kept.done())
+        ]
+        return [(key, 0) if isinstance(key, str) else key for key in (*self._asked, *unkept)]
+
+    def _has_ended(self) -> bool:
+        return self._ending is not None
 
     def _note_first_use(self) -> None:
         self._job.tally.put_in_use = True
@@ -153,10 +167,14 @@ class _Loop:
         tally = self._job.tally
         tally.in_flight += 1
         completions: Sequence[Completion] = ()
+        stored: StoredAnswer | None = None
         try:
-            on_wasted = partial(self._keep_wasted, request, question.attempt)
-            completions = (await self._job.answerer.complete(question, on_wasted),)
-            reading = self._job.read(completions[0])
+            if self._job.claims.is_shared:
+                stored = await self._company.answer(question, self._has_ended)
+            if stored is None:
+                on_wasted = partial(self._keep_wasted, request, question.attempt)
+                completions = (await self._job.answerer.complete(question, on_wasted),)
+            reading = self._job.read(stored.completion if stored else completions[0])
         except RequestFailed as error:
             reading = Reading("failed", None, str(error))
         finally:
@@ -168,14 +186,16 @@ class _Loop:
             [self._outcome(each, reading) for each in samples],
             request,
             completions,
+            try_number=stored.try_number if stored else None,
             attempt=question.attempt,
-            rollouts=self._rollouts(samples, completions, reading),
+            rollouts=self._rollouts(samples, (stored.completion,) if stored else completions, reading),
         )
         settled = self._settled[key] = _Settled(entry, reading)
         tally.count_answers(completions)
         await self._writer.keep(entry)
+        self._company.release(request.hash, question.attempt)
         self._until_lookup.append((self._questions.lookups, key, settled))
-        tally.reused += len(asked.followers)
+        tally.reused += len(asked.followers) + (stored is not None)
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
     async def _keep_wasted(self, request: Request, attempt: int, completion: Completion | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kbetl.records import Request
-from kbetl.store.ledger import Selection, StoredAnswer, Waiting
+from kbetl.store.ledger import Selection, StoredAnswer, Waiting, newest_answer
 
 LOW_WATER = 128
 """Prepared questions below which the next chunk is fetched."""
@@ -29,6 +29,8 @@ class Question:
     """An answer that is there already and settles it."""
     attempt: int = 0
     """The how-manieth answer wanted to the same request."""
+    newest_try: int = -1
+    """Of the newest answer that was there when it was looked up, whether or not it settles it; -1: none."""
 
     @property
     def key(self) -> str | tuple[str, int]:
@@ -97,6 +99,13 @@ class Questions:
         else:
             self._ended = True
         return [Next(self._prepare(waiting), lookup) for waiting in chunk]
+
+    async def look_up(self, question: Question) -> StoredAnswer | None:
+        """The newest answer that is there by now."""
+        assert question.request is not None
+        store, key = self._selection.store, (question.request.hash, question.attempt)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, newest_answer, store, *key)
 
     def close(self) -> None:
         """Ends the thread; questions that were not taken stay unasked."""

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 from kbetl import config
 from kbetl.errors import Busy
-from kbetl.store import Store, paying_lock
+from kbetl.store import Claims, Store, paying_lock
 
 
 @contextlib.contextmanager
-def task_lock(store: Store, task_name: str) -> Iterator[None]:
+def task_lock(store: Store, task_name: str) -> Iterator[Claims]:
     """The task's lock on the store; Busy names the run and the process that has it."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(paying_lock(store.path, task_name))
+            claims = stack.enter_context(paying_lock(store.path, task_name))
         except Busy as error:
             last = store.last_run(task_name)
             who = f" (run {last.id}, process {last.pid})" if last is not None and last.status is None else ""
             raise Busy(f"{error}{who}; wait for it, or end it") from None
-        yield
+        yield claims
 
 
 def limit_of_stage(limit: int | None) -> int | None:

@@ -163,8 +163,9 @@ def preparer(
             return Question(waiting.sample_hash, None, {}, str(error), attempt=waiting.attempt)
         request = Request(asked.model, messages, parameters)
         stored = newest_answer(store, request.hash, waiting.attempt)
+        newest_try = -1 if stored is None else stored.try_number
         if stored is not None and (since is None or stored.run_id < since):
             stored = None if asked.task.read(stored.completion).status in again else stored
-        return Question(waiting.sample_hash, request, fields, None, stored, waiting.attempt)
+        return Question(waiting.sample_hash, request, fields, None, stored, waiting.attempt, newest_try)
 
     return prepare

@@ -14,7 +14,7 @@ from kbetl.client import Endpoint, Limits
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.errors import ConfigError, KbetlError
-from kbetl.store import Store
+from kbetl.store import Claims, Store
 from kbetl.store.ledger import (
     Selection,
     StoredTask,
@@ -185,7 +185,7 @@ def carry_out(
     asked = plan.asked
     answerer, limits = _answerer(options, plan, say)
     tally = tally or Tally()
-    with task_lock(store, asked.task.name):
+    with task_lock(store, asked.task.name) as claims:
         _say_what_limits(store, options, say)
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
         selection = plan.select(limit_of_stage(options.limit))
@@ -193,7 +193,7 @@ def carry_out(
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
         status = 1
         try:
-            running = _Running(run_id, answerer, limits.concurrency, tally, say)
+            running = _Running(run_id, claims, answerer, limits.concurrency, tally, say)
             report = _run(plan, selection, running)
             status = report.exit_status
         except KbetlError as error:
@@ -305,6 +305,7 @@ def resumed(
 @dataclass(frozen=True)
 class _Running:
     run_id: int
+    claims: Claims
     answerer: Answerer
     concurrency: int
     tally: Tally
@@ -351,6 +352,7 @@ def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
             task_name=asked.task.name,
             parser_version=asked.task.parser_version,
             run_id=running.run_id,
+            claims=running.claims,
             answerer=running.answerer,
             concurrency=min(running.concurrency, selection.waiting),
             tally=running.tally,

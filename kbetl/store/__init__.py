@@ -2,10 +2,11 @@
 
 from kbetl.store.core import Run, Store, now
 from kbetl.store.guarded import guarded_connection, guarded_query
-from kbetl.store.lock import is_locked, paying_lock
+from kbetl.store.lock import Claims, is_locked, paying_lock
 from kbetl.store.selecting import check_conditions, select_samples
 
 __all__ = [
+    "Claims",
     "Run",
     "Store",
     "check_conditions",

@@ -51,23 +51,23 @@ class Claims:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _COMPANY)
         return not is_alone
 
-    def share(self, request_hashes: Iterable[str]) -> None:
-        """From now on holds just these requests, those under way; every other has to be claimed."""
+    def share(self, under_way: Iterable[tuple[str, int]]) -> None:
+        """From now on holds just these requests and attempts; every other has to be claimed."""
         self._show_company()
         self.is_shared = True
         free_from = _REQUESTS
-        for offset in sorted({_request_offset(each) for each in request_hashes}):
+        for offset in sorted({_request_offset(*each) for each in under_way}):
             self._release(free_from, offset)
             free_from = offset + 1
         self._release(free_from, _REQUESTS_END)
 
-    def claim(self, request_hash: str) -> bool:
+    def claim(self, request_hash: str, attempt: int) -> bool:
         """Whether this process alone may send a request now; `release` ends that."""
-        return _locked(self._descriptor, _request_offset(request_hash), 1)
+        return _locked(self._descriptor, _request_offset(request_hash, attempt), 1)
 
-    def release(self, request_hash: str) -> None:
+    def release(self, request_hash: str, attempt: int) -> None:
         """Lets others have a request: its answer is durable, or there will be none."""
-        offset = _request_offset(request_hash)
+        offset = _request_offset(request_hash, attempt)
         self._release(offset, offset + 1)
 
     def _show_company(self) -> None:
@@ -154,6 +154,6 @@ def _name_offset(task_name: str) -> int:
     return int.from_bytes(hashlib.sha256(task_name.encode()).digest()[:6], "big")
 
 
-def _request_offset(request_hash: str) -> int:
+def _request_offset(request_hash: str, attempt: int) -> int:
     """By 60 bits of the hash: that two different requests share a byte only makes one wait."""
-    return _REQUESTS + int(request_hash[-15:], 16)
+    return _REQUESTS + (int(request_hash[-15:], 16) + attempt) % (_REQUESTS_END - _REQUESTS)

@@ -103,6 +103,7 @@ def _inspect(path: Path) -> None:
     try:
         with path.open("rb") as file:
             header = file.read(100)
+            links = os.fstat(file.fileno()).st_nlink
     except FileNotFoundError:
         raise StoreError(f"no store at {path}; `kbetl ingest` makes one, or name another with -d") from None
     except OSError as error:
@@ -112,6 +113,11 @@ def _inspect(path: Path) -> None:
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(f"{path} is a database of another program, not a kbetl store; name another with -d")
     _refuse_newer(int.from_bytes(header[60:64], "big"), path)
+    if links > 1:
+        raise StoreError(
+            f"store {path} has {links} names (hard links), and what is written by one is lost by the other; "
+            "keep one of them and copy the file for the rest"
+        )
     wal = _beside(path, "-wal")
     if not wal.exists() or wal.stat().st_size == 0:
         _refuse_cut(path, header)
