@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any
 
 import orjson
@@ -41,11 +43,22 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     cut_after: int | None = None
-    """Only so many bytes of the body are sent, then the connection is closed."""
+    """Only so many bytes of the body are sent, then the connection ends as `ending` says."""
+    ending: str = "close"
+    """How the connection ends after `cut_after`: `close`, `reset`, or `silence`: it says no more."""
     instead: str | None = None
     """`reset`: the connection is reset before any byte; `silence`: nothing ever comes."""
+    drip_s: float = 0.0
+    """The body goes out in DRIPS parts with so much time between two of them; 0: at once."""
+    drops: bool = False
+    """The connection is closed after this reply, though it said nothing of the kind."""
     raw: bytes | None = None
     """Sent as it is in place of all the above, then the connection is closed."""
+
+
+DRIPS = 10
+"""Parts of a body that drips."""
+LARGE_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,16 @@ class Answered:
     at: float
     status: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """What a request would have cost: a completion was made for it, whether it was delivered or not."""
+
+    index: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
 
 
 Fault = Callable[[Asked, dict[str, Any]], Reply]
@@ -98,6 +121,11 @@ def _choice(**fields: Any) -> Fault:
 def _whole(**fields: Any) -> Fault:
     """A completion with these fields in place of the good ones."""
     return lambda asked, good: json_reply({**good, **fields})
+
+
+def _bytes(change: Callable[[bytes], Reply]) -> Fault:
+    """What becomes of the bytes of a good completion."""
+    return lambda asked, good: change(orjson.dumps(good))
 
 
 def _raw_body(change: Callable[[bytes], bytes], **more: Any) -> Fault:
@@ -168,6 +196,20 @@ FAULTS: dict[str, Fault] = {
     "422": _error(422, "Unprocessable"),
     "429": _error(429, "Rate limit reached", type="requests", code="rate_limit_exceeded"),
     "429 retry-after": _error(429, "Slow down", headers={"Retry-After": "0.05"}),
+    "429 ms": _error(429, "Slow down", headers={"Retry-After-Ms": "30"}),
+    "429 date": _error(
+        429,
+        "Slow down",
+        headers={
+            "Date": formatdate(1_000_000, usegmt=True),
+            "Retry-After": formatdate(1_000_001, usegmt=True),
+        },
+    ),
+    "429 headers": _error(
+        429,
+        "Slow down",
+        headers={"X-RateLimit-Remaining-Tokens": "0", "X-RateLimit-Reset-Tokens": "40ms"},
+    ),
     "429 quota": _error(
         429,
         "Insufficient balance (including overdraft).",
@@ -175,16 +217,30 @@ FAULTS: dict[str, Fault] = {
         code="insufficient_funds",
     ),
     "500": _error(500, "Internal server error", type="InternalServerError", code=500),
+    "500 html": lambda asked, good: Reply(b"<html><h1>Oops</h1></html>", 500, content_type="text/html"),
     "502": lambda asked, good: Reply(b"<html><h1>Bad gateway</h1></html>", 502, content_type="text/html"),
     "503": _error(503, "Loading model"),
+    "503 html": lambda asked, good: Reply(
+        b"<html><h1>Down for a moment</h1></html>", 503, content_type="text/html"
+    ),
     "504": lambda asked, good: Reply(b"", 504),
     "529": _error(529, "Overloaded", type="overloaded_error"),
     "redirect": lambda asked, good: Reply(b"", 307, {"Location": "http://127.0.0.1:9/elsewhere?key=1"}),
     "reset": lambda asked, good: Reply(instead="reset"),
+    "reset body": _bytes(lambda body: Reply(body, cut_after=len(body) // 2, ending="reset")),
     "silence": lambda asked, good: Reply(instead="silence"),
+    "silence body": _bytes(lambda body: Reply(body, cut_after=len(body) // 2, ending="silence")),
+    "slow drip": _bytes(lambda body: Reply(body, drip_s=0.02)),
+    "drop": _bytes(lambda body: Reply(body, drops=True)),
+    "gzip": _bytes(lambda body: Reply(gzip.compress(body), headers={"Content-Encoding": "gzip"})),
+    "broken gzip": _bytes(
+        lambda body: Reply(gzip.compress(body)[:-20] + b"x" * 20, headers={"Content-Encoding": "gzip"})
+    ),
+    "no gzip": _bytes(lambda body: Reply(body, headers={"Content-Encoding": "gzip"})),
     "not http": lambda asked, good: Reply(raw=b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     "cut body": lambda asked, good: Reply(orjson.dumps(good), cut_after=len(orjson.dumps(good)) // 2),
     "cut json": _raw_body(lambda body: body[: len(body) // 2]),
+    "invalid json": _raw_body(lambda body: body.replace(b'"choices":', b"'choices':")),
     "html": lambda asked, good: Reply(b"<html>Welcome</html>", content_type="text/html"),
     "empty body": lambda asked, good: Reply(b""),
     "wrong type": _raw_body(bytes, content_type="text/plain"),
@@ -212,6 +268,10 @@ FAULTS: dict[str, Fault] = {
     "upper case": _message(content="<DIFFICULTY>HIGH</DIFFICULTY>"),
     "fenced": _message(content="```xml\n<difficulty>medium</difficulty>\n```"),
     "tag in think": _message(content="<think><difficulty>low</difficulty>?</think>No idea."),
+    "tag in think and after": _message(
+        content="<think><difficulty>low</difficulty>?</think><difficulty>high</difficulty>"
+    ),
+    "large": _message(content="x" * LARGE_BYTES + "<difficulty>low</difficulty>"),
     "nul": _message(content="<difficulty>low</difficulty>\x00"),
     "escape codes": _message(content="\x1b[2J<difficulty>low</difficulty>"),
     "lone surrogates": _raw_body(_with_surrogates),

@@ -7,8 +7,9 @@ In a test:
         assert len(llm.requests) == 4
 
 As a process of its own, for kills and for load: `python tests/fake_llm.py --latency-s 2` prints its base
-URL and serves until it is killed; `GET /fake/stats`, `GET /fake/requests` and `POST /fake/forget` say
-and forget what it saw.
+URL and serves until it is killed; `-h` lists what may be ordered. `GET /fake/stats`, `/fake/requests`,
+`/fake/log` (a line per request: when it came, when its reply was delivered, what it would have cost) and
+`/fake/forget` say and forget what it saw.
 
 It speaks HTTP/1.1 by hand: any byte can be wrong where a test wants it, and it serves thousands a second.
 """
@@ -31,9 +32,11 @@ from typing import Any, Self
 
 import orjson
 from fake_faults import (
+    DRIPS,
     FAULTS,
     Answered,
     Asked,
+    Billed,
     Order,
     Reply,
     error_reply,
@@ -41,13 +44,19 @@ from fake_faults import (
     json_reply,
     refuse_parameter,
 )
+from fake_limits import SAYS, Allowed, Outage
+from fake_schedule import ByContent
 
 __all__ = [
     "FAULTS",
+    "Allowed",
     "Answered",
     "Asked",
+    "Billed",
+    "ByContent",
     "FakeLlm",
     "Order",
+    "Outage",
     "Reply",
     "error_reply",
     "first_refused",
@@ -66,8 +75,9 @@ class FakeLlm:
     `faults`: what goes wrong, in the order of the requests, then nothing any more; or a function that
     names the fault for a request. `latency_s`: a number, or a function of the request's index.
     `content`: the text of a good answer, by default a rating drawn from the messages and the seed.
-    `max_concurrent`, `per_minute`: what is beyond them gets 429; `per_minute` counts any 60 s.
-    `keep` False keeps no bodies, for load.
+    `max_concurrent`, `per_minute`: what is beyond them gets 429; `allowed` orders limits in detail.
+    `outage`: when it is not there. `prices`: US dollars per million prompt and completion tokens;
+    `tells_cost`: whether answers say what they cost. `keep` False keeps no bodies, for load.
     """
 
     def __init__(
@@ -80,14 +90,16 @@ class FakeLlm:
         self.faults = faults if callable(faults) else deque(faults)
         self.latency_s = latency_s
         self.seed: int = options.pop("seed", 0)
-        self.max_concurrent: int | None = options.pop("max_concurrent", None)
-        self.per_minute: int | None = options.pop("per_minute", None)
+        at_once, per_minute = options.pop("max_concurrent", None), options.pop("per_minute", None)
+        self.allowed: Allowed = options.pop("allowed", None) or Allowed(at_once, per_minute)
+        self.outage: Outage | None = options.pop("outage", None)
+        self.prices: tuple[float, float] = options.pop("prices", (1.0, 4.0))
+        self.tells_cost: bool = options.pop("tells_cost", False)
         self.content: Callable[[Asked], str] = options.pop("content", self._rating)
         self.port: int = options.pop("port", 0)
         self.keep: bool = options.pop("keep", True)
         if options:
             raise TypeError(f"FakeLlm has no option {', '.join(options)}")
-        self._let_through: deque[float] = deque()
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self.forget()
@@ -96,6 +108,8 @@ class FakeLlm:
         """Forgets requests, answers and counters; faults that were ordered stay."""
         self.requests: list[Asked] = []
         self.answered: list[Answered] = []
+        self.billed: list[Billed] = []
+        self._began_at: float | None = None
         self.counts: Counter[str] = Counter()
         self.in_flight = 0
         self.max_in_flight = 0
@@ -144,19 +158,67 @@ class FakeLlm:
 
     def reply_to(self, asked: Asked) -> Reply:
         """The reply to a request, its fault included. Faults are taken in the order of arrival."""
-        wrong = _not_understood(asked) or self._limited(asked.at)
+        wrong = _not_understood(asked)
         if wrong is not None:
             return wrong
+        good = self.completion(asked)
+        away = self._away(asked.at)
+        if away is not None:
+            return FAULTS[away](asked, good)
+        refusal = self.allowed.refuse(asked, self.in_flight)
+        if refusal is not None:
+            return refusal
         order = self.faults(asked) if callable(self.faults) else self._next_fault()
         if isinstance(order, Reply):
             return order
         fault = FAULTS[order] if isinstance(order, str) else order
-        good = self.completion(asked)
-        return json_reply(good) if fault is None else fault(asked, good)
+        headers = self.allowed.headers(asked.at)
+        reply = json_reply(good, headers=headers) if fault is None else fault(asked, good)
+        if is_billed(reply):
+            self._bill(asked, good)
+        return reply
+
+    def _bill(self, asked: Asked, good: dict[str, Any]) -> None:
+        usage = good["usage"]
+        prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+        cost_usd = self._cost_usd(prompt, completion)
+        self.counts["billed requests"] += 1
+        self.counts["billed microdollars"] += round(cost_usd * 1e6)
+        if self.keep:
+            self.billed.append(Billed(asked.index, prompt, completion, cost_usd))
+
+    def _cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        return (prompt_tokens * self.prices[0] + completion_tokens * self.prices[1]) / 1e6
+
+    def _away(self, now: float) -> str | None:
+        """The fault of a request within an outage; the first request of all sets its clock."""
+        outage = self.outage
+        if self._began_at is None:
+            self._began_at = now
+            if outage is not None and outage.kind == "refuse":
+                loop = asyncio.get_running_loop()
+                loop.call_later(outage.begins_s, self._refuse_for, outage.lasts_s)
+        if outage is None or outage.kind == "refuse":
+            return None
+        since_s = now - self._began_at - outage.begins_s
+        return outage.kind if 0 <= since_s < outage.lasts_s else None
+
+    def _refuse_for(self, lasts_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        loop.call_later(lasts_s, lambda: self._keep_task(loop.create_task(self.start())))
+
+    def _keep_task(self, task: asyncio.Task[None]) -> None:
+        self._starting = task
 
     def completion(self, asked: Asked) -> dict[str, Any]:
         """The good answer to a request."""
         content = self.content(asked)
+        prompt_tokens, completion_tokens = len(asked.raw) // 4, len(content) // 4 + 1
+        cost = {"cost": self._cost_usd(prompt_tokens, completion_tokens)} if self.tells_cost else {}
         return {
             "id": f"chatcmpl-{asked.index}",
             "object": "chat.completion",
@@ -169,10 +231,11 @@ class FakeLlm:
                 }
             ],
             "usage": {
-                "prompt_tokens": len(asked.raw) // 4,
-                "completion_tokens": len(content) // 4 + 1,
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": completion_tokens,
                 "prompt_tokens_details": {"cached_tokens": 1},
                 "completion_tokens_details": {"reasoning_tokens": 0},
+                **cost,
             },
         }
 
@@ -185,32 +248,43 @@ class FakeLlm:
         assert isinstance(self.faults, deque)
         return self.faults.popleft() if self.faults else None
 
-    def _limited(self, now: float) -> Reply | None:
-        if self.max_concurrent is not None and self.in_flight > self.max_concurrent:
-            return error_reply(429, "Too many requests at once", code="rate_limit_exceeded")
-        if self.per_minute is None:
-            return None
-        while self._let_through and self._let_through[0] <= now - 60:
-            self._let_through.popleft()
-        if len(self._let_through) >= self.per_minute:
-            wait_s = self._let_through[0] + 60 - now
-            return error_reply(
-                429, "Rate limit", {"Retry-After": f"{wait_s:.3f}"}, code="rate_limit_exceeded"
-            )
-        self._let_through.append(now)
-        return None
-
     def control(self, path: str) -> Reply:
         """What `/fake/...` answers."""
         if path == "/fake/forget":
             self.forget()
         if path == "/fake/requests":
             return Reply(b"\n".join(asked.raw for asked in self.requests), content_type="application/jsonl")
+        if path == "/fake/log":
+            lines = map(orjson.dumps, self.log())
+            return Reply(b"\n".join(lines), content_type="application/jsonl")
         names = ("in_flight", "max_in_flight", "connections")
         return json_reply({**self.counts, **{name: getattr(self, name) for name in names}})
 
+    def log(self) -> list[dict[str, Any]]:
+        """Every request in order of arrival: when it came, when its reply was delivered whole, its cost."""
+        delivered = {answer.index: answer for answer in self.answered}
+        billed = {each.index: each.cost_usd for each in self.billed}
+        return [
+            {
+                "index": asked.index,
+                "request": hashlib.sha256(asked.raw).hexdigest(),
+                "at_s": asked.at,
+                "delivered_at_s": answer.at if (answer := delivered.get(asked.index)) else None,
+                "status": answer.status if answer else None,
+                "billed_usd": billed.get(asked.index, 0.0),
+            }
+            for asked in self.requests
+        ]
+
     def delay_s(self, index: int) -> float:
         return self.latency_s(index) if callable(self.latency_s) else self.latency_s
+
+
+def is_billed(reply: Reply) -> bool:
+    """Whether a provider would bill a request that it replied to so: it made a completion for it."""
+    if reply.status != 200 or reply.instead == "reset" or reply.raw is not None:
+        return False
+    return b'"error":{' not in reply.body[:20] and not reply.body.startswith(b"<")
 
 
 def _not_understood(asked: Asked) -> Reply | None:
@@ -293,7 +367,7 @@ class _Connection(asyncio.Protocol):
         llm.max_in_flight = max(llm.max_in_flight, llm.in_flight)
         reply = llm.reply_to(asked)
         delay_s = llm.delay_s(asked.index)
-        if delay_s > 0 and reply.status != 429:
+        if delay_s > 0 and reply.status not in (429, 503):
             asyncio.get_running_loop().call_later(delay_s, self._answer, asked, reply)
         else:
             self._answer(asked, reply)
@@ -313,7 +387,8 @@ class _Connection(asyncio.Protocol):
                 answered = Answered(asked.index, time.monotonic(), reply.status, reply.body)
                 self._llm.answered.append(answered)
         self._write(reply)
-        self._read_request()
+        if not reply.drops:
+            self._read_request()
 
     def _done(self) -> None:
         self._busy = False
@@ -327,9 +402,23 @@ class _Connection(asyncio.Protocol):
         lines = [f"HTTP/1.1 {reply.status} {PHRASES.get(reply.status, 'Other')}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
         lines += [f"Content-Type: {reply.content_type}", f"Content-Length: {len(reply.body)}", "", ""]
-        self._transport.write("\r\n".join(lines).encode() + reply.body[: reply.cut_after])
-        if reply.cut_after is not None:
+        head, body = "\r\n".join(lines).encode(), reply.body[: reply.cut_after]
+        if reply.drip_s:
+            self._transport.write(head)
+            self._drip(body, reply.drip_s, len(body) // DRIPS + 1)
+            return
+        self._transport.write(head + body)
+        if reply.drops or (reply.cut_after is not None and reply.ending == "close"):
             self._transport.close()
+        elif reply.cut_after is not None and reply.ending == "reset":
+            # the half must be on its way before the reset, which would overtake it
+            asyncio.get_running_loop().call_later(0.01, self.abort)
+
+    def _drip(self, body: bytes, drip_s: float, size_bytes: int) -> None:
+        self._transport.write(body[:size_bytes])
+        if body[size_bytes:]:
+            loop = asyncio.get_running_loop()
+            loop.call_later(drip_s, self._drip, body[size_bytes:], drip_s, size_bytes)
 
 
 def log_normal(median_s: float, sigma: float, seed: int = 0) -> Callable[[int], float]:
@@ -343,24 +432,55 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency-s", type=float, default=0.0)
     parser.add_argument("--sigma", type=float, default=0.0, help="of the log-normal latency")
-    parser.add_argument("--faults", type=json.loads, default=[], help="a JSON list of names, null for none")
+    parser.add_argument(
+        "--faults",
+        type=json.loads,
+        default=[],
+        help="a JSON list of names, null for none, in the order"
+        " of the requests; or an object: the share of questions that get each, drawn from their content",
+    )
+    parser.add_argument(
+        "--times",
+        type=json.loads,
+        default={},
+        help="with an object: how often a question gets each, null: ever",
+    )
     parser.add_argument("--max-concurrent", type=int)
     parser.add_argument("--per-minute", type=int)
-    parser.add_argument("--keep", action="store_true", help="keep the bodies for /fake/requests")
+    parser.add_argument("--tokens-per-minute", type=int)
+    parser.add_argument("--window-s", type=float, default=60.0, help="what those two take for a minute")
+    parser.add_argument("--says", choices=sorted(SAYS), default="seconds", help="how 429 names the wait")
+    parser.add_argument(
+        "--outage", type=json.loads, metavar="[BEGINS_S, LASTS_S, KIND]", help="KIND: a fault, or refuse"
+    )
+    parser.add_argument("--tells-cost", action="store_true", help="answers have usage.cost")
+    parser.add_argument("--list", action="store_true", help="name every fault, and end")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the bodies for /fake/requests and /fake/log"
+    )
     return parser.parse_args()
 
 
-async def _serve() -> None:
-    options = _options()
+async def _serve(options: argparse.Namespace) -> None:
     latency_s: float | Callable[[int], float] = options.latency_s
     if options.sigma:
         latency_s = log_normal(options.latency_s, options.sigma, options.seed)
+    faults = options.faults
+    if isinstance(faults, dict):
+        faults = ByContent(faults, seed=options.seed, times=options.times)
     llm = FakeLlm(
-        options.faults,
+        faults,
         latency_s=latency_s,
         seed=options.seed,
-        max_concurrent=options.max_concurrent,
-        per_minute=options.per_minute,
+        allowed=Allowed(
+            options.max_concurrent,
+            options.per_minute,
+            options.tokens_per_minute,
+            options.window_s,
+            options.says,
+        ),
+        outage=Outage(*options.outage) if options.outage else None,
+        tells_cost=options.tells_cost,
         port=options.port,
         keep=options.keep,
     )
@@ -370,4 +490,8 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    chosen = _options()
+    if chosen.list:
+        print("\n".join(FAULTS))
+    else:
+        asyncio.run(_serve(chosen))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
-from fake_llm import FAULTS, FakeLlm, Reply, log_normal
+from fake_limits import Window
+from fake_llm import FAULTS, Allowed, Asked, ByContent, FakeLlm, Outage, Reply, json_reply, log_normal
+
+from kbetl.client.waits import asked_wait_s
 
 
 def post(url: str, text: str = "rate this", **parameters: object) -> dict[str, object]:
@@ -76,7 +84,11 @@ def exchange(port: int) -> tuple[object, ...]:
         connection.close()
 
 
-@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"silence"}))
+HOW_IT_COMES = {"silence", "silence body", "slow drip", "drop", "no gzip"}
+"""Faults whose bytes are good as far as they come."""
+
+
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - HOW_IT_COMES))
 def test_every_fault_is_delivered_once(name):
     """A fault is another reply than the good one, and the next request gets the good one."""
     with FakeLlm([None, name]) as llm:
@@ -88,14 +100,146 @@ def test_every_fault_is_delivered_once(name):
         assert exchange(llm.port) == good
 
 
+def received(port: int) -> tuple[bytes, bytes, int]:
+    """What one reply sends, until it ends or the time is up: head, body, and in how many parts it came."""
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
+    with socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        parts = []
+        with contextlib.suppress(TimeoutError):
+            while part := connection.recv(1 << 20):
+                parts.append(part)
+        head, _, rest = b"".join(parts).partition(b"\r\n\r\n")
+        return head, rest, len(parts)
+
+
+def test_faults_of_how_a_reply_comes():
+    with FakeLlm(["silence body", "slow drip", "drop", "no gzip"]) as llm:
+        good = len(json_reply(llm.completion(asked_of(llm))).body)
+        half, dripped, dropped, unzipped = (received(llm.port) for _ in range(4))
+    assert len(half[1]) == good // 2
+    assert len(dripped[1]) == len(dropped[1]) == len(unzipped[1]) == good
+    assert dripped[2] > 3
+    assert b"Content-Encoding: gzip" in unzipped[0]
+
+
+def asked_of(llm: FakeLlm) -> Asked:
+    body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
+    return Asked(0, 0.0, "POST", "/v1/chat/completions", {}, body)
+
+
+def refusal(url: str, **parameters: object) -> urllib.error.HTTPError:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(url, **parameters)
+    return refused.value
+
+
 def test_limits_answer_429():
     with FakeLlm(per_minute=2) as llm:
         post(llm.url)
         post(llm.url)
-        with pytest.raises(urllib.error.HTTPError) as refused:
+        refused = refusal(llm.url)
+        assert refused.code == 429
+        assert 0 < float(refused.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("says", "header"),
+    [
+        ("seconds", "Retry-After"),
+        ("ms", "Retry-After-Ms"),
+        ("date", "Retry-After"),
+        ("headers", "X-RateLimit-Reset-Requests"),
+        ("nothing", None),
+    ],
+)
+def test_limit_says_how_long_to_wait(says, header):
+    with FakeLlm(allowed=Allowed(requests=1, window_s=30.0, says=says)) as llm:
+        post(llm.url)
+        wait_s = asked_wait_s(refusal(llm.url).headers)
+    assert (wait_s is None) == (header is None)
+    assert wait_s is None or 25 < wait_s <= 31
+
+
+def test_limit_of_a_window_is_over_when_the_window_is():
+    window = Window(3, 10.0)
+    for at in (0.0, 1.0, 2.0):
+        assert window.wait_s(at, 1) == 0
+        window.take(at, 1)
+    assert window.wait_s(5.0, 1) == 5.0
+    assert window.wait_s(5.0, 2) == 6.0
+    assert window.wait_s(10.0, 1) == 0
+
+
+def test_tokens_are_limited_by_what_a_request_may_use():
+    with FakeLlm(allowed=Allowed(tokens=1000)) as llm:
+        post(llm.url, max_tokens=900)
+        assert refusal(llm.url, max_tokens=900).code == 429
+        post(llm.url, max_tokens=1)
+
+
+def test_server_is_away_during_its_outage():
+    with FakeLlm(outage=Outage(0.0, 3600.0, "503 html")) as llm:
+        assert refusal(llm.url).code == 503
+    with FakeLlm(outage=Outage(3600.0, 1.0, "503")) as llm:
+        post(llm.url)
+
+
+def test_nobody_listens_during_an_outage_and_then_somebody_does():
+    with FakeLlm(outage=Outage(0.0, 0.2, "refuse"), latency_s=10.0) as llm:
+        with pytest.raises(OSError, match=r"reset|closed|refused|without response"):
             post(llm.url)
-        assert refused.value.code == 429
-        assert 0 < float(refused.value.headers["Retry-After"]) <= 60
+        llm.latency_s = 0.0
+        end = time.monotonic() + 30
+        while True:
+            try:
+                post(llm.url)
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < end
+
+
+def test_faults_are_drawn_by_content_and_seed():
+    """The same questions get the same faults in any order; each so often as was ordered."""
+    texts = [f"question {number}" for number in range(200)]
+
+    def faults(seed: int, order: list[str]) -> dict[str, str | None]:
+        schedule = ByContent(
+            {"500": 0.2, "429+cut body": 0.1, "length": 0.1}, seed=seed, times={"length": None}
+        )
+        asked = {text: Asked(0, 0.0, "POST", "", {}, orjson.dumps(body(text))) for text in order}
+        return {text: [schedule(asked[text]) for _ in range(3)] for text in sorted(order)}
+
+    def body(text: str) -> dict[str, object]:
+        return {"messages": [{"role": "user", "content": text}]}
+
+    drawn = faults(0, texts)
+    assert drawn == faults(0, texts[::-1])
+    assert drawn != faults(1, texts)
+    found = Counter(map(tuple, drawn.values()))
+    assert set(found) == {
+        (None, None, None),
+        ("500", None, None),
+        ("429", "cut body", None),
+        ("length", "length", "length"),
+    }
+    assert 25 < found["500", None, None] < 55
+
+
+def test_every_request_is_logged_with_what_it_would_cost():
+    with FakeLlm([None, "500", "cut body"], prices=(1.0, 4.0), tells_cost=True) as llm:
+        usage = post(llm.url)["usage"]
+        refusal(llm.url)
+        with pytest.raises(http.client.IncompleteRead):
+            post(llm.url)
+        good, failed, cut = llm.log()
+    cost = (usage["prompt_tokens"] + 4 * usage["completion_tokens"]) / 1e6
+    assert good["billed_usd"] == usage["cost"] == pytest.approx(cost)
+    assert (failed["status"], failed["billed_usd"]) == (500, 0.0)
+    assert (cut["status"], cut["delivered_at_s"], cut["billed_usd"]) == (None, None, pytest.approx(cost))
+    assert good["at_s"] <= good["delivered_at_s"]
 
 
 def test_what_is_no_completion_call_is_refused():
@@ -127,8 +271,17 @@ def test_it_serves_as_a_process_of_its_own():
                 stats = json.load(response)
             with urllib.request.urlopen(f"{base}/fake/requests", timeout=30) as response:
                 bodies = [json.loads(line) for line in response]
+            with urllib.request.urlopen(f"{base}/fake/log", timeout=30) as response:
+                log = [json.loads(line) for line in response]
         finally:
             process.kill()
 
     assert (stats["requests"], stats["answered 200"], stats["answered 404"]) == (2, 1, 1)
     assert [body["messages"][0]["content"] for body in bodies] == ["one", "two"]
+    assert [line["status"] for line in log] == [200, 404]
+
+
+def test_its_faults_are_listed():
+    program = Path(__file__).with_name("fake_llm.py")
+    done = subprocess.run([sys.executable, program, "--list"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == list(FAULTS)
