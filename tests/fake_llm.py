@@ -161,10 +161,9 @@ class FakeLlm:
         wrong = _not_understood(asked)
         if wrong is not None:
             return wrong
-        good = self.completion(asked)
         away = self._away(asked.at)
         if away is not None:
-            return FAULTS[away](asked, good)
+            return FAULTS[away](asked, self.completion(asked))
         refusal = self.allowed.refuse(asked, self.in_flight)
         if refusal is not None:
             return refusal
@@ -172,6 +171,7 @@ class FakeLlm:
         if isinstance(order, Reply):
             return order
         fault = FAULTS[order] if isinstance(order, str) else order
+        good = self.completion(asked)
         headers = self.allowed.headers(asked.at)
         reply = json_reply(good, headers=headers) if fault is None else fault(asked, good)
         if is_billed(reply):
