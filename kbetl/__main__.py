@@ -1,6 +1,24 @@
-"""Lets `python -m kbetl` run the command line."""
+"""The way in: `kbetl` and `python -m kbetl`. Imports nothing before Ctrl-C is in order."""
 
-from kbetl.cli import main
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Runs the command line; also what is interrupted while its modules are imported ends without a traceback."""
+    try:
+        from kbetl.cli import run
+
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        os.write(2, b"kbetl: interrupted\n")
+        status = 130
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own end takes some milliseconds
+    sys.exit(status)
+
 
 if __name__ == "__main__":
     main()
