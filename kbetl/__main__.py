@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; also what is interrupted while its modules are imported ends without a traceback."""
+    """Runs the command line. Interrupted while modules are imported, it ends without a traceback too."""
     try:
         from kbetl.cli import run
 

@@ -46,7 +46,10 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     it raises StoreError then where another process wrote what could not be locked against it.
     """
     _inspect(path)
-    connection = _connect(path, _reading_mode(path))
+    mode = _reading_mode(path)
+    connection = _connect(path, mode)
+    if mode == IMMUTABLE:
+        connection.unchanged = _written(path)
     with _named(path), _closed_on_error(connection):
         connection.execute("pragma query_only = on")
         schema = _readable_schema(connection, path)
@@ -210,7 +213,7 @@ class _Connection(sqlite3.Connection):
 
     path: Path
     unchanged: tuple[int, int] | None = None
-    """Size and time of a file that is opened as immutable; None for any other."""
+    """Size and time of a file that must not change while it is read as immutable; None for any other."""
 
     def close(self) -> None:
         super().close()
@@ -258,7 +261,7 @@ def _is_open_here(path: Path) -> bool:
         return (stat.st_dev, stat.st_ino) in _OPEN.values()
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str) -> _Connection:
     had_wal = _beside(path, "-wal").exists()
     try:
         connection = sqlite3.connect(
@@ -274,8 +277,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"store {path} cannot be opened: {error}") from error
     connection.path = path
-    if mode == IMMUTABLE:
-        connection.unchanged = _written(path)
     with _OPEN_LOCK:
         _OPEN[connection] = (stat.st_dev, stat.st_ino)
         if mode == "ro" and not had_wal:
