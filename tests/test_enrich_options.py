@@ -6,7 +6,7 @@ import hashlib
 import json
 
 import pytest
-from enrich_case import Case, ended, module_of, rollout, rollouts, started
+from enrich_case import Case, module_of, rollout, rollouts
 
 from kbetl.cli import run as run_command
 from kbetl.config import TEST_MODE_LIMIT
@@ -27,21 +27,6 @@ def modules_asked(case: Case, requests: int) -> list[int]:
 
 
 # --dry-run
-
-
-def test_a_dry_run_writes_nothing_and_says_what_is_missing(case):
-    """The key, or the variable of a header; a header that could not be sent is wrong usage."""
-    case.ingest(rollouts(2))
-    before = {path.name: path.read_bytes() for path in case.folder.iterdir()}
-    plain = started(case.folder, "enrich", "--dry-run")
-    with plain as process:
-        done = ended(process)
-    assert done.status == 0
-    assert "a run would stop at once: no key: PRIME_API_KEY is not set" in done.err
-    header = case.enrich("--dry-run", "--header", "X: $NOT_SET")
-    assert (header.status, "the variable NOT_SET is not set" in header.err) == (0, True)
-    assert case.enrich("--dry-run", "--header", "X: value").status == 2
-    assert {path.name: path.read_bytes() for path in case.folder.iterdir()} == before
 
 
 def test_a_dry_run_says_what_and_why_and_changes_nothing(case):

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbetl.json_text import read_json
-from kbetl.records import NOT_CONTENT, sample_hash
+from kbetl.records import NOT_CONTENT, Request, RequestForm, sample_hash
 
 MODULE: dict[str, Any] = {
     "entry_point": "Scale",
@@ -230,3 +230,34 @@ def _with_all_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`Table.from_pylist` takes the columns of the first row alone."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return [{key: row.get(key) for key in keys} for row in rows]
+
+
+_JSON_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.text(), st.none() | st.text(), st.dictionaries(st.text(), _JSON_VALUE, max_size=4), st.text())
+def test_a_form_makes_the_request_that_would_be_made_alone(
+    model: str, system: str | None, parameters: dict[str, Any], prompt: str
+) -> None:
+    """Text, hash and body to the byte, whatever the model, the parameters and the prompt say."""
+    parameters = {name: value for name, value in parameters.items() if name not in ("model", "messages")}
+    before = [] if system is None else [{"role": "system", "content": system}]
+    alone = Request(model, [*before, {"role": "user", "content": prompt}], parameters)
+
+    made = RequestForm(model, before, parameters).request(prompt)
+
+    assert (made.text, made.hash, made.wire, made) == (alone.text, alone.hash, alone.wire, alone)
+
+
+def test_a_form_is_not_misled_by_a_prompt_or_a_model_that_looks_like_its_mark() -> None:
+    """The place of the prompt is found by a mark that nothing else holds."""
+    parameters = {"stop": ["<1>", '"<2>"'], "response_format": {"<3>": None}}
+    alone = Request("<0>", [{"role": "user", "content": '"<1>" {"<0>'}], parameters)
+
+    made = RequestForm("<0>", [], parameters).request('"<1>" {"<0>')
+
+    assert (made.text, made.hash, made.wire) == (alone.text, alone.hash, alone.wire)

@@ -6,11 +6,9 @@ import shlex
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 
 import pytest
-from conftest import clean_environment
 from enrich_case import Case, ended, rollouts, started, until
 
 from kbetl.store import Store
@@ -177,30 +175,3 @@ def test_ctrl_c_while_a_condition_is_prepared_is_no_error_of_the_store(tmp_path)
 
         with pytest.raises(KeyboardInterrupt):
             ask()
-
-
-@pytest.mark.parametrize("module", ["click", "kbetl.store", "dotenv"])
-def test_ctrl_c_while_modules_are_imported_shows_no_traceback(tmp_path, module):
-    """A module that stands in for the real one and is interrupted while it is imported."""
-    code = (
-        "import importlib.abc, runpy, signal, sys\n"
-        "class Interrupted(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        f"        if name == {module!r}: signal.raise_signal(signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupted())\n"
-        "sys.argv = ['kbetl', 'query', 'select 1']\n"
-        "runpy.run_module('kbetl', run_name='__main__')\n"
-    )
-    (tmp_path / ".env").write_text("A=1\n")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 130
-    assert done.stderr.startswith("kbetl: interrupted")
-    assert done.stderr.count("\n") == 1

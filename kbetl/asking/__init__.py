@@ -2,7 +2,7 @@
 
 from kbetl.asking.answerers import Answerer, ModelServer, OfflineModel
 from kbetl.asking.loop import Generate, Job, ask
-from kbetl.asking.question import Question, Questions
+from kbetl.asking.question import Prepare, Question, Questions
 from kbetl.asking.tally import Tally
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Job",
     "ModelServer",
     "OfflineModel",
+    "Prepare",
     "Question",
     "Questions",
     "Tally",

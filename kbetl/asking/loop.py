@@ -12,14 +12,14 @@ from functools import partial
 
 from kbetl.asking.answerers import Answerer
 from kbetl.asking.company import Company
-from kbetl.asking.question import Question, Questions
+from kbetl.asking.question import Prepare, Question, Questions
 from kbetl.asking.tally import Tally
 from kbetl.asking.writer import Entry, Writer
 from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped
 from kbetl.records import Completion, Outcome, Reading, Request
 from kbetl.store import Claims, Store
 from kbetl.store.generated import Generated
-from kbetl.store.ledger import Selection, StoredAnswer, Waiting
+from kbetl.store.ledger import Selection, StoredAnswer
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
@@ -38,7 +38,7 @@ class Job:
     store: Store
     """Read for questions; the writer opens a connection of its own."""
     selection: Selection
-    prepare: Callable[[Waiting], Question]
+    prepare: Prepare
     read: Callable[[Completion], Reading]
     task_hash: str
     task_name: str

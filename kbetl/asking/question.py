@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from kbetl.records import Request
-from kbetl.store.ledger import Selection, StoredAnswer, Waiting, newest_answer
+from kbetl.store.ledger import Selection, StoredAnswer, Waiting, newest_answers
 
 LOW_WATER = 128
 """Prepared questions below which the next chunk is fetched."""
@@ -39,6 +39,10 @@ class Question:
         return (self.request.hash, self.attempt) if self.attempt else self.request.hash
 
 
+Prepare = Callable[[Sequence[Waiting]], list[Question]]
+"""Makes questions of waiting samples, in their order, and looks up the answers that are there."""
+
+
 class Next(NamedTuple):
     """A question, and which lookup in the store, from 1, it comes from."""
 
@@ -49,7 +53,7 @@ class Next(NamedTuple):
 class Questions:
     """The questions of a selection in order, fetched by chunks so that memory does not grow with rows."""
 
-    def __init__(self, selection: Selection, prepare: Callable[[Waiting], Question]) -> None:
+    def __init__(self, selection: Selection, prepare: Prepare) -> None:
         self._selection = selection
         self._prepare = prepare
         self._ready: deque[Next] = deque()
@@ -98,14 +102,15 @@ class Questions:
             self._after = chunk[-1].position
         else:
             self._ended = True
-        return [Next(self._prepare(waiting), lookup) for waiting in chunk]
+        return [Next(question, lookup) for question in self._prepare(chunk)]
 
     async def look_up(self, question: Question) -> StoredAnswer | None:
         """The newest answer that is there by now."""
         assert question.request is not None
         store, key = self._selection.store, (question.request.hash, question.attempt)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, newest_answer, store, *key)
+        found = await loop.run_in_executor(self._thread, newest_answers, store, [key])
+        return found.get(key)
 
     def close(self) -> None:
         """Ends the thread; questions that were not taken stay unasked."""

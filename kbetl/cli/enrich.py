@@ -156,7 +156,7 @@ def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
 
 def _ask(context: click.Context, database: Path, given: dict[str, Any], command: str) -> int:
     from kbetl.cli.progress import watching
-    from kbetl.enrich import dry_run, missing_key, resumed
+    from kbetl.enrich import dry_run, resumed
     from kbetl.enrich import enrich as run
     from kbetl.store import Store
 
@@ -164,15 +164,11 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
     if not database.exists():
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
-    reads_only = given["dry_run"]
-    with Store.read(database, has_own_tables=True) if reads_only else Store.open(database) as store:
+    with Store.open(database) as store:
         if given["resume"]:
             options = resumed(store, options, _given_now(context), say)
-        if reads_only:
-            why = missing_key(options)
+        if given["dry_run"]:
             _print(dry_run(store, options, say).lines())
-            if why is not None:
-                say(f"a run would stop at once: {why}")
             return 0
         with watching(is_quiet=given["quiet"]) as tally:
             try:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import orjson
-
 from kbetl.records import Request
 
 OUTPUT_LIMITS: Mapping[str, str] = MappingProxyType(
@@ -41,11 +39,11 @@ class Adaptations:
 
     def body(self, request: Request) -> Body:
         """The request, less what is refused. A key order that a schema may depend on is kept."""
-        if not any(name in self.refused for name in request.parameters):
-            return Body(_spelled(request), None, None)
+        if not self.refused or self.refused.keys().isdisjoint(request.parameters):
+            return Body(request.wire, None, None)
         parameters = self._adapted(request.parameters)
         adapted = Request(request.model, request.messages, parameters)
-        data = _spelled(adapted)
+        data = adapted.wire
         return Body(data, data.decode(), frozenset(parameters))
 
     def learn(self, name: str, *, value_only: bool) -> Learned:
@@ -69,10 +67,3 @@ class Adaptations:
             if other is not None:
                 kept.setdefault(other, parameters[name])
         return kept
-
-
-def _spelled(request: Request) -> bytes:
-    try:
-        return orjson.dumps(request.body)
-    except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit
-        return request.text.encode()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kbetl import offline
-from kbetl.asking import Question
+from kbetl.asking import Prepare, Question
 from kbetl.enrich.options import OFFLINE, RETRIABLE, Options
 from kbetl.errors import BadRow, ConfigError, MissingField
 from kbetl.json_text import stored_value
-from kbetl.records import Request
+from kbetl.records import RequestForm
 from kbetl.store import Store, select_samples
 from kbetl.store.datasets import source_ids
-from kbetl.store.ledger import Selection, StoredTask, Waiting, newest_answer, tasks_named
+from kbetl.store.ledger import Selection, StoredAnswer, StoredTask, Waiting, newest_answers, tasks_named
 from kbetl.tasks import Task, load_task
 from kbetl.tasks.plain import check_unicode
 
@@ -142,30 +142,39 @@ def preparer(
     options: Options,
     run_id: int | None,
     row_of: Callable[[Waiting], Mapping[str, Any]] | None = None,
-) -> Callable[[Waiting], Question]:
-    """What turns a waiting sample into a question: renders it, and looks for an answer that is there.
+) -> Prepare:
+    """What turns waiting samples into questions: renders them, and looks for answers that are there.
 
     The template is filled from the sample's own row, or from what `row_of` gives in its place.
     An answer that failed, or that has a status to be asked again, settles nothing unless it came in this
     run (None: there is none) or in one that this goes on with.
     """
     is_offline = asked.model == offline.MODEL
-    parameters = dict(asked.parameters)
+    form = RequestForm(asked.model, asked.task.first_messages, dict(asked.parameters))
     again = {"failed", *options.retry}
     since = run_id if options.retry_since_run is None else options.retry_since_run
 
-    def prepare(waiting: Waiting) -> Question:
+    def question(waiting: Waiting) -> Question:
         try:
             row = stored_value(waiting.row) if row_of is None else row_of(waiting)
-            messages = asked.task.messages(row, waiting.reward)
-            fields = asked.task.fields(row, waiting.reward) if is_offline else {}
+            fields = asked.task.fields(row, waiting.reward)
+            request = form.request(asked.task.prompt(fields))
         except (MissingField, BadRow) as error:
             return Question(waiting.sample_hash, None, {}, str(error), attempt=waiting.attempt)
-        request = Request(asked.model, messages, parameters)
-        stored = newest_answer(store, request.hash, waiting.attempt)
-        newest_try = -1 if stored is None else stored.try_number
-        if stored is not None and (since is None or stored.run_id < since):
-            stored = None if asked.task.read(stored.completion).status in again else stored
-        return Question(waiting.sample_hash, request, fields, None, stored, waiting.attempt, newest_try)
+        return Question(waiting.sample_hash, request, fields if is_offline else {}, attempt=waiting.attempt)
+
+    def with_answer(question: Question, stored: StoredAnswer) -> Question:
+        is_earlier = since is None or stored.run_id < since
+        settles = not (is_earlier and asked.task.read(stored.completion).status in again)
+        return replace(question, stored=stored if settles else None, newest_try=stored.try_number)
+
+    def prepare(chunk: Sequence[Waiting]) -> list[Question]:
+        questions = [question(waiting) for waiting in chunk]
+        keys = [("" if each.request is None else each.request.hash, each.attempt) for each in questions]
+        stored = newest_answers(store, keys)
+        return [
+            with_answer(each, stored[key]) if key in stored else each
+            for each, key in zip(questions, keys, strict=True)
+        ]
 
     return prepare

@@ -6,7 +6,6 @@ from kbetl import offline
 from kbetl.asking.addresses import check_address, endpoint_at
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import check_choosing, model_name
-from kbetl.errors import ConfigError, KbetlError
 from kbetl.store import Store, check_conditions
 from kbetl.store.datasets import source_ids
 from kbetl.tasks import load_task
@@ -27,19 +26,3 @@ def check_ready(options: Options, store: Store | None = None) -> None:
         source_ids(store, options.sources)
     if model != offline.MODEL:
         endpoint_at(options.base_url, options.api_key_var, options.headers)
-
-
-def missing_key(options: Options) -> str | None:
-    """Why a run would stop before it asks: the key, or the variable of a header; None where both are there.
-
-    Raises ConfigError for a header that could not be sent at all.
-    """
-    if model_name(options.model, load_task(options.task).name) == offline.MODEL:
-        return None
-    try:
-        endpoint_at(options.base_url, options.api_key_var, options.headers)
-    except ConfigError:
-        raise
-    except KbetlError as error:
-        return str(error)
-    return None

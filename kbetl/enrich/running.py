@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from kbetl import config, offline
-from kbetl.asking import Answerer, Generate, Job, ModelServer, OfflineModel, Question, Tally, ask
+from kbetl.asking import Answerer, Generate, Job, ModelServer, OfflineModel, Prepare, Tally, ask
 from kbetl.asking.addresses import check_address, endpoint_at, is_local
 from kbetl.asking.starting import limit_of_stage, task_lock
 from kbetl.client import Endpoint, Limits
@@ -18,7 +18,6 @@ from kbetl.store import Claims, Store
 from kbetl.store.ledger import (
     Selection,
     StoredTask,
-    Waiting,
     WaitingGroup,
     add_task,
     tasks_named,
@@ -145,7 +144,7 @@ class Plan:
     asked: Asked
     select: Callable[[int | None], Selection]
     """Chooses the samples, and of them so many to ask at most."""
-    prepare: Callable[[int | None], Callable[[Waiting], Question]]
+    prepare: Callable[[int | None], Prepare]
     """What makes the questions of a run by its id; of none for a dry run."""
     endpoints: Callable[[], Sequence[Endpoint]]
     """Whom to ask; raises KbetlError where a key is missing."""
@@ -224,7 +223,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
     answered = impossible = requests = characters = after = 0
     while chunk := selection.next(after):
         after = chunk[-1].position
-        for question in map(prepare, chunk):
+        for question in prepare(chunk):
             if question.request is None:
                 impossible += 1
             elif question.stored is not None or not selection.is_first(

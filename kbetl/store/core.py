@@ -57,15 +57,9 @@ class Store:
         return cls(path, opening.open_for_writing(path))
 
     @classmethod
-    def read(cls, path: Path, *, has_own_tables: bool = False) -> Self:
-        """Opens for reading alone. Raises StoreError where there is no store, and makes none.
-
-        `has_own_tables` allows temp tables, which no other connection sees.
-        """
-        store = cls(path, opening.open_read_only(path))
-        if has_own_tables:
-            store.connection.execute("pragma query_only = off")
-        return store
+    def read(cls, path: Path) -> Self:
+        """Opens for reading alone. Raises StoreError where there is no store, and makes none."""
+        return cls(path, opening.open_read_only(path))
 
     def another(self) -> Self:
         """A second writing connection to the same store, for another thread."""

@@ -85,12 +85,14 @@ def use_first_task(store: Store, task_hash: str, name: str) -> bool:
     return store.execute("use_first_task", {"hash": task_hash, "name": name}).rowcount == 1
 
 
-def newest_answer(store: Store, request_hash: str, attempt: int = 0) -> StoredAnswer | None:
-    """The newest stored answer that is a completion; None where the request was never answered."""
-    found = store.rows("newest_answer", {"request_hash": request_hash, "attempt": attempt})
-    if not found:
-        return None
-    number, run_id, host, finish_reason, refusal, content, reasoning, *counts = found[0]
+def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:
+    """The newest stored answer that is a completion, by (request hash, attempt); none, no entry."""
+    found = store.rows("newest_answers", {"attempts": json.dumps(attempts)})
+    return {(request_hash, attempt): _stored_answer(answer) for request_hash, attempt, *answer in found}
+
+
+def _stored_answer(answer: Sequence[Any]) -> StoredAnswer:
+    number, run_id, host, finish_reason, refusal, content, reasoning, *counts = answer
     prompt_tokens, completion_tokens, reasoning_tokens, latency_ms = counts
     completion = Completion(
         response="",

@@ -33,26 +33,16 @@ BUSY_TIMEOUT_MS = 60_000
 QUICK_CHECK_BYTES = 32 * 2**20
 """Stores up to this size are checked page by page before a command writes to them (some 20 ms)."""
 
-IMMUTABLE = "ro&immutable=1"
-"""How a store is opened that nobody writes: SQLite makes no file beside it, and takes no lock."""
-
 _MAGIC = b"SQLite format 3\x00"
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; raises StoreError where there is no store this kbetl can read.
-
-    Also from a folder that cannot be written. What it makes beside the store, it takes away when it closes;
-    it raises StoreError then where another process wrote what could not be locked against it.
-    """
+    """A connection that cannot write; raises StoreError where there is no store this kbetl can read."""
     _inspect(path)
-    mode = _reading_mode(path)
-    connection = _connect(path, mode)
-    if mode == IMMUTABLE:
-        connection.unchanged = _written(path)
+    connection = _connect(path, "ro")
     with _named(path), _closed_on_error(connection):
         connection.execute("pragma query_only = on")
-        schema = _readable_schema(connection, path)
+        schema = _schema_of(connection, path)
         if schema < latest_schema():
             raise StoreError(
                 f"store {path} has schema {schema}; this kbetl reads {latest_schema()}. "
@@ -60,28 +50,6 @@ def open_read_only(path: Path) -> sqlite3.Connection:
                 f"{shlex.join(['kbetl', 'enrich', '--dry-run', '-d', str(path)])}"
             )
     return connection
-
-
-def _reading_mode(path: Path) -> str:
-    """`ro`, unless nothing can be made beside the store and there is nothing beside it to read."""
-    wal = _beside(path, "-wal")
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        return "ro"
-    has_wal = wal.exists() and (wal.stat().st_size > 0 or _beside(path, "-shm").exists())
-    return "ro" if has_wal else IMMUTABLE
-
-
-def _readable_schema(connection: sqlite3.Connection, path: Path) -> int:
-    try:
-        return _schema_of(connection, path)
-    except sqlite3.OperationalError as error:
-        wal = _beside(path, "-wal")
-        if "unable to open" not in str(error) or not wal.exists():
-            raise
-        raise StoreError(
-            f"store {path} has changes in {wal.name}, which cannot be read where nothing can be written; "
-            "copy both to another folder, or let somebody who may write there run: kbetl status"
-        ) from error
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -189,7 +157,7 @@ def _check_pages(path: Path) -> None:
     # where nobody has it open, SQLite would leave a WAL beside what is about to be refused
     is_alone = not _beside(path, "-wal").exists()
     before = path.stat()
-    found = _quick_check(path, IMMUTABLE if is_alone else "ro")
+    found = _quick_check(path, "ro&immutable=1" if is_alone else "ro")
     after = path.stat()
     if found != "ok" and is_alone:
         is_alone = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
@@ -209,47 +177,17 @@ def _quick_check(path: Path, mode: str) -> str:
 
 
 class _Connection(sqlite3.Connection):
-    """Can be found among those that this process has open, and leaves nothing beside the store."""
-
-    path: Path
-    unchanged: tuple[int, int] | None = None
-    """Size and time of a file that must not change while it is read as immutable; None for any other."""
+    """Can be found among those that this process has open."""
 
     def close(self) -> None:
         super().close()
         with _OPEN_LOCK:
-            file = _OPEN.pop(self, None)
-            is_last = file is not None and file not in _OPEN.values()
-            has_litter = is_last and file in _LITTERED
-            if is_last and file is not None:
-                _LITTERED.discard(file)
-        if has_litter:
-            _tidy(self.path)
-        if self.unchanged is not None and self.unchanged != _written(self.path):
-            raise StoreError(f"store {self.path} was written while it was read; run this again")
+            _OPEN.pop(self, None)
 
 
 _OPEN: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
 """The connections that this process has open, with device and inode of their file."""
-_LITTERED: set[tuple[int, int]] = set()
-"""Files that had no WAL before this process read them: SQLite makes one, and a reader cannot take it away."""
 _OPEN_LOCK = threading.Lock()
-
-
-def _written(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _tidy(path: Path) -> None:
-    """Takes away an empty WAL, as SQLite does itself where the last connection to close may write.
-
-    Never by hand: another process may have opened the store meanwhile.
-    """
-    with contextlib.suppress(sqlite3.Error):
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=0)
-        with contextlib.closing(connection):
-            connection.execute("select count(*) from sqlite_schema").fetchone()
 
 
 def _is_open_here(path: Path) -> bool:
@@ -261,8 +199,7 @@ def _is_open_here(path: Path) -> bool:
         return (stat.st_dev, stat.st_ino) in _OPEN.values()
 
 
-def _connect(path: Path, mode: str) -> _Connection:
-    had_wal = _beside(path, "-wal").exists()
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode={mode}",
@@ -276,11 +213,8 @@ def _connect(path: Path, mode: str) -> _Connection:
         stat = path.stat()
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"store {path} cannot be opened: {error}") from error
-    connection.path = path
     with _OPEN_LOCK:
         _OPEN[connection] = (stat.st_dev, stat.st_ino)
-        if mode == "ro" and not had_wal:
-            _LITTERED.add((stat.st_dev, stat.st_ino))
     return connection
 
 

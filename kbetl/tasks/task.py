@@ -86,14 +86,21 @@ class Task:
                 values.update(_optional(row, name))
         return values
 
+    @property
+    def first_messages(self) -> list[dict[str, str]]:
+        """The chat messages that come before the prompt: the system prompt, if there is one."""
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
+
+    def prompt(self, fields: Mapping[str, str]) -> str:
+        """The rendered template; `fields` are those that `fields` gave."""
+        return rendering.render(self.template, fields)
+
     def messages(self, row: Mapping[str, Any], reward: float | None) -> list[dict[str, str]]:
         """The chat messages of the question: the system prompt, if any, and the rendered template.
 
         `reward` is the newest one; None means the row's own. Raises MissingField as `fields` does.
         """
-        prompt = rendering.render(self.template, self.fields(row, reward))
-        user = {"role": "user", "content": prompt}
-        return [user] if self.system is None else [{"role": "system", "content": self.system}, user]
+        return [*self.first_messages, {"role": "user", "content": self.prompt(self.fields(row, reward))}]
 
     def read(self, completion: Completion) -> Reading:
         """What the completion says, read as the task file tells; never raises."""
