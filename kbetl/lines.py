@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -54,6 +56,11 @@ def plain_text(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
     )
+
+
+def printable_path(path: str | os.PathLike[str]) -> str:
+    """A path as text that any terminal and SQLite can take: bytes that are no UTF-8 as `\\xNN`."""
+    return plain_text(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def raw_lines(chunks: Iterator[bytes]) -> Iterator[Raw]:
@@ -125,6 +132,12 @@ def unpacked(file: Readable) -> Iterator[bytes]:
     if head.startswith(_BOM):
         yield next(chunks).removeprefix(_BOM)
     yield from chunks
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file begins as gzip or Zstandard. Raises OSError where it cannot be read."""
+    with path.open("rb", buffering=0) as file:
+        return file.read(len(_ZSTD)).startswith((_GZIP, _ZSTD))
 
 
 def begun(chunks: Iterator[bytes], size_bytes: int) -> tuple[bytes, Iterator[bytes]]:

@@ -48,6 +48,7 @@ def rewritten(text: str) -> str:
         (Path(folder) / "work").mkdir()
         shutil.copy(ROOT / "data" / "sample.jsonl", Path(folder) / "work" / "rollouts.jsonl")
         shutil.copytree(ROOT / "data" / "tokenizer", Path(folder) / "work" / "tokenizer")
+        shutil.copytree(ROOT / "tests" / "rollouts", Path(folder) / "work" / "runs")
         return _BLOCK.sub(lambda match: _part(match, Path(folder)), text)
 
 

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import click
 import pytest
 from filling import Filling
 
@@ -31,6 +32,12 @@ HEAVY = (
     "tabulate",
 )
 NAMES = [command.name or "" for command in COMMANDS]
+LEAVES = [
+    (command.name or "", *below)
+    for command in COMMANDS
+    for below in ([(name,) for name in command.commands] if isinstance(command, click.Group) else [()])
+]
+"""Every command that does something, with its group before it."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["-h"], ["--version"], *([name, "-h"] for name in NAMES)], ids=" ".join
+    "arguments", [["--help"], ["-h"], ["--version"], *([*names, "-h"] for names in LEAVES)], ids=" ".join
 )
 def test_help_is_instant(arguments):
     """None of the heavy libraries is imported to print it."""
@@ -61,9 +68,9 @@ def test_help_is_instant(arguments):
     assert "kbetl" in done.stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(" ".join(names) for names in LEAVES if len(names) > 1)])
 def test_every_command_shows_an_example(name, capfd):
-    assert run([name, "-h"]) == 0
+    assert run([*name.split(), "-h"]) == 0
     out = capfd.readouterr().out
     block = out.partition("Examples:\n")[2].partition("\n\n")[0]
     assert re.search(rf"(^|\| ){'kbetl ' + name}\b|\bkbetl {name}\b", block), (
@@ -71,9 +78,12 @@ def test_every_command_shows_an_example(name, capfd):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_command_has_the_common_options(name):
-    options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+@pytest.mark.parametrize("names", LEAVES, ids=" ".join)
+def test_every_command_has_the_common_options(names):
+    command = cli
+    for name in names:
+        command = command.commands[name]
+    options = {option for parameter in command.params for option in parameter.opts}
     assert {"-d", "--database", "-q", "-v"} <= options
 
 

@@ -15,12 +15,14 @@ from kbetl.cli.lengths import lengths
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.run import run
+from kbetl.cli.synth import synth
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
     demo,
     init,
     ingest,
+    synth,
     enrich,
     prompts,
     use,

@@ -39,14 +39,46 @@ def click_defaults(toml: Mapping[str, Any], commands: Iterable[click.Command]) -
         if key == "database":
             if not isinstance(value, str) or not value:
                 _refuse(f"database = {_shown(value)}", "it must be text in quotes")
-            for options in defaults.values():
-                options.setdefault("database", value)
+            for name, options in defaults.items():
+                for own in _tables_of(known[name], options):
+                    own.setdefault("database", value)
         elif key in known and isinstance(value, dict):
-            own = _export(known[key], value) if key == "export" else _table(f"[{key}]", known[key], value)
-            defaults[key].update(own)
+            _merge(defaults[key], _own(key, known[key], value))
         else:
             _refuse(f"unknown key {key!r}", "it knows database and tables named like commands")
     return defaults
+
+
+def _own(name: str, command: click.Command, values: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(command, click.Group):
+        return _group(name, command, values)
+    return _export(command, values) if name == "export" else _table(f"[{name}]", command, values)
+
+
+def _group(name: str, group: click.Group, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a group of commands: [synth.record] and its like."""
+    found = {}
+    for key, value in values.items():
+        if key not in group.commands or not isinstance(value, dict):
+            tables = ", ".join(f"[{name}.{each}]" for each in group.commands)
+            _refuse(f"[{name}] has no key {key!r}", f"it knows the tables {tables}")
+        found[key] = _table(f"[{name}.{key}]", group.commands[key], value)
+    return found
+
+
+def _tables_of(command: click.Command, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables that hold options: the command's own, or those of the commands of a group."""
+    if isinstance(command, click.Group):
+        return [options.setdefault(name, {}) for name in command.commands]
+    return [options]
+
+
+def _merge(options: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(options.get(key), dict):
+            options[key].update(value)
+        else:
+            options[key] = value
 
 
 def _export(command: click.Command, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kbetl.errors import ConfigError, SourceError
 from kbetl.ingest import files
-from kbetl.lines import Raw, plain_text
+from kbetl.lines import Raw, printable_path
 from kbetl.store.intake import Origin
 
 STDIN = "-"
@@ -185,8 +185,3 @@ def _files_below(folder: Path, notes: list[str]) -> list[Path]:
 
 def _normal(name: str) -> str:
     return os.path.normpath(name)
-
-
-def printable_path(path: str | os.PathLike[str]) -> str:
-    """A path as text that any terminal and SQLite can take: bytes that are no UTF-8 as `\\xNN`."""
-    return plain_text(os.fsencode(path).decode("utf-8", "backslashreplace"))

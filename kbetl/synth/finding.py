@@ -1,0 +1,316 @@
+"""Finds the runs below a path: which files hold rollouts, by their content, and what is said around them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kbetl import rollouts
+from kbetl.errors import BadRow, ConfigError, SourceError
+from kbetl.facts import facts_of
+from kbetl.json_text import read_json
+from kbetl.lines import printable_path, raw_lines, unpacked
+from kbetl.rollouts import Run, Shape, Tool, shape_of, tool_of
+from kbetl.rollouts.shapes import WORDS
+
+METADATA = "metadata.json"
+CONFIG = Path("configs", "resolved", "eval.json")
+_SNIFFED_LINES = 100
+_SNIFFED_BYTES = 64 * 2**20
+_SETTINGS_BYTES = 2**20
+_DATA = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
+"""A file with such a name is missed where it is left aside."""
+
+
+_NO_TOOL = Tool()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How runs are recorded. None: as their files say."""
+
+    name: str | None = None
+    model: str | None = None
+    environment: str | None = None
+    inputs: Sequence[Path] = ()
+    """Input files of batches; those beside an output are found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """What the first line that is any says of a file. `shape` is None where there is no rollout."""
+
+    shape: Shape | None = None
+    model: str | None = None
+    environment: str | None = None
+    tool: Tool = _NO_TOOL
+    is_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One run: a source of the store."""
+
+    name: str
+    uri: str
+    files: Sequence[Path]
+    inputs: Sequence[Path]
+    run: Run
+    shape: Shape
+    notes: Sequence[str] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its files."""
+        return sum(path.stat().st_size for path in self.files if path.exists())
+
+    @property
+    def run_text(self) -> str:
+        """The column `sources.run`."""
+        run = self.run
+        told = {"tool": run.tool, "version": run.version, "shape": WORDS[self.shape], **run.settings}
+        return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)
+
+
+@dataclass(slots=True)
+class Finder:
+    """Looks for runs; remembers what files are, for those who look again and again."""
+
+    options: Options
+    notes: list[str] = field(default_factory=list)
+    """What was left aside, and why, since `find` was last called."""
+    _sniffed: dict[Path, Sniffed] = field(default_factory=dict)
+
+    def find(self, texts: Sequence[str]) -> list[Found]:
+        """The runs at each PATH, each once, in order of their path.
+
+        Raises SourceError where a PATH is nothing that can be read, and ConfigError where options and
+        files do not agree.
+        """
+        self.notes = []
+        found: dict[str, Found] = {}
+        inputs = [*self.options.inputs, *self._inputs_among(texts)]
+        for text in texts:
+            for run in self._find(text, inputs):
+                found.setdefault(os.path.realpath(run.uri), run)
+        runs = list(found.values())
+        return _named(runs, self.options.name)
+
+    def _inputs_among(self, texts: Sequence[str]) -> list[Path]:
+        files = [path for path in map(Path, texts) if path.is_file()]
+        return [path for path in files if self.sniff(path).shape == "batch input"]
+
+    def _find(self, text: str, inputs: Sequence[Path]) -> Iterator[Found]:
+        path = Path(text)
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
+            yield from self._below(text, path, inputs)
+        elif not stat.S_ISREG(mode):
+            raise SourceError(f"{printable_path(text)} is no file or folder")
+        elif path not in inputs:
+            sniffed = self.sniff(path)
+            if sniffed.shape is None or sniffed.shape == "batch input":
+                raise SourceError(_why_nothing(path, sniffed))
+            yield self._run(os.path.normpath(text), path.parent, [path], inputs, sniffed.shape)
+
+    def _below(self, text: str, folder: Path, inputs: Sequence[Path]) -> Iterator[Found]:
+        is_any = False
+        for place in _folders(folder):
+            files = self._rollout_files(place)
+            if files:
+                is_any = True
+                name = os.path.normpath(os.path.join(text, place.relative_to(folder)))
+                shape = self.sniff(files[0]).shape or "row"
+                yield self._run(name, place, files, inputs, shape)
+        if not is_any and not self.notes:
+            self.notes.append(f"{printable_path(text)}: no file with rollouts in this folder")
+
+    def _rollout_files(self, folder: Path) -> list[Path]:
+        files = []
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            sniffed = self.sniff(path)
+            if sniffed.shape not in (None, "batch input"):
+                files.append(path)
+            elif sniffed.shape is None and path.name.lower().endswith(_DATA):
+                why = "empty so far" if sniffed.is_empty else "skipped, no rollouts in it"
+                self.notes.append(f"{printable_path(path)}: {why}")
+        return files
+
+    def _run(
+        self, name: str, folder: Path, files: Sequence[Path], given: Sequence[Path], shape: Shape
+    ) -> Found:
+        first = self.sniff(files[0])
+        run, notes = _described(name, folder, first, self.options)
+        beside = [] if shape != "batch" else self._inputs_in(folder)
+        inputs = list(dict.fromkeys([*given, *beside])) if shape == "batch" else []
+        return Found(printable_path(name), name, files, inputs, run, shape, notes)
+
+    def _inputs_in(self, folder: Path) -> list[Path]:
+        files = [
+            path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")
+        ]
+        return [path for path in files if self.sniff(path).shape == "batch input"]
+
+    def sniff(self, path: Path) -> Sniffed:
+        """What a file holds; asked anew as long as that is nothing yet."""
+        known = self._sniffed.get(path)
+        if known is None or known.shape is None:
+            known = self._sniffed[path] = _sniff(path)
+        return known
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError) as error:
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        raise SourceError(f"{printable_path(path)} cannot be read: {words}") from None
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """A folder and all below it in order of their path; hidden ones and links left out."""
+
+    def refuse(error: OSError) -> None:
+        raise SourceError(f"folder {printable_path(error.filename)} cannot be read: {error.strerror}")
+
+    for place, folders, _ in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(place)
+
+
+def _sniff(path: Path) -> Sniffed:
+    """What the first line with a shape says; a file of another kind is given up soon."""
+    is_empty = True
+    try:
+        with path.open("rb", buffering=0) as file:
+            for number, raw in enumerate(raw_lines(_start(unpacked(file)))):
+                is_empty = False
+                if raw.fault is None:
+                    sniffed = _sniff_line(raw.text)
+                    if sniffed.shape is not None:
+                        return sniffed
+                if number >= _SNIFFED_LINES:
+                    break
+    except OSError as error:
+        raise SourceError(f"{printable_path(path)} cannot be read: {error.strerror}") from None
+    return Sniffed(is_empty=is_empty)
+
+
+def _start(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    size_bytes = 0
+    for chunk in chunks:
+        yield chunk
+        size_bytes += len(chunk)
+        if size_bytes > _SNIFFED_BYTES:
+            return
+
+
+def _sniff_line(text: bytes) -> Sniffed:
+    try:
+        parsed = read_json(text)
+        shape = shape_of(parsed.value)
+        if shape is None or shape == "batch input":
+            return Sniffed(shape)
+        tool = tool_of(parsed.value)
+        if shape == "batch":
+            return Sniffed(shape, tool=tool)
+        facts = facts_of(rollouts.rows_of(parsed)[0].value)
+    except BadRow:
+        return Sniffed()
+    return Sniffed(shape, facts.model, facts.environment, tool)
+
+
+def _why_nothing(path: Path, sniffed: Sniffed) -> str:
+    name = printable_path(path)
+    if sniffed.shape == "batch input":
+        return f"{name} holds the requests of a batch; name its output file, and this one with --input"
+    if sniffed.is_empty:
+        return f"{name} is empty; with --follow it is waited for"
+    return f"{name} holds no rollouts of a run; `kbetl ingest` reads modules and evals rows"
+
+
+def _described(name: str, folder: Path, first: Sniffed, options: Options) -> tuple[Run, list[str]]:
+    """What is known of a run: from its files, else the options, else the names of its folders."""
+    told = _told(folder)
+    of_names = rollouts.run_of_names(folder.absolute().parts)
+    model = _one_of("--model", options.model, told.model or first.model, name)
+    environment = _one_of("--env", options.environment, told.environment or first.environment, name)
+    run = replace(
+        told,
+        model=options.model or told.model or (None if model else of_names.model),
+        environment=options.environment
+        or told.environment
+        or (None if environment else of_names.environment),
+        tool=told.tool or first.tool.name,
+        version=told.version or first.tool.version,
+    )
+    guessed = [
+        f"{word} {guess}"
+        for word, known, guess in (
+            ("model", model, of_names.model),
+            ("environment", environment, of_names.environment),
+        )
+        if not known and guess
+    ]
+    notes = []
+    if guessed:
+        notes.append(
+            f"{printable_path(name)}: {' and '.join(guessed)}, by the name of its folder; "
+            "--model and --env say otherwise"
+        )
+    if first.shape != "batch" and not (model or run.model):
+        notes.append(f"{printable_path(name)}: its files do not say the model; --model does")
+    return run, notes
+
+
+def _one_of(option: str, given: str | None, said: str | None, name: str) -> str | None:
+    """What the option or the files say. Raises ConfigError where they do not agree."""
+    if given and said and given != said:
+        raise ConfigError(
+            f"{option} {given}: the files of {printable_path(name)} say {said}; leave {option} out"
+        )
+    return given or said
+
+
+def _told(folder: Path) -> Run:
+    """What metadata.json or the settings beside the rollouts say."""
+    metadata = _settings(folder / METADATA)
+    if metadata is not None:
+        return rollouts.run_of_metadata(metadata)
+    config = _settings(folder / CONFIG)
+    return Run() if config is None else rollouts.run_of_config(config)
+
+
+def _settings(path: Path) -> Any:
+    """The object that a file of settings is; None where there is none, or it is being written."""
+    try:
+        if path.stat().st_size > _SETTINGS_BYTES:
+            return None
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _named(runs: list[Found], name: str | None) -> list[Found]:
+    """With --as all files are one source, so they must be of one model and environment."""
+    if name is None or not runs:
+        return runs
+    if not name.strip():
+        raise ConfigError("--as is empty; give the source a name, or leave --as out")
+    said = {(run.run.model, run.run.environment) for run in runs}
+    if len(said) > 1:
+        names = ", ".join(run.name for run in runs)
+        raise ConfigError(f"--as names one source; these are runs of different models: {names}")
+    first = runs[0]
+    files = [path for run in runs for path in run.files]
+    inputs = list(dict.fromkeys(path for run in runs for path in run.inputs))
+    notes = [note for run in runs for note in run.notes]
+    return [replace(first, name=printable_path(name), files=files, inputs=inputs, notes=notes)]

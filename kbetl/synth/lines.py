@@ -1,0 +1,178 @@
+"""Lines of a run's file into the store: read, told apart, joined with their requests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from kbetl import rollouts
+from kbetl.errors import BadRow
+from kbetl.facts import Facts, facts_of
+from kbetl.json_text import Parsed, read_json, stored_value
+from kbetl.lines import Raw, raw_lines, unpacked
+from kbetl.records import Sample
+from kbetl.sampling import sample_of
+from kbetl.store import Store
+from kbetl.store.intake import Intake, Known, Original
+from kbetl.synth.finding import Found, Options
+from kbetl.taking import Report, reject
+
+
+class Line(NamedTuple):
+    """A line of a file; `is_cut`: it is the last one and has no end, so that more of it may come."""
+
+    raw: Raw
+    is_cut: bool = False
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """The lines of a file that are not blank, whatever it is packed in."""
+    with path.open("rb", buffering=0) as file:
+        end = _End(unpacked(file))
+        for raw in raw_lines(iter(end)):
+            yield Line(raw, end.is_cut)
+
+
+class _End:
+    """Passes chunks on; after the last one `is_cut` says whether they ended within a line."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.is_cut = False
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        last = b"\n"
+        for chunk in self._chunks:
+            last = chunk[-1:] or last
+            yield chunk
+        self.is_cut = last != b"\n"
+
+
+class Requests:
+    """The requests of a batch by `custom_id`, in a temporary table; several may share an id.
+
+    The k-th answer to an id is the one to its k-th request: vLLM answers in order, and where the order is
+    free (OpenAI) an id stands once.
+    """
+
+    def __init__(self, store: Store, inputs: Sequence[Path]) -> None:
+        self._store = store
+        self._answered: dict[str, int] = {}
+        store.execute("batch_requests_table")
+        with store.transaction("begin"):
+            store.execute("clear_batch_requests")
+            store.execute_many("add_batch_request", self._rows(inputs))
+        self.are_repeated = bool(store.rows("has_repeated_requests")[0][0])
+        """Whether an id has several requests, so that answers must be counted."""
+
+    def start_file(self) -> None:
+        """Another output file: it answers from the first request on."""
+        self._answered.clear()
+
+    def take(self, custom_id: str) -> Mapping[str, Any] | None:
+        """The body of the request that the next answer to this id is to; None where there is none.
+
+        Raises BadRow where it cannot be told which.
+        """
+        found = self._store.rows("batch_request_bodies", {"custom_id": custom_id})
+        number = self._answered.get(custom_id, 0)
+        if len(found) > 1:
+            self._answered[custom_id] = number + 1
+            if number >= len(found):
+                raise BadRow(f"{custom_id!r} is answered more often than it was asked")
+        if not found:
+            return None
+        body: Mapping[str, Any] = stored_value(found[number if len(found) > 1 else 0][0])
+        return body
+
+    @staticmethod
+    def _rows(inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        for path in inputs:
+            for line in lines_of(path):
+                try:
+                    value = read_json(line.raw.text).value
+                except BadRow:
+                    continue  # answers to it, if there are any, are rejected by name
+                if rollouts.shape_of(value) == "batch input":
+                    yield {"custom_id": value["custom_id"], "body": orjson.dumps(value["body"]).decode()}
+
+
+class Taker:
+    """Takes the lines of one run into the store; made after the run's intake, which sets up temp tables."""
+
+    def __init__(self, store: Store, found: Found, options: Options, report: Report) -> None:
+        self.report = report
+        self._model, self._environment = options.model, options.environment
+        self._requests = Requests(store, found.inputs) if found.shape == "batch" else None
+
+    def start_file(self) -> None:
+        """Another file of the run begins."""
+        if self._requests is not None:
+            self._requests.start_file()
+
+    def take(self, intake: Intake, line: Line, file: str) -> None:
+        """Stores the rollouts of a line, or rejects it; one seen before costs a hash and a look-up or two."""
+        raw = line.raw
+        try:
+            if raw.fault is not None:
+                raise BadRow(raw.fault)
+            line_hash = hashlib.sha256(raw.text).digest()
+            known = self._known(intake, line_hash)
+            if known:
+                for each in known:
+                    intake.add_known(each)
+            else:
+                self._add(intake, raw.text, line_hash)
+        except BadRow as bad:
+            location = f"{file}:{raw.line}"
+            if line.is_cut:
+                self.report.notes = (*self.report.notes, f"{location}: cut; the line has no end yet ({bad})")
+            else:
+                reject(intake, location, str(bad), self.report)
+
+    def _known(self, intake: Intake, line_hash: bytes) -> list[Known]:
+        """The samples of a line that was recorded; none where requests are counted, which needs the line."""
+        if self._requests is not None and self._requests.are_repeated:
+            return []
+        known: list[Known] = []
+        while (found := intake.sample_of_line(part_hash(line_hash, len(known)))) is not None:
+            known.append(found)
+        return known
+
+    def _add(self, intake: Intake, text: bytes, line_hash: bytes) -> None:
+        parsed = read_json(text)
+        rows = rollouts.rows_of(parsed, self._request(parsed))
+        taken = [self._checked(row) for row in rows]
+        for position, (sample, facts) in enumerate(taken):
+            original = None
+            if sample.row.encode() != text:
+                original = Original(line_hash, text.decode(), position)
+            intake.add_sample(sample, part_hash(line_hash, position), facts, original)
+
+    def _request(self, parsed: Parsed) -> Mapping[str, Any] | None:
+        value = parsed.value
+        if self._requests is None or rollouts.shape_of(value) != "batch":
+            return None
+        return self._requests.take(value["custom_id"])
+
+    def _checked(self, row: Parsed) -> tuple[Sample, Facts]:
+        """The sample and its facts. Raises BadRow where it is of another model than the options say."""
+        sample, facts = sample_of(row), facts_of(row.value)
+        for option, given, said in (
+            ("--model", self._model, facts.model),
+            ("--env", self._environment, facts.environment),
+        ):
+            if given and said and given != said:
+                raise BadRow(f"{option} {given}: this rollout says {said}")
+        return sample, facts
+
+
+def part_hash(line_hash: bytes, position: int) -> bytes:
+    """What `known_lines` knows a rollout of a line by: the hash of the line for the first of them."""
+    if position == 0:
+        return line_hash
+    return hashlib.sha256(line_hash + position.to_bytes(4, "big")).digest()

@@ -1,0 +1,88 @@
+"""Records runs: every rollout of their files becomes a sample, is known, or is rejected by name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kbetl.errors import KbetlError, SourceError
+from kbetl.lines import printable_path
+from kbetl.store import Store
+from kbetl.store.intake import Intake, Origin
+from kbetl.synth.finding import Finder, Found, Options
+from kbetl.synth.lines import Taker, lines_of
+from kbetl.taking import Report, Tally, counts_of, keep_all, status_after, status_of
+
+
+def record(
+    database: Path, texts: Sequence[str], options: Options, tally: Tally | None = None
+) -> list[Report]:
+    """Records the runs at each PATH, one after the other, as one run of ours; makes the store if need be.
+
+    A complete recording of a run replaces the rows that its source had. Raises SourceError where there is
+    nothing to record, ConfigError where options and files do not agree, StoreError where the store fails.
+    """
+    finder = Finder(options)
+    found = finder.find(texts)
+    if not found:
+        raise SourceError("; ".join(finder.notes) or f"{', '.join(texts)}: nothing to record")
+    with Store.open(database) as store:
+        run_id = store.begin_run("synth record", described(texts, options))
+        reports: list[Report] = []
+        try:
+            for each in found:
+                reports.append(Report(each.name, notes=each.notes))
+                _record_one(store, each, options, run_id, reports[-1], tally or Tally())
+        except BaseException as error:
+            with contextlib.suppress(KbetlError):
+                store.end_run(run_id, status_after(error), counts_of(reports))
+            raise
+        reports[0].notes = (*finder.notes, *reports[0].notes)
+        store.end_run(run_id, status_of(reports), counts_of(reports))
+    return reports
+
+
+def described(texts: Sequence[str], options: Options) -> dict[str, Any]:
+    """What `runs.options` keeps."""
+    given = {
+        "as": options.name,
+        "model": options.model,
+        "env": options.environment,
+        "input": [printable_path(path) for path in options.inputs] or None,
+    }
+    return {
+        "paths": [printable_path(text) for text in texts],
+        **{key: value for key, value in given.items() if value is not None},
+    }
+
+
+def origin_of(found: Found) -> Origin:
+    """The source that a run is."""
+    return Origin(
+        found.name,
+        printable_path(found.uri),
+        "run",
+        model=found.run.model,
+        environment=found.run.environment,
+        run=found.run_text,
+    )
+
+
+def _record_one(
+    store: Store, found: Found, options: Options, run_id: int, report: Report, tally: Tally
+) -> None:
+    tally.start(found.name, found.size_bytes)
+    intake = Intake(store, origin_of(found), run_id)
+    taker = Taker(store, found, options, report)
+    report.counts = intake.counts
+    is_whole = True
+    for path in found.files:
+        taker.start_file()
+        name = printable_path(path)
+        for line in lines_of(path):
+            taker.take(intake, line, name)
+            tally.count(line.raw)
+            is_whole = is_whole and not line.raw.is_of_file
+    keep_all(intake, report, is_whole=is_whole, is_meant_whole=True, features=None)

@@ -1,0 +1,2 @@
+-- Forgets the requests of the last batch.
+delete from temp.batch_requests
