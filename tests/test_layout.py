@@ -77,6 +77,7 @@ HOMES = {
         "export",
         "rollouts",
         "synth",
+        "batch",
     },
     "jsonschema": {"tasks"},
     "yaml": {"hub"},

@@ -156,6 +156,8 @@ class _Loop:
             await self._reuse(question, settled.reading, settled.entry)
         elif question.stored is not None:
             await self._reuse(question, self._job.read(question.stored.completion), None)
+        elif question.is_handed_out:
+            self._job.tally.handed_out += 1
         else:
             await self._ask(question, key)
 

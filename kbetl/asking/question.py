@@ -31,6 +31,8 @@ class Question:
     """The how-manieth answer wanted to the same request."""
     newest_try: int = -1
     """Of the newest answer that was there when it was looked up, whether or not it settles it; -1: none."""
+    is_handed_out: bool = False
+    """Whether it waits for a batch file, and is not to be asked."""
 
     @property
     def key(self) -> str | tuple[str, int]:

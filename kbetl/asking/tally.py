@@ -28,6 +28,8 @@ class Tally:
     """Samples settled by an answer that was there already, or that another sample of this run got."""
     reused_elsewhere: int = 0
     """Of those, by an answer of another host."""
+    handed_out: int = 0
+    """Samples that were not asked because a batch file holds their request."""
     in_flight: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0

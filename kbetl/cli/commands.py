@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kbetl.cli import reading
+from kbetl.cli.batch import batch
 from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
 from kbetl.cli.enrich import enrich, prompts
@@ -25,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     synth,
     enrich,
     prompts,
+    batch,
     use,
     reparse,
     dedupe,

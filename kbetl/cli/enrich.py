@@ -115,6 +115,12 @@ def asking_options(function: Decorated) -> Decorated:
                 metavar="MINUTES",
                 help="Stop after so long without a success.",
             ),
+            click.option(
+                "--also-handed-out",
+                "takes_back",
+                is_flag=True,
+                help="Also what waits for a batch file: taken back there.",
+            ),
         )
     ):
         function = option(function)
@@ -160,7 +166,7 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
     from kbetl.enrich import enrich as run
     from kbetl.store import Store
 
-    options = _options(given)
+    options = given_options(given)
     if not database.exists():
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
@@ -186,28 +192,35 @@ def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this command before it asks."""
     from kbetl.enrich import check_ready as check
 
-    check(_options({"task": context.command.name, **context.params}), store)
+    check(given_options({"task": context.command.name, **context.params}), store)
 
 
-def _options(given: dict[str, Any]) -> Options:
+def given_options(given: dict[str, Any]) -> Options:
+    """What a command line says about asking; an option that the command lacks has its default."""
     from kbetl.enrich import Options
 
+    same = (
+        "task",
+        "model",
+        "base_url",
+        "api_key_var",
+        "where",
+        "min_reward",
+        "limit",
+        "retry",
+        "concurrency",
+        "rpm",
+        "tpm",
+        "takes_back",
+    )
+    found = {name: given[name] for name in same if name in given}
+    if "give_up_after" in given:
+        found["give_up_after_s"] = given["give_up_after"] * 60
     return Options(
-        task=given["task"],
-        model=given["model"],
-        base_url=given["base_url"],
-        api_key_var=given["api_key_var"],
-        headers=given["header"],
+        headers=given.get("header", ()),
         parameters=parameters_given(given),
         sources=given["source"],
-        where=given["where"],
-        min_reward=given["min_reward"],
-        limit=given["limit"],
-        retry=given["retry"],
-        concurrency=given["concurrency"],
-        rpm=given["rpm"],
-        tpm=given["tpm"],
-        give_up_after_s=given["give_up_after"] * 60,
+        **found,
     )
 
 

@@ -69,14 +69,14 @@ def _spelled(value: str | float | None) -> str:
 
 
 def _replaced(text: str, columns: Mapping[str, str | float | None]) -> Spliced:
-    spans = {name: span for name, span in _spans(text).items() if name in columns}
+    spans = {name: span for name, span in member_spans(text).items() if name in columns}
     for name, (start, end) in sorted(spans.items(), key=lambda item: -item[1][0]):
         text = text[:start] + _spelled(columns[name]) + text[end:]
     rest = {name: value for name, value in columns.items() if name not in spans}
     return Spliced(_joined(text.encode(), rest), tuple(spans))
 
 
-def _spans(text: str) -> dict[str, tuple[int, int]]:
+def member_spans(text: str) -> dict[str, tuple[int, int]]:
     """Where the value of each top-level key of a JSON object stands."""
     spans = {}
     at = _skip(text, _skip(text, 0) + 1)

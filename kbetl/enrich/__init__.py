@@ -1,7 +1,18 @@
 """Which samples a task is about, why each would be asked, and asking them."""
 
 from kbetl.enrich.options import Options
+from kbetl.enrich.order import order_of, ordered
 from kbetl.enrich.readiness import check_ready
 from kbetl.enrich.running import DryReport, Report, dry_run, enrich, resumed
 
-__all__ = ["DryReport", "Options", "Report", "check_ready", "dry_run", "enrich", "resumed"]
+__all__ = [
+    "DryReport",
+    "Options",
+    "Report",
+    "check_ready",
+    "dry_run",
+    "enrich",
+    "order_of",
+    "ordered",
+    "resumed",
+]

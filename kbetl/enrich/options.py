@@ -40,6 +40,8 @@ class Options:
     rpm: int | None = None
     tpm: int | None = None
     give_up_after_s: float = 1800.0
+    takes_back: bool = False
+    """Whether to ask as well what waits for a batch file."""
 
     def as_json(self) -> dict[str, Any]:
         """For `runs.options`."""

@@ -15,6 +15,7 @@ from kbetl.json_text import stored_value
 from kbetl.records import RequestForm
 from kbetl.store import Store, select_samples
 from kbetl.store.datasets import source_ids
+from kbetl.store.handing import any_handed_out, out_now
 from kbetl.store.ledger import Selection, StoredAnswer, StoredTask, Waiting, newest_answers, tasks_named
 from kbetl.tasks import Task, load_task
 from kbetl.tasks.plain import check_unicode
@@ -118,6 +119,7 @@ def select(store: Store, options: Options, asked: Asked, *, limit: int | None) -
         wants_new=not options.retry,
         limit=limit,
         before_run=options.retry_since_run,
+        takes_back=options.takes_back,
     )
     return selection
 
@@ -152,6 +154,7 @@ def preparer(
     is_offline = asked.model == offline.MODEL
     form = RequestForm(asked.model, asked.task.first_messages, dict(asked.parameters))
     again = {"failed", *options.retry}
+    may_be_out = not options.takes_back and any_handed_out(store)
     since = run_id if options.retry_since_run is None else options.retry_since_run
 
     def question(waiting: Waiting) -> Question:
@@ -168,13 +171,20 @@ def preparer(
         settles = not (is_earlier and asked.task.read(stored.completion).status in again)
         return replace(question, stored=stored if settles else None, newest_try=stored.try_number)
 
+    def marked(question: Question) -> Question:
+        if question.request is None or question.stored is not None:
+            return question
+        is_out = out_now(store, question.request.hash, question.attempt) is not None
+        return replace(question, is_handed_out=is_out)
+
     def prepare(chunk: Sequence[Waiting]) -> list[Question]:
         questions = [question(waiting) for waiting in chunk]
         keys = [("" if each.request is None else each.request.hash, each.attempt) for each in questions]
         stored = newest_answers(store, keys)
-        return [
+        looked_up = [
             with_answer(each, stored[key]) if key in stored else each
             for each, key in zip(questions, keys, strict=True)
         ]
+        return [marked(each) for each in looked_up] if may_be_out else looked_up
 
     return prepare

@@ -15,6 +15,7 @@ from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.errors import ConfigError, KbetlError
 from kbetl.store import Claims, Store
+from kbetl.store.handing import take_back_waiting
 from kbetl.store.ledger import (
     Selection,
     StoredTask,
@@ -52,11 +53,13 @@ class Report:
     """Chosen samples that a run without a limit would ask."""
     tally: Tally
     left_over: Mapping[str, int]
+    handed_out: int = 0
+    """Chosen samples that wait for a batch file."""
     notes: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
-        return 3 if self.left_over else 0
+        return 3 if self.left_over or self.handed_out else 0
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
@@ -76,6 +79,8 @@ class Report:
             lines.append(
                 f"left over: {left}; see: kbetl query \"select * from failures where task = '{self.task}'\""
             )
+        if self.handed_out:
+            lines.append(f"left to batch files: {self.handed_out}; see: kbetl batch status")
         return [*lines, *self.notes]
 
     def _spent(self) -> str:
@@ -111,6 +116,8 @@ class DryReport:
     """Samples that an answer in the store would settle."""
     impossible: int
     """Samples that lack a field."""
+    handed_out: int
+    """Samples that wait for a batch file."""
     prompt_tokens: int
     completion_tokens: int | None
     """At most, by the output limit; None without one."""
@@ -126,6 +133,7 @@ class DryReport:
         lines.append(
             f"requests to send {self.requests}; settled by answers that are there {self.answered}; "
             f"cannot be asked {self.impossible}"
+            + (f"; left to batch files {self.handed_out}" if self.handed_out else "")
         )
         basis = (
             "as this model counted before"
@@ -192,6 +200,9 @@ def carry_out(
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
         status = 1
         try:
+            if options.takes_back:
+                taken = take_back_waiting(store, asked.hash)
+                say(f"taken back from batch files: {taken} requests")
             running = _Running(run_id, claims, answerer, limits.concurrency, tally, say)
             report = _run(plan, selection, running)
             status = report.exit_status
@@ -221,11 +232,14 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
     groups = selection.groups(asked.task.name)
     prepare = plan.prepare(None)
     answered = impossible = requests = characters = after = 0
+    handed_out = selection.handed_out
     while chunk := selection.next(after):
         after = chunk[-1].position
         for question in prepare(chunk):
             if question.request is None:
                 impossible += 1
+            elif question.is_handed_out:
+                handed_out += 1
             elif question.stored is not None or not selection.is_first(
                 question.request.hash, question.attempt
             ):
@@ -246,6 +260,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
         requests=requests,
         answered=answered,
         impossible=impossible,
+        handed_out=handed_out,
         prompt_tokens=round(characters * per_character),
         completion_tokens=None if output is None else output * requests,
         is_measured=usage.tokens_per_character is not None,
@@ -332,6 +347,7 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
         selection.missing,
         running.tally,
         left,
+        selection.handed_out + running.tally.handed_out,
         notes,
     )
 

@@ -180,6 +180,8 @@ class Selection:
         """Samples that the run asks, each as often as it asks; set by `wait`."""
         self.missing = 0
         """Samples that it would ask without a limit; set by `wait`."""
+        self.handed_out = 0
+        """Samples that wait for a batch file instead; set by `wait`."""
         with store.explained():
             for query in (
                 "drop_waiting",
@@ -215,9 +217,11 @@ class Selection:
         wants_rollouts: bool = False,
         limit: int | None = None,
         before_run: int | None = None,
+        takes_back: bool = False,
     ) -> None:
         """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any.
 
+        What waits for a batch file is left out, but where the run `takes_back` what was handed out.
         `wants_rollouts` counts as new what was answered and has not become a rollout.
         `before_run` leaves out what an answer of that run or a later one settled.
         """
@@ -234,6 +238,11 @@ class Selection:
                 },
             )
             self.waiting = self.missing = cursor.rowcount
+            if not takes_back and self.store.rows("any_handed_out")[0][0]:
+                self.handed_out = self.store.execute(
+                    "leave_handed_out", {"task_hash": self.task_hash}
+                ).rowcount
+                self.waiting = self.missing = self.missing - self.handed_out
             if limit is not None and limit < self.missing:
                 self.store.execute("cut_waiting", {"limit": limit})
                 self.waiting = limit

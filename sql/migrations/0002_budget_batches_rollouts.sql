@@ -83,3 +83,61 @@ create table original_lines (
   hash blob primary key check (length(hash) = 32),  -- SHA-256 of the line
   line text not null  -- the line of the run's file, whole and as it stood there
 ) strict;
+
+create table batches (
+  id integer primary key,  -- in the order in which they were written
+  run_id integer not null references runs (id),  -- the run that wrote it
+  task_hash text not null references tasks (hash),  -- the task whose requests it holds
+  model text not null,  -- the one model that its requests ask
+  file text not null,  -- path of the input file, as it was written
+  file_hash text not null check (length(file_hash) = 64),  -- SHA-256 of its bytes in hex; a submitted batch carries it as metadata
+  size_bytes integer not null check (size_bytes > 0),  -- of the input file
+  requests integer not null check (requests > 0),  -- lines of the input file
+  written_at text,  -- when the file got its name; null: recorded, and still beside its place
+  base_url text,  -- the server that it was submitted to; null here and below: it was not
+  api_key_var text,  -- name of the environment variable that holds the key; null without one
+  headers text check (headers is null or json_valid(headers)),  -- JSON list of `Name: $VARIABLE`, without values
+  input_file_id text,  -- the server's id of the uploaded file
+  create_began_at text,  -- when the server was about to be asked to begin; null: never
+  server_id text,  -- the server's id of the batch
+  server_status text,  -- as the server last said: validating, in_progress, completed, ...
+  checked_at text,  -- when it said so
+  output_file_id text,  -- the server's file of answers
+  error_file_id text,  -- the server's file of errors
+  fetched_at text  -- when all that the server has was read
+) strict;
+
+create table handed_out (
+  id integer primary key,  -- in the order in which they were handed out
+  batch_id integer not null references batches (id),  -- the file that it stands in
+  request_hash text not null check (request_hash glob 'r1:*' and length(request_hash) = 67),  -- the request
+  attempt integer not null check (attempt >= 0),  -- the how-manieth answer wanted to it
+  custom_id text not null,  -- both, as they stand in the file
+  ending text check (ending in ('answered', 'failed', 'expired', 'released')),  -- null: still out, and asked by nobody else; released: taken back
+  ended_at text check ((ended_at is null) = (ending is null)),  -- when that was known
+  request text check (request is null or json_valid(request))  -- the body as asked; null once answered, when `answers` has it
+) strict;
+
+-- A request is out once at a time.
+create unique index handed_out_now on handed_out (request_hash, attempt) where ending is null;
+create index handed_out_by_request on handed_out (request_hash, attempt, id, batch_id, ending);
+create index handed_out_by_batch on handed_out (batch_id, ending);
+
+create table handed_out_samples (
+  sample_hash text not null references samples (hash),  -- a sample that an answer settles
+  task_hash text not null references tasks (hash),  -- the task that asks
+  handed_out_id integer not null references handed_out (id),  -- the request that was handed out
+  primary key (sample_hash, task_hash, handed_out_id)
+) strict, without rowid;
+
+create index handed_out_samples_by_request on handed_out_samples (handed_out_id);
+
+create table batch_results (
+  result_hash blob primary key check (length(result_hash) = 32),  -- SHA-256 of a result's canonical JSON: read once, known for ever
+  handed_out_id integer not null references handed_out (id),  -- the request that it is about
+  result_id text,  -- the id that the server gave it; null without one
+  try integer,  -- the answer that it brought; null for an error
+  reason text check ((reason is null) = (try is not null)),  -- the error; null for an answer
+  run_id integer not null references runs (id),  -- the run that read it
+  read_at text not null  -- when it was read
+) strict, without rowid;

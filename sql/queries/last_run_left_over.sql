@@ -12,12 +12,14 @@ select
   runs.pid
 from runs
 where runs.task = :task
+  and runs.command not glob 'batch *'
   and (runs.status is null or runs.status <> 0)
   and not exists (
     select 1
     from runs as later
     where later.id > runs.id
       and later.task = runs.task
+      and later.command not glob 'batch *'
       and later.task_hash = runs.task_hash
       and later.status = 0
       and (

@@ -12,10 +12,12 @@ select
   runs.options
 from runs
 where (runs.status is null or runs.status <> 0)
+  and runs.command not glob 'batch *'
   and not exists (
     select 1
     from runs as later
     where later.id > runs.id
+      and later.command not glob 'batch *'
       and case
         when runs.task is not null
           then later.task = runs.task and (runs.task_hash is null or later.task_hash = runs.task_hash)

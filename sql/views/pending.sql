@@ -1,6 +1,7 @@
 -- What a plain run would still ask for the tasks in use: why is `new` (no outcome yet) or `failed`.
 -- Rewards must be above min_reward where the task says so. A task with another `where` of its own is
 -- listed with its failed samples alone: only `kbetl enrich --dry-run` can evaluate that `where`.
+-- What is handed out in batch files is left out; `waiting_for_batch` has it.
 create view pending as
 select
   samples.hash as sample_hash,
@@ -26,4 +27,13 @@ where tasks.in_use = 1
         samples.reward
       ) > (select settings.value from settings where settings.key = 'min_reward')
     )
+  )
+  and not exists (
+    select 1
+    from handed_out_samples
+    join handed_out on handed_out.id = handed_out_samples.handed_out_id
+    where handed_out_samples.sample_hash = samples.hash
+      and handed_out_samples.task_hash = tasks.hash
+      and handed_out.attempt = 0
+      and handed_out.ending is null
   )

@@ -1,0 +1,63 @@
+"""What a command would ask, for whoever puts its questions elsewhere than online."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbetl.asking.question import Prepare, Question
+from kbetl.records import Completion, Outcome, Reading
+from kbetl.store.ledger import Selection
+
+
+@dataclass(frozen=True)
+class Order:
+    """The questions of one command about one task."""
+
+    command: str
+    options: Mapping[str, Any]
+    """For `runs.options`."""
+    task_row: Mapping[str, Any]
+    """The columns of `tasks`."""
+    parser_version: str
+    read: Callable[[Completion], Reading]
+    select: Callable[[], Selection]
+    """Chooses what is asked; called once, when the task's lock is held."""
+    prepare: Prepare
+
+    @property
+    def task_name(self) -> str:
+        """The task's name, which its lock goes by."""
+        return str(self.task_row["name"])
+
+    @property
+    def task_hash(self) -> str:
+        """The task whose outcomes are set."""
+        return str(self.task_row["hash"])
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return str(self.task_row["model"])
+
+    def questions(self, selection: Selection) -> Iterator[list[Question]]:
+        """The questions of a selection in order, by chunks, so that memory does not grow with rows."""
+        after = 0
+        while chunk := selection.next(after):
+            after = chunk[-1].position
+            yield self.prepare(chunk)
+
+    def outcome(self, question: Question, reading: Reading) -> Outcome:
+        """What is concluded about a question's sample without asking."""
+        return Outcome(
+            sample_hash=question.sample_hash,
+            task_hash=self.task_hash,
+            attempt=question.attempt,
+            status=reading.status,
+            value=reading.value,
+            reason=reading.reason,
+            request_hash=question.request.hash if question.request else None,
+            try_number=question.stored.try_number if question.stored else None,
+            parser_version=self.parser_version,
+        )

@@ -1,0 +1,128 @@
+"""Writes batch files: JSONL within the limits of the services, beside their place until they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from kbetl.errors import ConfigError, ExportFailed
+from kbetl.records import Request
+
+MAX_REQUESTS = 50_000
+MAX_BYTES = 200_000_000
+URL = "/v1/chat/completions"
+
+_PART = ".part"
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """What one batch file may hold; by default what the OpenAI Batch API takes."""
+
+    requests: int = MAX_REQUESTS
+    size_bytes: int = MAX_BYTES
+
+
+class Whole(NamedTuple):
+    """A file that is written whole and durable, still beside its place."""
+
+    path: Path
+    """Its place."""
+    file_hash: str
+    size_bytes: int
+    requests: int
+
+
+def line_of(custom_id: str, request: Request) -> bytes:
+    """One line of a batch file: the body is what an online request would send."""
+    body = request.wire
+    head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{URL}","body":'
+    return head.encode() + body + b"}\n"
+
+
+class BatchFile:
+    """One batch file that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists() or part_of(path).exists():
+            raise ConfigError(f"{path} is there already; name another folder")
+        self.path = path
+        self.requests = 0
+        self.size_bytes = 0
+        self._hash = hashlib.sha256()
+        self._file: IO[bytes] = _opened(part_of(path))
+
+    def add(self, line: bytes) -> None:
+        """One more request."""
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise _failed(self.path, error) from None
+        self._hash.update(line)
+        self.requests += 1
+        self.size_bytes += len(line)
+
+    def has_room(self, line: bytes, limits: FileLimits) -> bool:
+        """Whether one more line keeps within the limits."""
+        return self.requests < limits.requests and self.size_bytes + len(line) <= limits.size_bytes
+
+    def finish(self) -> Whole:
+        """Makes it durable; `publish_file` gives it its name."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            raise _failed(self.path, error) from None
+        return Whole(self.path, self._hash.hexdigest(), self.size_bytes, self.requests)
+
+    def discard(self) -> None:
+        """Removes what was written."""
+        self._file.close()
+        part_of(self.path).unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(f".{path.name}{_PART}")
+
+
+def publish_file(path: Path) -> None:
+    """Gives a whole file its name, durably; does nothing where that was done."""
+    try:
+        os.replace(part_of(path), path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(path, error) from None
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def shown(path: Path) -> str:
+    """A path as a person would type it here."""
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def _failed(path: Path, error: OSError) -> ExportFailed:
+    return ExportFailed(f"{path} cannot be written: {error.strerror or error}")

@@ -1,0 +1,315 @@
+"""`batch read`: results of batch files into answers and outcomes, in any order, each once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kbetl.asking.tally import Tally
+from kbetl.batch.results import Failure, Result, read_result
+from kbetl.errors import BadRow, KbetlError, SourceError
+from kbetl.lines import plain_text, raw_lines, unpacked
+from kbetl.records import Completion, Outcome, Reading, Request
+from kbetl.store import Store
+from kbetl.store.handing import (
+    BatchResult,
+    Ending,
+    HandedOut,
+    add_result,
+    batches,
+    end_handed_out,
+    is_known_result,
+    newest_handed_out,
+    samples_of_request,
+)
+from kbetl.store.ledger import add_answer, set_outcome, use_first_task
+from kbetl.tasks.answers import parser_version, read_answer
+from kbetl.tasks.readers import Reader, reader_from_spec
+
+HOST = "batch"
+"""`answers.host` of answers that came in files."""
+SHOWN_REJECTIONS = 20
+_CHUNK = 500
+_CHUNK_BYTES = 8 * 2**20
+
+
+@dataclass
+class FileCounts:
+    """read = new + known + rejected, in lines."""
+
+    new: int = 0
+    known: int = 0
+    rejected: int = 0
+
+    def __str__(self) -> str:
+        read = self.new + self.known + self.rejected
+        return f"read {read}, new {self.new}, known {self.known}, rejected {self.rejected}"
+
+
+@dataclass
+class Read:
+    """What `batch read` did."""
+
+    files: dict[str, FileCounts] = field(default_factory=dict)
+    rejections: list[str] = field(default_factory=list)
+    """The first of them, as `FILE:LINE: why`."""
+    tally: Tally = field(default_factory=Tally)
+    put_in_use: list[str] = field(default_factory=list)
+    still_out: dict[str, int] = field(default_factory=dict)
+    """Requests that are still out, of the batch files that the results are of."""
+
+    @property
+    def rejected(self) -> int:
+        """Lines that could not be taken."""
+        return sum(counts.rejected for counts in self.files.values())
+
+    @property
+    def exit_status(self) -> int:
+        not_ok = any(status != "ok" for status in self.tally.statuses)
+        return 3 if self.rejected or not_ok or any(self.still_out.values()) else 0
+
+    def lines(self) -> list[str]:
+        """For a person: what was not done before what was."""
+        lines = list(self.rejections)
+        if self.rejected > len(self.rejections):
+            lines.append(f"... and {self.rejected - len(self.rejections)} more lines were rejected")
+        lines += [
+            f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
+        ]
+        lines += [
+            f"{file}: {count} requests are still out" for file, count in self.still_out.items() if count
+        ]
+        lines += [f"{file}: {counts}" for file, counts in self.files.items()]
+        statuses = self.tally.statuses
+        parts = ", ".join(
+            f"{status} {statuses[status]}" for status in ("ok", "unparsed", "refused", "truncated", "failed")
+        )
+        cost = "" if self.tally.cost_usd is None else f", ${self.tally.cost_usd:.4f}"
+        lines.append(f"outcomes {self.tally.asked}: {parts}")
+        lines.append(
+            f"answers received {self.tally.answers} ({self.tally.prompt_tokens:,} prompt and "
+            f"{self.tally.completion_tokens:,} completion tokens{cost})"
+        )
+        return lines + [f"{task}: the datasets use the new labels from now on" for task in self.put_in_use]
+
+
+def read_batches(store: Store, files: Sequence[Path], *, host: str = HOST) -> Read:
+    """Takes the results in `files`; each answer is kept with its outcomes in one transaction.
+
+    A result that was read before adds nothing. Raises SourceError where a file cannot be opened, before
+    anything is taken.
+    """
+    for file in files:
+        _check_file(file)
+    reading = _Reading(store, {"files": [str(file) for file in files]}, host)
+    status = 1
+    try:
+        for file in files:
+            reading.read(file)
+        report = reading.report
+        report.still_out = _still_out(store, reading.batch_ids)
+        status = report.exit_status
+    except KbetlError as error:
+        status = error.exit_status
+        raise
+    except KeyboardInterrupt:
+        status = 130
+        raise
+    finally:
+        reading.end(status)
+    return report
+
+
+def _check_file(file: Path) -> None:
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _still_out(store: Store, batch_ids: set[int]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for batch in batches(store):
+        if batch.id in batch_ids:
+            found[Path(batch.file).name] += batch.still_out
+    return dict(found)
+
+
+class _Line(NamedTuple):
+    place: str
+    result: Result
+
+
+class _Task(NamedTuple):
+    """A stored task, as far as reading an answer needs it."""
+
+    name: str
+    reader: Reader
+    run_id: int
+    """The run that reads for it."""
+
+
+class _Reading:
+    """One `batch read` under way. It has a run for each task that it meets: costs are told by task."""
+
+    def __init__(self, store: Store, options: Mapping[str, Any], host: str) -> None:
+        self.report = Read()
+        self.batch_ids: set[int] = set()
+        self._store = store
+        self._options = options
+        self._host = host
+        self._tasks: dict[str, _Task] = {}
+        self._runs: dict[str, int] = {}
+        self._answered: set[str] = set()
+        """Tasks of which one was put in use if none was."""
+
+    def read(self, file: Path) -> None:
+        """All results of a file."""
+        counts = self.report.files.setdefault(str(file), FileCounts())
+        chunk: list[_Line] = []
+        size_bytes = 0
+        for line in self._lines(file, counts):
+            chunk.append(line)
+            size_bytes += len(line.result.found.response) if isinstance(line.result.found, Completion) else 0
+            if len(chunk) == _CHUNK or size_bytes > _CHUNK_BYTES:
+                self._take(chunk, counts)
+                chunk, size_bytes = [], 0
+        self._take(chunk, counts)
+
+    def end(self, status: int) -> None:
+        """Records how it ended."""
+        counts = {str(status): count for status, count in self.report.tally.statuses.items()}
+        if not self._runs:
+            self._runs[""] = self._store.begin_run("batch read", self._options)
+        for run_id in self._runs.values():
+            self._store.end_run(run_id, status, counts, cost_usd=self.report.tally.cost_usd)
+
+    def _lines(self, file: Path, counts: FileCounts) -> Iterator[_Line]:
+        with file.open("rb") as opened:
+            for raw in raw_lines(unpacked(opened)):
+                place = f"{file}:{raw.line}"
+                if raw.fault is not None:
+                    self._reject(place, raw.fault, counts)
+                    continue
+                try:
+                    yield _Line(place, read_result(raw.text, self._host))
+                except BadRow as error:
+                    self._reject(place, str(error), counts)
+
+    def _reject(self, place: str, reason: str, counts: FileCounts) -> None:
+        counts.rejected += 1
+        if len(self.report.rejections) < SHOWN_REJECTIONS:
+            self.report.rejections.append(plain_text(f"{place}: {reason}"))
+
+    def _take(self, chunk: Sequence[_Line], counts: FileCounts) -> None:
+        for line in chunk:  # runs and tasks that are new begin outside the transaction
+            self._task_of_request(line.result)
+        with self._store.transaction():
+            for line in chunk:
+                self._take_one(line, counts)
+
+    def _task_of_request(self, result: Result) -> None:
+        handed_out = newest_handed_out(self._store, *result.key)
+        if handed_out is not None:
+            self._task(handed_out.task_hash)
+        for sample in samples_of_request(self._store, *result.key):
+            self._task(sample.task_hash)
+
+    def _task(self, task_hash: str) -> _Task:
+        if task_hash not in self._tasks:
+            name, spec = self._store.rows("task_reader", {"hash": task_hash})[0]
+            if name not in self._runs:
+                self._runs[name] = self._store.begin_run("batch read", self._options, task=name)
+            self._tasks[task_hash] = _Task(name, reader_from_spec(spec), self._runs[name])
+        return self._tasks[task_hash]
+
+    def _take_one(self, line: _Line, counts: FileCounts) -> None:
+        result = line.result
+        if is_known_result(self._store, result.hash):
+            counts.known += 1
+            return
+        handed_out = newest_handed_out(self._store, *result.key)
+        if handed_out is None:
+            reason = f"its request {result.key.request_hash[:15]} was not handed out by {self._store.path}"
+            self._reject(line.place, reason, counts)
+            return
+        counts.new += 1
+        self.batch_ids.add(handed_out.batch_id)
+        run_id = self._task(handed_out.task_hash).run_id
+        try_number = self._keep_answer(result, handed_out, run_id)
+        self._settle(result, handed_out, try_number)
+        add_result(
+            self._store,
+            BatchResult(
+                result_hash=result.hash,
+                handed_out_id=handed_out.id,
+                result_id=result.result_id,
+                try_number=try_number,
+                reason=result.found.reason if isinstance(result.found, Failure) else None,
+                run_id=run_id,
+            ),
+        )
+
+    def _keep_answer(self, result: Result, handed_out: HandedOut, run_id: int) -> int | None:
+        """The number of the try that it is; None for an error."""
+        if isinstance(result.found, Failure):
+            return None
+        request = _request(handed_out.request)
+        self.report.tally.count_answers([result.found])
+        return add_answer(self._store, request, result.found, run_id, result.key.attempt)
+
+    def _settle(self, result: Result, handed_out: HandedOut, try_number: int | None) -> None:
+        """Sets the outcomes; what was taken back and settled otherwise meanwhile stays as it is."""
+        ending = _ending(result.found)
+        is_awaited = handed_out.ending is None
+        if is_awaited or ending == "answered":
+            end_handed_out(self._store, handed_out.id, ending)
+        for sample in samples_of_request(self._store, *result.key):
+            if not is_awaited and sample.status not in (None, "failed"):
+                continue
+            task = self._task(sample.task_hash)
+            reading = _reading(task.reader, result.found)
+            outcome = Outcome(
+                sample_hash=sample.sample_hash,
+                task_hash=sample.task_hash,
+                attempt=result.key.attempt,
+                status=reading.status,
+                value=reading.value,
+                reason=reading.reason,
+                request_hash=result.key.request_hash,
+                try_number=try_number,
+                parser_version=parser_version(task.reader),
+            )
+            set_outcome(self._store, outcome)
+            self.report.tally.count_outcome(reading.status, reading.reason)
+            self._put_in_use(sample.task_hash, task.name)
+
+    def _put_in_use(self, task_hash: str, name: str) -> None:
+        if task_hash not in self._answered:
+            self._answered.add(task_hash)
+            if use_first_task(self._store, task_hash, name):
+                self.report.put_in_use.append(name)
+
+
+def _ending(found: Completion | Failure) -> Ending:
+    if isinstance(found, Failure):
+        return "expired" if found.never_run else "failed"
+    return "failed" if found.fault is not None else "answered"
+
+
+def _reading(reader: Reader, found: Completion | Failure) -> Reading:
+    if isinstance(found, Failure):
+        return Reading("failed", None, found.reason)
+    return read_answer(reader, found)
+
+
+def _request(text: str) -> Request:
+    """A request from its stored body."""
+    body = json.loads(text)
+    model, messages = body.pop("model"), body.pop("messages")
+    return Request(model, messages, body)

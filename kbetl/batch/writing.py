@@ -1,0 +1,241 @@
+"""`batch write`: the missing requests as batch files, remembered as handed out before they can be seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbetl import offline
+from kbetl.asking.order import Order
+from kbetl.asking.question import Question
+from kbetl.asking.starting import task_lock
+from kbetl.batch.files import BatchFile, FileLimits, Whole, line_of, part_of, publish_file, shown
+from kbetl.batch.naming import custom_id
+from kbetl.errors import ConfigError, KbetlError
+from kbetl.records import Reading
+from kbetl.store import Store
+from kbetl.store.handing import Handing, NewBatch, out_now, publish, settle_with
+from kbetl.store.ledger import Selection, add_task, set_outcome, use_first_task
+
+
+@dataclass
+class Written:
+    """What `batch write` did. Samples: new in files, in older files, settled at once, left."""
+
+    task: str
+    model: str
+    task_hash: str
+    chosen: int = 0
+    files: list[Whole] = field(default_factory=list)
+    samples: int = 0
+    """Samples that the new files settle."""
+    elsewhere: int = 0
+    """Samples whose request is out in another file."""
+    settled: Counter[str] = field(default_factory=Counter)
+    """Samples that needed no request, by status: an answer was there, or a field is lacking."""
+    too_large: int = 0
+    """Requests that no file may hold."""
+    put_in_use: bool = False
+
+    @property
+    def requests(self) -> int:
+        """Requests in the new files."""
+        return sum(each.requests for each in self.files)
+
+    @property
+    def exit_status(self) -> int:
+        left_over = self.too_large or any(status != "ok" for status in self.settled)
+        return 3 if left_over else 0
+
+    def lines(self) -> list[str]:
+        """For a person: what was not done before what was."""
+        lines = []
+        if self.too_large:
+            lines.append(f"{self.too_large} requests are larger than a file may be: ask them online")
+        lines += [
+            f"{shown(each.path)}: {each.requests:,} requests, {each.size_bytes:,} bytes"
+            for each in self.files
+        ]
+        lines.append(
+            f"{self.task} by {self.model} ({self.task_hash[:15]}): handed out {self.requests} requests "
+            f"in {len(self.files)} files, for {self.samples} samples; samples chosen {self.chosen}"
+        )
+        if self.elsewhere:
+            lines.append(f"{self.elsewhere} samples wait for other files; see: kbetl batch status")
+        if self.settled:
+            parts = ", ".join(f"{status} {count}" for status, count in sorted(self.settled.items()))
+            lines.append(f"settled without a request: {parts}")
+        if self.put_in_use:
+            lines.append(f"{self.task}: the datasets use the labels of {self.model} from now on")
+        return lines
+
+
+def write_batches(
+    store: Store, order: Order, folder: Path, *, limits: FileLimits | None = None, again: bool = False
+) -> Written:
+    """Writes what `order` would ask into files in `folder`, and remembers it as handed out.
+
+    Nothing is written twice: neither what another file has (unless `again` takes it back from there) nor
+    what is answered. A file gets its name after its requests are recorded; a crash in between is made
+    good by `finish_files`. Raises Busy while another command asks about the task.
+    """
+    _check(order)
+    with task_lock(store, order.task_name):
+        finish_files(store)
+        selection = order.select()
+        run_id = store.begin_run(f"batch write {order.command}", order.options, task=order.task_name)
+        status = 1
+        try:
+            writing = _Writing(store, order, _Place(folder, run_id), limits or FileLimits(), again)
+            report = writing.write(selection)
+            status = report.exit_status
+        except KbetlError as error:
+            status = error.exit_status
+            raise
+        except KeyboardInterrupt:
+            status = 130
+            raise
+        finally:
+            store.end_run(run_id, status, {})
+    return report
+
+
+def finish_files(store: Store) -> None:
+    """Gives files their names that are whole and recorded: a command was stopped before it could."""
+    for batch_id, file, size_bytes in store.rows("unpublished_batches"):
+        path = Path(file)
+        part = part_of(path)
+        if part.exists() and part.stat().st_size != size_bytes:
+            raise KbetlError(
+                f"{part} is not what batch {batch_id} recorded; remove it, and take the requests back "
+                "with: kbetl batch write ... --again"
+            )
+        publish_file(path)
+        publish(store, batch_id)
+
+
+@dataclass(frozen=True)
+class _Place:
+    folder: Path
+    run_id: int
+
+    def path(self, command: str, number: int) -> Path:
+        return (self.folder / f"{command}-{self.run_id}-{number}.jsonl").absolute()
+
+
+class _Writing:
+    """One `batch write` under way."""
+
+    def __init__(self, store: Store, order: Order, place: _Place, limits: FileLimits, again: bool) -> None:
+        self._store = store
+        self._order = order
+        self._place = place
+        self._limits = limits
+        self._again = again
+        self._handing = Handing(store)
+        self._file: BatchFile | None = None
+        self._report = Written(order.task_name, order.model, order.task_hash)
+        self._own: set[int] = set()
+        """The batches of this run: what they hold is never taken back by it."""
+
+    def write(self, selection: Selection) -> Written:
+        """Writes all that waits."""
+        self._report.chosen = selection.chosen
+        self._report.elsewhere = selection.handed_out
+        with self._store.transaction():
+            add_task(self._store, self._order.task_row, self._place.run_id)
+            values = {"run_id": self._place.run_id, "task_hash": self._order.task_hash}
+            self._store.execute("set_run_task", values)
+        try:
+            for chunk in self._order.questions(selection):
+                self._settle([each for each in chunk if each.request is None or each.stored is not None])
+                for question in chunk:
+                    if question.request is not None and question.stored is None:
+                        self._hand_out(question)
+            self._end_file()
+        finally:
+            if self._file is not None:
+                self._file.discard()
+        return self._report
+
+    def _settle(self, chunk: list[Question]) -> None:
+        """Concludes what needs no request, as an online run would."""
+        if not chunk:
+            return
+        with self._store.transaction():
+            for question in chunk:
+                if question.stored is None:
+                    reading = Reading("failed", None, question.failure)
+                else:
+                    reading = self._order.read(question.stored.completion)
+                set_outcome(self._store, self._order.outcome(question, reading))
+                self._report.settled[reading.status] += 1
+            if use_first_task(self._store, self._order.task_hash, self._order.task_name):
+                self._report.put_in_use = True
+
+    def _hand_out(self, question: Question) -> None:
+        request, attempt = question.request, question.attempt
+        assert request is not None
+        out = out_now(self._store, request.hash, attempt)
+        if out is not None and (not self._again or out.batch_id in self._own):
+            with self._store.transaction():
+                settle_with(self._store, out.id, self._order.task_hash, question.sample_hash)
+            self._count(is_own=out.batch_id in self._own)
+            return
+        name = custom_id(request.hash, attempt)
+        line = line_of(name, request)
+        if len(line) > self._limits.size_bytes:
+            self._report.too_large += 1
+            return
+        if self._file is not None and not self._file.has_room(line, self._limits):
+            self._end_file()
+            self._hand_out(question)
+            return
+        if self._handing.add(request, attempt, name):
+            self._open_file().add(line)
+        self._handing.add_sample(request.hash, attempt, question.sample_hash)
+        self._count(is_own=True)
+
+    def _count(self, *, is_own: bool) -> None:
+        if is_own:
+            self._report.samples += 1
+        else:
+            self._report.elsewhere += 1
+
+    def _open_file(self) -> BatchFile:
+        if self._file is None:
+            number = len(self._report.files) + 1
+            self._file = BatchFile(self._place.path(self._order.command, number))
+        return self._file
+
+    def _end_file(self) -> None:
+        """Makes the file whole, records what it hands out, and only then gives it its name."""
+        if self._file is None:
+            return
+        whole = self._file.finish()
+        batch_id = self._handing.keep(
+            NewBatch(
+                run_id=self._place.run_id,
+                task_hash=self._order.task_hash,
+                model=self._order.model,
+                file=str(whole.path),
+                file_hash=whole.file_hash,
+                size_bytes=whole.size_bytes,
+                requests=whole.requests,
+            )
+        )
+        self._file = None
+        self._own.add(batch_id)
+        publish_file(whole.path)
+        publish(self._store, batch_id)
+        self._handing.clear()
+        self._report.files.append(whole)
+
+
+def _check(order: Order) -> None:
+    """Raises ConfigError for what no batch service takes."""
+    if order.model == offline.MODEL:
+        raise ConfigError(
+            "the offline model answers at once and reads no batch files: kbetl enrich -m offline"
+        )

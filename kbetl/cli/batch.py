@@ -1,0 +1,143 @@
+"""`kbetl batch`: the same questions as batch files, and as batches of a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kbetl.cli.enrich import choosing_options, given_options
+from kbetl.cli.options import common
+from kbetl.errors import StoreError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_MB = 1_000_000
+
+
+@click.group(short_help="The same questions as batch files, or as batches of a service.")
+def batch() -> None:
+    """Ask by batch: files for `vllm run-batch`, or half-price batches of an OpenAI-compatible service.
+
+    \b
+    kbetl batch write enrich batches/       the missing requests as files
+    kbetl batch read results.jsonl          take the answers
+    kbetl batch submit                      hand the files to a service
+    kbetl batch fetch                       take its answers
+    kbetl batch status                      what is out, and where
+    """
+
+
+@batch.group(short_help="Write the missing requests as batch files.")
+def write() -> None:
+    """Write the requests that a command would send as batch files, and remember them as handed out.
+
+    What is handed out is asked by nobody else until it is read, has expired, or is taken back.
+    """
+
+
+def writing_options(function: Decorated) -> Decorated:
+    """The options of every `batch write`."""
+    for option in reversed(
+        (
+            click.option("--again", is_flag=True, help="Also what is out in other files: taken back there."),
+            click.option(
+                "--max-requests",
+                type=click.IntRange(min=1),
+                default=50_000,
+                show_default=True,
+                help="Requests per file at most.",
+            ),
+            click.option(
+                "--max-mb",
+                type=click.FloatRange(min=0, min_open=True),
+                default=200.0,
+                show_default=True,
+                help="Megabytes (10^6 bytes) per file at most.",
+            ),
+        )
+    ):
+        function = option(function)
+    return common(function)
+
+
+@write.command(short_help="The requests of `kbetl enrich`.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--task", default="difficulty", show_default=True, metavar="NAME|FILE", help="The question.")
+@choosing_options
+@writing_options
+def enrich(database: Path, folder: Path, **given: Any) -> int:
+    """Write what `kbetl enrich` would ask into DIR.
+
+    \b
+    Examples:
+      kbetl batch write enrich batches/
+      kbetl batch write enrich batches/ -m my-model --max-requests 1000
+      kbetl batch write enrich batches/ --retry truncated -t 1024
+    """
+    return _write(database, folder, given, "enrich")
+
+
+@write.command(short_help="The requests of `kbetl prompts`.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@choosing_options
+@writing_options
+def prompts(database: Path, folder: Path, **given: Any) -> int:
+    """Write what `kbetl prompts` would ask into DIR.
+
+    \b
+    Examples:
+      kbetl batch write prompts batches/ -n 100
+    """
+    return _write(database, folder, {**given, "task": "prompts"}, "prompts")
+
+
+def _write(database: Path, folder: Path, given: dict[str, Any], command: str) -> int:
+    from kbetl.batch import FileLimits, write_batches
+    from kbetl.enrich import ordered
+    from kbetl.store import Store
+
+    limits = FileLimits(given["max_requests"], int(given["max_mb"] * _MB))
+    options = given_options({**given, "takes_back": given["again"]})
+    _check_there(database)
+    with Store.open(database) as store:
+        order = ordered(store, options, command)
+        report = write_batches(store, order, folder, limits=limits, again=given["again"])
+    _print(report.lines())
+    return report.exit_status
+
+
+@batch.command(short_help="Take the results of batch files.")
+@common
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def read(database: Path, files: tuple[Path, ...], **_: Any) -> int:
+    """Take the results in FILE...: what vLLM's run-batch wrote, output and error files of a service.
+
+    In any order, partial, also compressed. What was read before adds nothing; what is no result of a
+    request of this store is named and left.
+
+    \b
+    Examples:
+      kbetl batch read results.jsonl
+      kbetl batch read batch_abc_output.jsonl batch_abc_error.jsonl
+    """
+    from kbetl.batch import read_batches
+    from kbetl.store import Store
+
+    _check_there(database)
+    with Store.open(database) as store:
+        report = read_batches(store, files)
+    _print(report.lines())
+    return report.exit_status
+
+
+def _check_there(database: Path) -> None:
+    if not database.exists():
+        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+
+
+def _print(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line)

@@ -1,0 +1,30 @@
+"""What a run would ask, as an order for whoever puts its questions elsewhere."""
+
+from __future__ import annotations
+
+from kbetl.asking.order import Order
+from kbetl.asking.starting import limit_of_stage
+from kbetl.enrich.options import Options
+from kbetl.enrich.planning import check_choosing
+from kbetl.enrich.running import Plan, plan_of
+from kbetl.store import Store
+
+
+def ordered(store: Store, options: Options, command: str) -> Order:
+    """The questions of `enrich` with these options; raises ConfigError as it does."""
+    check_choosing(options)
+    return order_of(plan_of(store, options), options, command)
+
+
+def order_of(plan: Plan, options: Options, command: str) -> Order:
+    """The questions of a plan."""
+    task = plan.asked.task
+    return Order(
+        command=command,
+        options=options.as_json(),
+        task_row=plan.asked.row(),
+        parser_version=task.parser_version,
+        read=task.read,
+        select=lambda: plan.select(limit_of_stage(options.limit)),
+        prepare=plan.prepare(None),
+    )

@@ -1,0 +1,207 @@
+"""Requests that were handed out in batch files, and what became of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from kbetl.records import Request
+from kbetl.store.core import Store, now
+
+Ending = Literal["answered", "failed", "expired", "released"]
+
+
+class HandedOut(NamedTuple):
+    """One request that stands in a batch file."""
+
+    id: int
+    batch_id: int
+    task_hash: str
+    """The task whose run handed it out."""
+    ending: Ending | None
+    """None: still out."""
+    request: str
+    """The body as asked."""
+
+
+class Out(NamedTuple):
+    """A request that is out, and in which file."""
+
+    id: int
+    batch_id: int
+
+
+class SettledSample(NamedTuple):
+    """A sample that an answer settles; `status` is what its task concluded so far, None for nothing."""
+
+    task_hash: str
+    sample_hash: str
+    status: str | None
+
+
+class NewBatch(NamedTuple):
+    """A batch file that is written whole, and has not got its name yet."""
+
+    run_id: int
+    task_hash: str
+    model: str
+    file: str
+    file_hash: str
+    size_bytes: int
+    requests: int
+
+
+class BatchResult(NamedTuple):
+    """What one line of a result file said about a request."""
+
+    result_hash: bytes
+    handed_out_id: int
+    result_id: str | None
+    try_number: int | None
+    """None for an error."""
+    reason: str | None
+    """None for an answer."""
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch file, what became of its requests, and where it was submitted."""
+
+    id: int
+    file: str
+    file_hash: str
+    size_bytes: int
+    requests: int
+    task: str
+    model: str
+    command: str
+    written_at: str | None
+    still_out: int
+    answered: int
+    failed: int
+    expired: int
+    released: int
+    base_url: str | None
+    """None, as all that follows, where it was not submitted."""
+    api_key_var: str | None
+    headers: tuple[str, ...]
+    input_file_id: str | None
+    create_began_at: str | None
+    server_id: str | None
+    server_status: str | None
+    output_file_id: str | None
+    error_file_id: str | None
+    checked_at: str | None
+    fetched_at: str | None
+
+
+class Handing:
+    """The requests of the batch file that is being written, as temp tables on disk."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.clear()
+
+    def clear(self) -> None:
+        """Begins a file anew."""
+        with self._store.explained():
+            for query in ("drop_handing", "drop_handing_samples", "handing_table", "handing_samples_table"):
+                self._store.execute(query)
+
+    def add(self, request: Request, attempt: int, custom_id: str) -> bool:
+        """One more request; False where the file has it already."""
+        values = {
+            "request_hash": request.hash,
+            "attempt": attempt,
+            "custom_id": custom_id,
+            "request": request.text,
+        }
+        with self._store.explained():
+            return self._store.execute("add_handing", values).rowcount == 1
+
+    def add_sample(self, request_hash: str, attempt: int, sample_hash: str) -> None:
+        """One more sample that the request's answer settles."""
+        key = {"request_hash": request_hash, "attempt": attempt}
+        with self._store.explained():
+            self._store.execute("add_handing_sample", {**key, "sample_hash": sample_hash})
+
+    def keep(self, batch: NewBatch) -> int:
+        """Records the file and its requests as handed out, in one transaction; gives the batch's id.
+
+        What an older file has of them is taken back from it.
+        """
+        store = self._store
+        with store.transaction():
+            batch_id = int(store.execute("add_batch", batch._asdict()).lastrowid or 0)
+            store.execute("take_back_handing", {"ended_at": now()})
+            store.execute("keep_handed_out", {"batch_id": batch_id})
+            store.execute("keep_handed_out_samples", {"task_hash": batch.task_hash})
+        return batch_id
+
+
+def any_handed_out(store: Store) -> bool:
+    """Whether any request is out in a batch file."""
+    return bool(store.rows("any_handed_out")[0][0])
+
+
+def out_now(store: Store, request_hash: str, attempt: int = 0) -> Out | None:
+    """The hand-out of a request that is out; None where it is in no batch file that is awaited."""
+    found = store.rows("is_handed_out", {"request_hash": request_hash, "attempt": attempt})
+    return Out(*found[0]) if found else None
+
+
+def settle_with(store: Store, handed_out_id: int, task_hash: str, sample_hash: str) -> None:
+    """Notes that a request that is out settles one more sample. Call within a transaction."""
+    store.execute(
+        "add_handed_out_sample",
+        {"handed_out_id": handed_out_id, "task_hash": task_hash, "sample_hash": sample_hash},
+    )
+
+
+def publish(store: Store, batch_id: int) -> None:
+    """Notes that a batch file got its name."""
+    with store.transaction():
+        store.execute("publish_batch", {"id": batch_id, "written_at": now()})
+
+
+def newest_handed_out(store: Store, request_hash: str, attempt: int) -> HandedOut | None:
+    """The hand-out that a result is about; None where the request never was in a batch file."""
+    found = store.rows("newest_handed_out", {"request_hash": request_hash, "attempt": attempt})
+    return HandedOut(*found[0]) if found else None
+
+
+def is_known_result(store: Store, result_hash: bytes) -> bool:
+    """Whether a result was read before."""
+    return bool(store.rows("is_known_result", {"result_hash": result_hash}))
+
+
+def add_result(store: Store, result: BatchResult) -> None:
+    """Remembers that a result was read. Call within a transaction."""
+    values = result._asdict()
+    store.execute("add_batch_result", {**values, "try": values.pop("try_number"), "read_at": now()})
+
+
+def end_handed_out(store: Store, handed_out_id: int, ending: Ending) -> None:
+    """Notes what became of a request. Call within a transaction."""
+    store.execute("end_handed_out", {"id": handed_out_id, "ending": ending, "ended_at": now()})
+
+
+def samples_of_request(store: Store, request_hash: str, attempt: int) -> list[SettledSample]:
+    """The samples for which a request was handed out."""
+    key = {"request_hash": request_hash, "attempt": attempt}
+    return [SettledSample(*row) for row in store.rows("samples_of_request", key)]
+
+
+def batches(store: Store, batch_id: int | None = None) -> list[Batch]:
+    """Every batch file, or the one of an id, in the order in which they were written."""
+    found = store.rows("batches_by_id", {"id": batch_id})
+    return [replace(Batch(*row), headers=tuple(json.loads(row[16] or "[]"))) for row in found]
+
+
+def take_back_waiting(store: Store, task_hash: str) -> int:
+    """Takes back from batch files what waits in a `Selection`; gives the number of requests."""
+    with store.transaction():
+        values = {"task_hash": task_hash, "ended_at": now()}
+        return store.execute("take_back_waiting", values).rowcount

@@ -1,0 +1,21 @@
+-- The hand-out that a result is about: the one that is out, else the newest. :request_hash, :attempt
+select
+  handed_out.id,
+  handed_out.batch_id,
+  batches.task_hash,
+  handed_out.ending,
+  coalesce(
+    handed_out.request,
+    (
+      select answers.request
+      from answers
+      where answers.request_hash = handed_out.request_hash and answers.attempt = handed_out.attempt
+      limit 1
+    )
+  ) as request
+from handed_out
+join batches on batches.id = handed_out.batch_id
+where handed_out.request_hash = :request_hash
+  and handed_out.attempt = :attempt
+order by handed_out.ending is null desc, handed_out.id desc
+limit 1
