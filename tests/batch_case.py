@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,19 @@ def answer_file(source: Path, target: Path, answer: Callable[[Line], Line] = rat
     return results
 
 
+def main(source: str, target: str) -> None:
+    """Answers an input file, as the README's example wants it."""
+    labels = itertools.cycle(("low", "high", "medium"))
+    answer_file(
+        Path(source),
+        Path(target),
+        lambda asked: vllm_result(asked, completion(f"<difficulty>{next(labels)}</difficulty>")),
+    )
+
+
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

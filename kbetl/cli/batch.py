@@ -24,9 +24,6 @@ def batch() -> None:
     \b
     kbetl batch write enrich batches/       the missing requests as files
     kbetl batch read results.jsonl          take the answers
-    kbetl batch submit                      hand the files to a service
-    kbetl batch fetch                       take its answers
-    kbetl batch status                      what is out, and where
     """
 
 
