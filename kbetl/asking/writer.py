@@ -99,6 +99,7 @@ class Writer:
                 with self._store.transaction():
                     for entry in group:
                         self._write(entry)
+                self._store.check_in_place()
             except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
                 self._failure = error
         self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)

@@ -79,6 +79,14 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def check_in_place(self) -> None:
+        """Raises StoreError where the file was moved, removed or replaced under the open connection."""
+        if not opening.is_in_place(self.connection, self.path):
+            raise StoreError(
+                f"store {self.path}: it was moved, removed or replaced while it was written; what came since "
+                "is not in it. Put the file back, then run this again"
+            )
+
     @contextlib.contextmanager
     def transaction(self, begin: str = "begin immediate") -> Iterator[None]:
         """From `begin` to commit; rolls back on any exception, and names the store in SQLite's errors.

@@ -34,6 +34,7 @@ QUICK_CHECK_BYTES = 32 * 2**20
 """Stores up to this size are checked page by page before a command writes to them (some 20 ms)."""
 
 _MAGIC = b"SQLite format 3\x00"
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -54,7 +55,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """A connection that writes; makes a missing store, migrates an old one, remakes changed views."""
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.exists() or path.stat().st_size == 0 or _is_half_made(path):
         _create(path)
     else:
         _inspect(path)
@@ -108,6 +109,8 @@ def _inspect(path: Path) -> None:
         raise StoreError(f"no store at {path}; `kbetl ingest` makes one, or name another with -d") from None
     except OSError as error:
         raise StoreError(f"store {path} cannot be read: {error.strerror}") from None
+    if _is_half_made(path):
+        raise StoreError(f"no store at {path} yet: its making was cut short; `kbetl ingest` makes it whole")
     if len(header) < 100 or not header.startswith(_MAGIC):
         raise StoreError(f"{path} is not a kbetl store (no SQLite file); name another with -d")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
@@ -121,6 +124,19 @@ def _inspect(path: Path) -> None:
     wal = _beside(path, "-wal")
     if not wal.exists() or wal.stat().st_size == 0:
         _refuse_cut(path, header)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether the transaction that makes the store was cut short: its journal says that nothing was before.
+
+    SQLite takes back what the file holds as soon as it is opened for writing.
+    """
+    try:
+        with _beside(path, "-journal").open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    return header.startswith(_JOURNAL_MAGIC) and int.from_bytes(header[16:20], "big") == 0
 
 
 def _refuse_cut(path: Path, header: bytes) -> None:
@@ -153,6 +169,8 @@ def _schema_of(connection: sqlite3.Connection, path: Path) -> int:
 def _check_pages(path: Path) -> None:
     """Refuses a small store with a broken page; a large one shows it when the page is read."""
     if path.stat().st_size > QUICK_CHECK_BYTES or _is_open_here(path):
+        return
+    if _beside(path, "-journal").exists():  # what was cut short is taken back first
         return
     # where nobody has it open, SQLite would leave a WAL beside what is about to be refused
     is_alone = not _beside(path, "-wal").exists()
@@ -188,6 +206,20 @@ class _Connection(sqlite3.Connection):
 _OPEN: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
 """The connections that this process has open, with device and inode of their file."""
 _OPEN_LOCK = threading.Lock()
+
+
+def is_in_place(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether a path still leads to the file that a connection has open, and its WAL is there.
+
+    SQLite writes on to a file that was removed, and nobody will find what it wrote.
+    """
+    try:
+        stat = os.stat(path)
+        os.stat(f"{path}-wal")
+    except OSError:
+        return False
+    with _OPEN_LOCK:
+        return isinstance(connection, _Connection) and _OPEN.get(connection) == (stat.st_dev, stat.st_ino)
 
 
 def _is_open_here(path: Path) -> bool:
@@ -265,6 +297,11 @@ def explain(error: sqlite3.Error) -> str:
     if "locked" in text or "busy" in text:
         seconds = BUSY_TIMEOUT_MS // 1000
         return f"another process has held it for {seconds} s ({text}); end it, then run this again"
+    if "disk I/O" in text:
+        return (
+            f"it cannot be written ({text}); the disk is over its quota, was taken away or made read-only, "
+            "or fails: see to that, then run this again"
+        )
     if "full" in text:
         return f"the disk is full ({text}); free some space, then run this again"
     if "readonly" in text:
