@@ -206,6 +206,15 @@ def expected(tokenizer: Any, row: dict[str, Any]) -> tuple[int, int, int]:
         ]
     prompt = [mapped(message) for message in row["prompt"]]
     completion = [mapped(message) for message in row["completion"]]
+    steps = row.get("trajectory") or []
+    for message, step in zip(
+        [each for each in completion if each["role"] == "assistant"], steps, strict=False
+    ):
+        response = step["response"]  # verifiers 0.1.10 to 0.1.13 keep the reasoning there alone
+        said = response["choices"][0]["message"] if response.get("choices") else response["message"]
+        reasoning = said.get("reasoning_content") or said.get("reasoning")
+        if reasoning:
+            message.setdefault("reasoning_content", reasoning)
     total = official(tokenizer, [*prompt, *completion], tools=tools or None)
     asked = min(total, official(tokenizer, prompt, tools=tools or None, add_generation_prompt=True))
     return asked, total - asked, total
