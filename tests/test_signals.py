@@ -6,11 +6,14 @@ import shlex
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 
 import pytest
+from conftest import clean_environment
 from enrich_case import Case, ended, rollouts, started, until
 
+from kbetl.asking.loop import TERMINATION_GRACE_S
 from kbetl.store import Store
 
 pytest_plugins = ["enrich_fixtures"]
@@ -175,3 +178,66 @@ def test_ctrl_c_while_a_condition_is_prepared_is_no_error_of_the_store(tmp_path)
 
         with pytest.raises(KeyboardInterrupt):
             ask()
+
+
+SHORT_TIMEOUT = (
+    "import sys; from functools import partial; import kbetl.enrich.running as running;"
+    "running.Limits = partial(running.Limits, idle_timeout_s=float(sys.argv.pop(1)));"
+    "from kbetl.cli import main; main()"
+)
+
+
+def test_a_run_that_was_stopped_takes_the_answers_that_came_meanwhile(case):
+    """SIGSTOP for longer than any time-out: what lies in the sockets is read before timers are heard."""
+    case.ingest(rollouts(40))
+    case.llm.latency_s = 0.25
+    words = ["enrich", "-b", case.llm.url, "-m", "m", "-c", "8"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHORT_TIMEOUT, "0.6", *words],
+        cwd=case.folder,
+        env=clean_environment(HOME=str(case.folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        until(lambda: case.llm.counts["requests"] >= 16)
+        process.send_signal(signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        until(lambda: time.monotonic() > stopped_at + 1.2)
+        assert case.llm.counts["answered 200"] == case.llm.counts["requests"] < 40
+        process.send_signal(signal.SIGCONT)
+        done = ended(process)
+    assert done.status == 0, done.err
+    assert case.llm.counts["requests"] == 40
+    assert case.statuses() == {"ok": 40}
+    assert case.rows("select count(*) from answers") == [(40,)]
+
+
+def test_sigterm_ends_a_run_whose_requests_hang(case):
+    """After the time that it gives them, here a short one; what was kept stays, exit 143."""
+    case.ingest(rollouts(20))
+    case.llm.latency_s = lambda index: 0.0 if index < 5 else 600.0
+    short = (
+        "import sys; from kbetl.asking import loop; loop.TERMINATION_GRACE_S = float(sys.argv.pop(1));"
+        "from kbetl.cli import main; main()"
+    )
+    words = ["enrich", "-b", case.llm.url, "-m", "m", "-c", "8"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", short, "0.5", *words],
+        cwd=case.folder,
+        env=clean_environment(HOME=str(case.folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert TERMINATION_GRACE_S < 15 - 1
+    with process:
+        until(lambda: case.llm.in_flight == 8)
+        until(lambda: case.rows("select count(*) from outcomes") == [(5,)])
+        process.send_signal(signal.SIGTERM)
+        done = ended(process)
+    assert done.status == 143
+    assert "Traceback" not in done.err
+    assert case.statuses() == {"ok": 5}
+    assert last_run(case) == (143, 1)

@@ -12,6 +12,7 @@ from functools import partial
 
 from kbetl.asking.answerers import Answerer
 from kbetl.asking.company import Company
+from kbetl.asking.event_loop import new_event_loop
 from kbetl.asking.question import Prepare, Question, Questions
 from kbetl.asking.tally import Tally
 from kbetl.asking.writer import Entry, Writer
@@ -61,7 +62,8 @@ def ask(job: Job) -> None:
     keep those in flight and raise Interrupted; a second one ends at once. Raises RunStopped for what
     would hit every sample, StoreError where nothing can be kept; what was answered before is kept.
     """
-    asyncio.run(_Loop(job).run())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_Loop(job).run())
 
 
 @dataclass(eq=False)
