@@ -54,7 +54,7 @@ def test_builtin_prompts_is_as_documented() -> None:
 
 
 def test_builtin_names_are_the_files_that_ship() -> None:
-    assert builtin_names() == ["difficulty", "prompts"]
+    assert builtin_names() == ["difficulty", "kernels", "prompts"]
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
     with pytest.raises(ConfigError) as caught:
         load_task("dificulty")
     assert str(caught.value) == (
-        "no task 'dificulty'; built in: difficulty, prompts. "
+        "no task 'dificulty'; built in: difficulty, kernels, prompts. "
         "A file of your own is named by its path, such as ./style.md"
     )
 

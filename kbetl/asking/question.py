@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kbetl.records import Request
 from kbetl.store.ledger import Selection, StoredAnswer, Waiting, newest_answers
@@ -33,6 +33,8 @@ class Question:
     """Of the newest answer that was there when it was looked up, whether or not it settles it; -1: none."""
     is_handed_out: bool = False
     """Whether it waits for a batch file, and is not to be asked."""
+    problem: Mapping[str, Any] | None = None
+    """What a rollout is to say of the problem that it is an attempt at."""
 
     @property
     def key(self) -> str | tuple[str, int]:

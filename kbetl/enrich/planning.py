@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl import offline
 from kbetl.asking import Prepare, Question
 from kbetl.enrich.options import OFFLINE, RETRIABLE, Options
 from kbetl.errors import BadRow, ConfigError, MissingField
 from kbetl.json_text import stored_value
-from kbetl.records import RequestForm
+from kbetl.records import Request, RequestForm
 from kbetl.store import Store, select_samples
 from kbetl.store.datasets import source_ids
 from kbetl.store.handing import any_handed_out, out_now
@@ -138,16 +138,38 @@ def check_choosing(options: Options) -> None:
             raise ConfigError(f"--retry {status!r}: choose from {', '.join(RETRIABLE)}")
 
 
+class Problem(NamedTuple):
+    """What a question is made from."""
+
+    row: Mapping[str, Any]
+    """Fills the template."""
+    facts: Mapping[str, Any] | None = None
+    """What a rollout is to say of the problem."""
+    messages: Sequence[Mapping[str, Any]] | None = None
+    """The question itself, in place of the template; None: the template asks."""
+
+
+class Problem(NamedTuple):
+    """What a question is made from."""
+
+    row: Mapping[str, Any]
+    """Fills the template."""
+    facts: Mapping[str, Any] | None = None
+    """What a rollout is to say of the problem."""
+    messages: Sequence[Mapping[str, Any]] | None = None
+    """The question itself, in place of the template; None: the template asks."""
+
+
 def preparer(
     store: Store,
     asked: Asked,
     options: Options,
     run_id: int | None,
-    row_of: Callable[[Waiting], Mapping[str, Any]] | None = None,
+    problem_of: Callable[[Waiting], Problem] | None = None,
 ) -> Prepare:
     """What turns waiting samples into questions: renders them, and looks for answers that are there.
 
-    The template is filled from the sample's own row, or from what `row_of` gives in its place.
+    The template is filled from the sample's own row, or from what `problem_of` gives in its place.
     An answer that failed, or that has a status to be asked again, settles nothing unless it came in this
     run (None: there is none) or in one that this goes on with.
     """
@@ -159,12 +181,26 @@ def preparer(
 
     def question(waiting: Waiting) -> Question:
         try:
-            row = stored_value(waiting.row) if row_of is None else row_of(waiting)
-            fields = asked.task.fields(row, waiting.reward)
+            problem = Problem(stored_value(waiting.row)) if problem_of is None else problem_of(waiting)
+            if problem.messages is not None:
+                return asked_as_it_is(waiting, problem, problem.messages)
+            fields = asked.task.fields(problem.row, waiting.reward)
             request = form.request(asked.task.prompt(fields))
         except (MissingField, BadRow) as error:
             return Question(waiting.sample_hash, None, {}, str(error), attempt=waiting.attempt)
-        return Question(waiting.sample_hash, request, fields if is_offline else {}, attempt=waiting.attempt)
+        return Question(
+            waiting.sample_hash,
+            request,
+            fields if is_offline else {},
+            attempt=waiting.attempt,
+            problem=problem.facts,
+        )
+
+    def asked_as_it_is(
+        waiting: Waiting, problem: Problem, messages: Sequence[Mapping[str, Any]]
+    ) -> Question:
+        request = Request(asked.model, messages, dict(asked.parameters))
+        return Question(waiting.sample_hash, request, {}, attempt=waiting.attempt, problem=problem.facts)
 
     def with_answer(question: Question, stored: StoredAnswer) -> Question:
         is_earlier = since is None or stored.run_id < since

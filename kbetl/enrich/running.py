@@ -10,7 +10,7 @@ from kbetl import config, offline
 from kbetl.asking import Answerer, Generate, Job, ModelServer, OfflineModel, Prepare, Tally, ask
 from kbetl.asking.addresses import check_address, endpoint_at, is_local
 from kbetl.asking.starting import limit_of_stage, task_lock
-from kbetl.client import Endpoint, Limits
+from kbetl.client import Limits
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.errors import ConfigError, KbetlError
@@ -154,12 +154,14 @@ class Plan:
     """Chooses the samples, and of them so many to ask at most."""
     prepare: Callable[[int | None], Prepare]
     """What makes the questions of a run by its id; of none for a dry run."""
-    endpoints: Callable[[], Sequence[Endpoint]]
-    """Whom to ask; raises KbetlError where a key is missing."""
+    server: Callable[[Limits, Say], Answerer]
+    """Whom to ask, within which limits; raises KbetlError where a key is missing."""
     generate: Callable[[int], Generate] | None = None
     """What makes the samples that the answers of a run are; called in a transaction."""
     report: Callable[[int], Sequence[str]] = lambda _: ()
     """What there is to say after a run besides."""
+    counts: Callable[[], Mapping[str, Any]] = dict
+    """What `runs.counts` is to hold besides."""
 
 
 def plan_of(store: Store, options: Options) -> Plan:
@@ -169,7 +171,9 @@ def plan_of(store: Store, options: Options) -> Plan:
         asked,
         select=lambda limit: select(store, options, asked, limit=limit),
         prepare=lambda run_id: preparer(store, asked, options, run_id),
-        endpoints=lambda: [endpoint_at(options.base_url, options.api_key_var, options.headers)],
+        server=lambda limits, say: ModelServer(
+            endpoint_at(options.base_url, options.api_key_var, options.headers), limits, say
+        ),
     )
 
 
@@ -213,7 +217,7 @@ def carry_out(
             status = 130
             raise
         finally:
-            _end_run(store, run_id, status, tally)
+            _end_run(store, run_id, status, tally, plan.counts())
     return report
 
 
@@ -391,15 +395,16 @@ def _answerer(options: Options, plan: Plan, say: Say) -> tuple[Answerer, Limits]
         limits = replace(limits, alone_s=LOCAL_ALONE_S)
     if asked.model == offline.MODEL:
         return OfflineModel(asked.task.name), replace(limits, concurrency=OFFLINE_CONCURRENCY)
-    return ModelServer(plan.endpoints()[0], limits, say), limits
+    return plan.server(limits, say), limits
 
 
-def _end_run(store: Store, run_id: int, status: int, tally: Tally) -> None:
-    counts: dict[str, int] = {
+def _end_run(store: Store, run_id: int, status: int, tally: Tally, more: Mapping[str, Any]) -> None:
+    counts: dict[str, Any] = {
         "asked": tally.asked,
         **{str(status): count for status, count in tally.statuses.items()},
         "answers": tally.answers,
         "reused": tally.reused,
+        **more,
     }
     store.end_run(run_id, status, counts, cost_usd=tally.cost_usd)
 

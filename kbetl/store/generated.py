@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kbetl.facts import Facts
 from kbetl.records import Sample
 from kbetl.store.core import Store
-from kbetl.store.intake import Origin, sample_columns, source_columns
+from kbetl.store.intake import Origin, facts_columns, sample_columns, source_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,7 @@ class Generated:
     """A rollout, and the attempt at a problem whose answer it is."""
 
     sample: Sample
+    facts: Facts
     source_id: int
     task_hash: str
     problem_hash: str
@@ -37,6 +39,7 @@ def add_generated(store: Store, rollout: Generated, try_number: int | None) -> N
     if placed is None:
         return
     store.execute("add_sample", sample_columns(rollout.sample))
+    store.execute("add_rollout_facts", facts_columns(rollout.sample.hash, rollout.facts))
     store.execute(
         "add_membership",
         {"source_id": rollout.source_id, "position": placed[0], "sample_hash": rollout.sample.hash},

@@ -13,6 +13,7 @@ from kbetl.tasks.json_answers import read_json_answer
 from kbetl.tasks.plain import is_unicode, on_one_line, shown
 from kbetl.tasks.readers import (
     HIDDEN_TAGS,
+    Block,
     Json,
     Label,
     Number,
@@ -28,6 +29,7 @@ PARSER_VERSION = "1"
 
 _HIDDEN = re.compile(rf"<\s*+(/?+)\s*+({'|'.join(HIDDEN_TAGS)})\s*+>", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\r?\n)+|\s+\Z", re.ASCII)
 _NUMBER_DIGITS = 40
 _TRUNCATED = ("length", "max_tokens")
 _REFUSED = ("content_filter", "refusal")
@@ -59,6 +61,8 @@ def read_answer(reader: Reader, completion: Completion) -> Reading:
         return _unparsed("the answer is empty outside <think>")
     if isinstance(reader, Json):
         return read_json_answer(reader, text)
+    if isinstance(reader, Block):
+        return _read_block(reader, text)
     return _read_tag(reader, text, hidden=text != content)
 
 
@@ -104,8 +108,46 @@ def visible_text(content: str) -> str:
     return "\n".join(parts)
 
 
-def _read_tag(reader: Reader, text: str, hidden: bool) -> Reading:
-    assert not isinstance(reader, Json)
+def _read_block(reader: Block, text: str) -> Reading:
+    """What stands between the marks, less a code fence around it; the marks come in pairs."""
+    begin, end = reader.begin, reader.end
+    mark = re.compile(rf"(?<![\w-])(?:{re.escape(begin)}|{re.escape(end)})(?![\w-])", re.ASCII)
+    texts: list[str] = []
+    opened: int | None = None
+    for match in mark.finditer(text):
+        if match[0] == end and opened is None:
+            return _unparsed(f"{end} without {begin} before it")
+        if match[0] == begin and opened is not None:
+            return _unparsed(f"{begin} twice without {end} between them")
+        if opened is not None:
+            texts.append(_unfenced(text[opened : match.start()]))
+        opened = None if match[0] == end else match.end()
+    if opened is not None:
+        return _unparsed(f"{begin} without {end} after it")
+    if not texts:
+        return _unparsed(f"no {begin}")
+    if len(set(texts)) > 1:
+        return _unparsed(f"{len(set(texts))} different texts between {begin} and {end}")
+    return _read_block_text(reader, texts[0])
+
+
+def _read_block_text(reader: Block, text: str) -> Reading:
+    if not any(char.isalnum() for char in text):
+        return _unparsed(f"nothing between {reader.begin} and {reader.end}")
+    if not is_unicode(text):
+        return _unparsed(f"between {reader.begin} and {reader.end} stands a lone surrogate: not Unicode text")
+    return Reading("ok", text)
+
+
+def _unfenced(text: str) -> str:
+    """The text less blank lines around it, and less one code fence that encloses all of it."""
+    text = _BLANK_LINES.sub("", text)
+    if text.startswith("```") and text.endswith("```") and "\n" in text and text.count("```") == 2:
+        text = _BLANK_LINES.sub("", text[text.index("\n") + 1 : -3])
+    return text
+
+
+def _read_tag(reader: Text | Label | Number, text: str, hidden: bool) -> Reading:
     found = _inside(reader.tag, text)
     if found.fault is not None:
         return _unparsed(found.fault)

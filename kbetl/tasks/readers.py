@@ -1,4 +1,4 @@
-"""How an answer is read: the four forms of a task's `answer` table, and their one spelling in the store."""
+"""How an answer is read: the five forms of a task's `answer` table, and their one spelling in the store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ HIDDEN_TAGS = ("think", "thinking")
 """What stands inside these is a model talking to itself, never its answer."""
 
 _TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_MARK = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DECORATION = "\"'`*\u201c\u201d\u2018\u2019 \t\r\n\f\v"
-_FORMS = "{tag}, {tag, one_of}, {tag, min, max} or {json}"
+_FORMS = "{tag}, {tag, one_of}, {tag, min, max}, {begin, end} or {json}"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,15 @@ class Json:
     json: Mapping[str, Any]
 
 
-Reader = Text | Label | Number | Json
+@dataclass(frozen=True)
+class Block:
+    """Free text between two marks, such as code between BEGIN_PYTHON and END_PYTHON."""
+
+    begin: str
+    end: str
+
+
+Reader = Text | Label | Number | Block | Json
 
 
 def reader_spec(reader: Reader) -> str:
@@ -70,7 +79,7 @@ def reader_from_spec(text: str) -> Reader:
 def reader_from_table(table: Any) -> Reader:
     """The reader that a task's `answer` table describes.
 
-    Raises ConfigError unless it has exactly one of the four forms.
+    Raises ConfigError unless it has exactly one of the five forms.
     """
     if not isinstance(table, Mapping):
         raise ConfigError(f"key 'answer' is {type_name(table)}, not a table such as {{tag = \"difficulty\"}}")
@@ -81,6 +90,8 @@ def reader_from_table(table: Any) -> Reader:
         return Label(_tag(table["tag"]), _labels(table["one_of"]))
     if keys == {"tag", "min", "max"}:
         return _number(table)
+    if keys == {"begin", "end"}:
+        return _block(table)
     if keys == {"json"}:
         return Json(_schema(table["json"]))
     raise ConfigError(f"key 'answer' has {', '.join(sorted(keys)) or 'no key'}; it takes {_FORMS}")
@@ -134,6 +145,18 @@ def _number(table: Mapping[str, Any]) -> Number:
     if table["min"] >= table["max"]:
         raise ConfigError(f"answer.min {table['min']} is not below answer.max {table['max']}")
     return Number(_tag(table["tag"]), table["min"], table["max"])
+
+
+def _block(table: Mapping[str, Any]) -> Block:
+    for key in ("begin", "end"):
+        value = table[key]
+        if not isinstance(value, str) or not _MARK.fullmatch(value):
+            raise ConfigError(
+                f"answer.{key} is {value!r}; a mark is a word of letters, digits, '_' or '-', up to 64"
+            )
+    if table["begin"] in table["end"] or table["end"] in table["begin"]:
+        raise ConfigError(f"answer.begin {table['begin']!r} and answer.end {table['end']!r} hold each other")
+    return Block(table["begin"], table["end"])
 
 
 def _schema(value: Any) -> Mapping[str, Any]:
