@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbetl import fields, records
@@ -28,13 +28,45 @@ def sample_of(parsed: Parsed) -> Sample:
 
     Raises BadRow with the reason for a row that is neither, and for one whose fields have wrong types.
     """
-    row = parsed.value
-    if not isinstance(row, dict):
-        raise BadRow(f"the row is {fields.type_name(row)}, not an object with fields")
+    row = _object(parsed)
     try:
         kind = _kind(row)
     except BadRow as bad:
         raise BadRow(f"{bad}{_hint(row)}") from None
+    return _sample(parsed, kind)
+
+
+def prompt_of(parsed: Parsed) -> Sample:
+    """The problem that a row with a prompt is, with or without PyTorch code.
+
+    Raises BadRow with the reason for a row that is none.
+    """
+    row = _object(parsed)
+    if row.get("completion") is not None:
+        raise BadRow("it has a completion: a rollout, not a prompt; `kbetl ingest` stores it")
+    prompt = row.get("prompt")
+    said = [prompt] if isinstance(prompt, str) else [each.get("content") for each in _asking(row)]
+    if not any(isinstance(text, str) and text.strip() for text in said):
+        raise BadRow(f"no field 'prompt' with text or messages; it has {_names(row)}")
+    return _sample(parsed, "module")
+
+
+def _asking(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    messages = fields.messages(row, "prompt")
+    for index, message in enumerate(messages):
+        if not isinstance(message.get("role"), str) or message.get("content") is None:
+            raise BadRow(f"field 'prompt[{index}]' is no message with a role and content")
+    return messages
+
+
+def _object(parsed: Parsed) -> Mapping[str, Any]:
+    if not isinstance(parsed.value, dict):
+        raise BadRow(f"the row is {fields.type_name(parsed.value)}, not an object with fields")
+    return parsed.value
+
+
+def _sample(parsed: Parsed, kind: Kind) -> Sample:
+    row = parsed.value
     name = fields.module_name(row)
     code = fields.python_code(row)
     identity = records.sample_hash(row)

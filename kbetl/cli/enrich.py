@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,15 +31,24 @@ _OPTION_NAMES = {
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
 
 
-def choosing_options(function: Decorated) -> Decorated:
-    """The options that choose what is asked, and how it is asked."""
+def sample_options(function: Decorated) -> Decorated:
+    """The options that choose samples."""
     for option in reversed(
         (
             click.option("--source", multiple=True, help="Only samples of this source; repeatable."),
             click.option(
                 "--where", help="Only samples for which this SQL holds, over the columns of selectable."
             ),
-            click.option("--min-reward", type=float, help="Only rewards above this, in this run."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def again_options(function: Decorated) -> Decorated:
+    """The options that bound a run, and say what it asks again."""
+    for option in reversed(
+        (
             click.option("-n", "--limit", type=click.IntRange(min=0), help="Ask so many samples at most."),
             click.option(
                 "--retry",
@@ -47,7 +56,16 @@ def choosing_options(function: Decorated) -> Decorated:
                 metavar="STATUS",
                 help="Ask these outcomes again: unparsed, truncated, refused, failed.",
             ),
-            click.option("-m", "--model", default=config.MODEL, show_default=True, help="Model, or offline."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def parameter_options(function: Decorated) -> Decorated:
+    """The options that set request parameters."""
+    for option in reversed(
+        (
             click.option(
                 "-o",
                 "--option",
@@ -58,6 +76,21 @@ def choosing_options(function: Decorated) -> Decorated:
             ),
             click.option("-t", "--max-tokens", type=click.IntRange(min=1), help="The same as -o max_tokens."),
             click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def choosing_options(function: Decorated) -> Decorated:
+    """The options that choose what is asked, and how it is asked."""
+    for option in reversed(
+        (
+            sample_options,
+            click.option("--min-reward", type=float, help="Only rewards above this, in this run."),
+            again_options,
+            click.option("-m", "--model", default=config.MODEL, show_default=True, help="Model, or offline."),
+            parameter_options,
         )
     ):
         function = option(function)
@@ -75,6 +108,17 @@ def server_options(function: Decorated) -> Decorated:
                 show_default=True,
                 help="A chat-completions server.",
             ),
+            key_options,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def key_options(function: Decorated) -> Decorated:
+    """The options that say with which key a server is asked."""
+    for option in reversed(
+        (
             click.option(
                 "-k", "--api-key-var", metavar="VARIABLE", help="The environment variable that holds the key."
             ),
@@ -97,6 +141,17 @@ def asking_options(function: Decorated) -> Decorated:
             ),
             click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0."),
             server_options,
+            pace_options,
+        )
+    ):
+        function = option(function)
+    return common(function)
+
+
+def pace_options(function: Decorated) -> Decorated:
+    """The options that say how fast a server is asked, and for how long."""
+    for option in reversed(
+        (
             click.option(
                 "-c",
                 "--concurrency",
@@ -124,7 +179,7 @@ def asking_options(function: Decorated) -> Decorated:
         )
     ):
         function = option(function)
-    return common(function)
+    return function
 
 
 @click.command(short_help="Ask a model about what has no outcome yet; keep every answer.")
@@ -172,9 +227,9 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with Store.open(database) as store:
         if given["resume"]:
-            options = resumed(store, options, _given_now(context), say)
+            options = resumed(store, options, given_now(context), say)
         if given["dry_run"]:
-            _print(dry_run(store, options, say).lines())
+            print_lines(dry_run(store, options, say).lines())
             return 0
         with watching(is_quiet=given["quiet"]) as tally:
             try:
@@ -184,7 +239,7 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
                 raise Interrupted(
                     f"{stop}: {tally.asked} samples are done and kept. Go on with: {again}", stop.exit_status
                 ) from None
-    _print(report.lines())
+    print_lines(report.lines())
     return report.exit_status
 
 
@@ -255,14 +310,15 @@ def _refuse_constant(name: str) -> Any:
     raise ConfigError(f"-o: {name} is no JSON number")
 
 
-def _given_now(context: click.Context) -> frozenset[str]:
-    """The options of this command line itself, by their name in Options."""
+def given_now(context: click.Context, spelled: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The options of this command line itself, by their name in Options; `spelled` has more such names."""
+    known = {**_OPTION_NAMES, **(spelled or {})}
     names = set()
     for name in context.params:
         if name in _NOT_OF_THE_RUN:
             continue
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            names.add(_OPTION_NAMES.get(name, "give_up_after_s" if name == "give_up_after" else name))
+            names.add(known.get(name, "give_up_after_s" if name == "give_up_after" else name))
     return frozenset(names)
 
 
@@ -276,7 +332,8 @@ def _how_to_go_on(context: click.Context, options: Options, command: str) -> str
     return shlex.join([*words, "--resume"])
 
 
-def _print(lines: list[str]) -> None:
+def print_lines(lines: list[str]) -> None:
+    """Data, to stdout."""
     for line in lines:
         click.echo(line)
 

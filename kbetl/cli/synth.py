@@ -10,6 +10,7 @@ import click
 
 from kbetl.cli.options import common
 from kbetl.cli.reading_progress import watching
+from kbetl.cli.synth_run import synth_run
 
 if TYPE_CHECKING:
     from kbetl.taking import Report
@@ -83,3 +84,6 @@ def _print(reports: Sequence[Report], *, is_quiet: bool) -> None:
             for line in report.remarks():
                 click.echo(line, err=True)
         click.echo(report.as_text())
+
+
+synth.add_command(synth_run)

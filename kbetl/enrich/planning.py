@@ -52,13 +52,13 @@ class Asked:
         }
 
 
-def asked_task(store: Store, options: Options) -> Asked:
-    """The task as this run asks it.
+def asked_task(store: Store, options: Options, task: Task | None = None) -> Asked:
+    """The task as this run asks it; `task` in place of the one that the options name.
 
     With `retry` and other parameters the outcomes stay with the task that has them: the parameters go
     out, but make no new task.
     """
-    task = load_task(options.task)
+    task = task or load_task(options.task)
     model = model_name(options.model, task.name)
     changed = task.with_parameters(options.parameters)
     if options.retry:
@@ -103,20 +103,42 @@ def _with_just(task: Task, parameters: Mapping[str, Any]) -> Task:
     return task.with_parameters({**without, **parameters})
 
 
-def select(store: Store, options: Options, asked: Asked, *, limit: int | None) -> Selection:
+class Wanted(NamedTuple):
+    """What a run wants besides one answer about each sample."""
+
+    attempts: int = 1
+    """Answers about each."""
+    rollouts: bool = False
+    """Whether an answer is to be a rollout too."""
+    prompts: bool = False
+    """Whether bare prompts, without code, may be chosen."""
+
+
+def select(
+    store: Store,
+    options: Options,
+    asked: Asked,
+    *,
+    limit: int | None,
+    wanted: Wanted | None = None,
+) -> Selection:
     """Chooses the samples that the task is about and, among them, those that this run asks."""
-    selection = Selection(store, asked.hash)
+    wanted = wanted or Wanted()
+    selection = Selection(store, asked.hash, wanted.attempts)
     conditions = [each for each in (asked.task.where, options.where) if each is not None]
     if options.min_reward is not None and REWARD_ABOVE not in conditions:
         conditions.append(REWARD_ABOVE)
     parameters = {"min_reward": min_reward(store, options)}
     with store.guarded() as guarded:
-        selection.choose(select_samples(guarded, asked.task.about, conditions, parameters))
+        selection.choose(
+            select_samples(guarded, asked.task.about, conditions, parameters, with_prompts=wanted.prompts)
+        )
     if options.sources:
         selection.keep_sources(source_ids(store, options.sources))
     selection.wait(
         options.retry or ("failed",),
         wants_new=not options.retry,
+        wants_rollouts=wanted.rollouts,
         limit=limit,
         before_run=options.retry_since_run,
         takes_back=options.takes_back,
@@ -136,17 +158,6 @@ def check_choosing(options: Options) -> None:
     for status in options.retry:
         if status not in RETRIABLE:
             raise ConfigError(f"--retry {status!r}: choose from {', '.join(RETRIABLE)}")
-
-
-class Problem(NamedTuple):
-    """What a question is made from."""
-
-    row: Mapping[str, Any]
-    """Fills the template."""
-    facts: Mapping[str, Any] | None = None
-    """What a rollout is to say of the problem."""
-    messages: Sequence[Mapping[str, Any]] | None = None
-    """The question itself, in place of the template; None: the template asks."""
 
 
 class Problem(NamedTuple):

@@ -16,10 +16,16 @@ none that it did not open, as `1) or (1` would: what passes both is one whole ex
 
 
 def select_samples(
-    connection: sqlite3.Connection, kind: str, conditions: Sequence[str], parameters: Mapping[str, Any]
+    connection: sqlite3.Connection,
+    kind: str,
+    conditions: Sequence[str],
+    parameters: Mapping[str, Any],
+    *,
+    with_prompts: bool = False,
 ) -> Iterator[str]:
     """The hashes of the samples of a kind that satisfy every condition, in source order.
 
+    Modules without code, which are bare prompts, come `with_prompts` alone.
     `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Raises
     ConfigError where SQLite does not take one, or where it is not one whole expression.
     """
@@ -27,6 +33,8 @@ def select_samples(
         f"and samples.hash in (select samples.sample_hash from selectable as samples where (\n{condition}\n))"
         for condition in conditions
     ]
+    if kind == "module" and not with_prompts:
+        parts.insert(0, "and samples.code_hash is not null")
     statement = "\n".join(
         ["select samples.hash from samples where samples.kind = :kind", *parts, "order by samples.rowid"]
     )

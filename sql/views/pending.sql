@@ -16,6 +16,7 @@ left join outcomes
   and outcomes.task_hash = tasks.hash
   and outcomes.attempt = 0
 where tasks.in_use = 1
+  and (samples.kind = 'rollout' or samples.code_hash is not null)
   and (outcomes.status is null or outcomes.status = 'failed')
   and (
     tasks.restriction is null

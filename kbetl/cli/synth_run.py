@@ -1,0 +1,144 @@
+"""`kbetl synth run`: new rollouts by a model server."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbetl import config
+from kbetl.cli.enrich import (
+    again_options,
+    given_now,
+    key_options,
+    pace_options,
+    parameter_options,
+    parameters_given,
+    print_lines,
+    sample_options,
+)
+from kbetl.cli.options import common
+from kbetl.errors import Interrupted, StoreError
+
+if TYPE_CHECKING:
+    from kbetl.synth.options import Options
+
+_OPTION_NAMES = {"from_": "prompts", "as_": "name", "base_url": "base_urls"}
+
+
+@click.command("run", short_help="Ask a model server for kernels; every answer becomes a rollout.")
+@click.option("--task", default="kernels", show_default=True, metavar="NAME|FILE", help="The question.")
+@click.option(
+    "--from",
+    "from_",
+    default="modules",
+    show_default=True,
+    metavar="modules|synthetic|FILE",
+    help="Prompts: the task's about modules, those of the view synthetic, or a JSONL file's.",
+)
+@click.option(
+    "--rollouts",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Rollouts wanted for each prompt.",
+)
+@click.option("--as", "as_", metavar="NAME", help="The source they go to; else by task and model.")
+@click.option("-m", "--model", default="", help="Model, as the server calls it.")
+@click.option(
+    "-b",
+    "--base-url",
+    multiple=True,
+    default=[config.BASE_URL],
+    show_default=True,
+    help="A chat-completions server; repeatable, the least busy one is asked.",
+)
+@click.option("--stream", is_flag=True, help="Have answers sent as they are made, for long ones.")
+@sample_options
+@again_options
+@parameter_options
+@click.option("--dry-run", is_flag=True, help="Say what would be asked, why, and about how many tokens.")
+@click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0.")
+@key_options
+@pace_options
+@common
+@click.pass_context
+def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
+    """Ask a model server for kernels, and keep every answer as a rollout without a reward yet.
+
+    \b
+    Examples:
+      kbetl synth run -b http://127.0.0.1:8000/v1 -m my-model --rollouts 4 -T 1.0
+      kbetl synth run -b http://a:8000/v1 -b http://b:8000/v1 -m my-model --stream
+      kbetl synth run --from synthetic -b http://127.0.0.1:8000/v1 -m my-model
+      kbetl synth run --from prompts.jsonl -b http://127.0.0.1:8000/v1 -m my-model
+      kbetl synth run --resume
+    """
+    from kbetl.cli.progress import watching
+    from kbetl.store import Store
+    from kbetl.synth.running import dry_run, resumed, synthesize
+
+    options = _options(given)
+    if not database.exists() and options.prompts in ("modules", "synthetic"):
+        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    say = _silent if given["quiet"] else partial(click.echo, err=True)
+    with Store.open(database) as store:
+        if given["resume"]:
+            options = resumed(store, options, given_now(context, _OPTION_NAMES), say)
+        if given["dry_run"]:
+            print_lines(dry_run(store, options, say).lines())
+            return 0
+        with watching(is_quiet=given["quiet"]) as tally:
+            try:
+                report = synthesize(store, options, say, tally=tally)
+            except Interrupted as stop:
+                raise Interrupted(
+                    f"{stop}: {tally.asked} rollouts are done and kept. "
+                    f"Go on with: {_how_to_go_on(context, options)}",
+                    stop.exit_status,
+                ) from None
+    print_lines(report.lines())
+    return report.exit_status
+
+
+def _options(given: dict[str, Any]) -> Options:
+    from kbetl.synth.options import Options
+
+    return Options(
+        task=given["task"],
+        prompts=given["from_"],
+        rollouts=given["rollouts"],
+        name=given["as_"],
+        model=given["model"],
+        base_url=given["base_url"][0],
+        base_urls=given["base_url"],
+        stream=given["stream"],
+        api_key_var=given["api_key_var"],
+        headers=given["header"],
+        parameters=parameters_given(given),
+        sources=given["source"],
+        where=given["where"],
+        limit=given["limit"],
+        retry=given["retry"],
+        concurrency=given["concurrency"],
+        rpm=given["rpm"],
+        tpm=given["tpm"],
+        give_up_after_s=given["give_up_after"] * 60,
+    )
+
+
+def _how_to_go_on(context: click.Context, options: Options) -> str:
+    """The command that takes up the run that was stopped, as it is typed into a shell."""
+    words = ["kbetl", "synth", "run"]
+    if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
+        words += ["-d", str(context.params["database"])]
+    if options.task != "kernels":
+        words += ["--task", options.task]
+    return shlex.join([*words, "--resume"])
+
+
+def _silent(_line: str) -> None:
+    return None

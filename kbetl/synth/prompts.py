@@ -1,0 +1,154 @@
+"""Where the prompts come from: modules and a task file, the view `synthetic`, or a file of prompts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kbetl import fields
+from kbetl.enrich.planning import Problem
+from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
+from kbetl.json_text import read_json, stored_value
+from kbetl.lines import Raw, plain_text, raw_lines, unpacked
+from kbetl.sampling import prompt_of
+from kbetl.store import Store
+from kbetl.store.intake import Intake, Origin
+from kbetl.store.ledger import Waiting, tasks_named
+from kbetl.synth.options import MODULES, SYNTHETIC, Options
+from kbetl.tasks import Task, load_task
+
+SHOWN_REJECTIONS = 10
+_OF_PROMPTS = "row ->> '$.prompt' is not null"
+_IN_SYNTHETIC = "sample_hash in (select synthetic.sample_hash from synthetic)"
+_SHORT = 16
+"""Characters of a task's hash that tell whose specifications a prompt is made of."""
+
+
+def synth_task(store: Store, options: Options) -> Task:
+    """The task as the options put it: with other prompts than the task file's, these are its template.
+
+    Raises ConfigError for a task about rollouts, and where the prompts are not there.
+    """
+    task = load_task(options.task)
+    if task.about != "module":
+        raise ConfigError(
+            f"task {task.name!r} is about rollouts; `synth run` takes one about modules, such as kernels"
+        )
+    if options.prompts == MODULES:
+        return task
+    if options.prompts == SYNTHETIC:
+        place = f"{SYNTHETIC}.{_specifications(store)}"
+        return replace(task, template=f"{{{{ {place} }}}}", where=_both(task.where, _IN_SYNTHETIC))
+    return replace(task, template="{{ prompt }}", where=_both(task.where, _OF_PROMPTS))
+
+
+def _both(first: str | None, second: str) -> str:
+    return second if first is None else f"({first}) and {second}"
+
+
+def _specifications(store: Store) -> str:
+    """Whose specifications the view shows; other ones make other prompts, and so another task."""
+    in_use = next((each for each in tasks_named(store, "prompts") if each.in_use), None)
+    if in_use is None:
+        raise ConfigError("no synthetic prompts: `kbetl prompts` makes them first")
+    return in_use.hash.partition(":")[2][:_SHORT]
+
+
+def problems(store: Store, options: Options, task: Task) -> Callable[[Waiting], Problem]:
+    """What makes a problem of a waiting sample."""
+    if options.prompts == SYNTHETIC:
+        key = task.template.strip("{} ").partition(".")[2]
+        return lambda waiting: _synthetic_problem(store, waiting, key)
+    if options.prompts == MODULES:
+        return _module_problem
+    return lambda waiting: _prompt_problem(waiting, task.system)
+
+
+def _module_problem(waiting: Waiting) -> Problem:
+    row = stored_value(waiting.row)
+    return Problem(row, _facts(waiting.sample_hash, row))
+
+
+def _synthetic_problem(store: Store, waiting: Waiting, key: str) -> Problem:
+    found = store.rows("synthetic_prompt", {"sample_hash": waiting.sample_hash})
+    if not found:
+        raise MissingField("it has no synthetic prompt any more; `kbetl prompts` makes one")
+    row = stored_value(waiting.row)
+    return Problem({SYNTHETIC: {key: found[0][0]}}, _facts(waiting.sample_hash, row))
+
+
+def _prompt_problem(waiting: Waiting, system: str | None) -> Problem:
+    row = stored_value(waiting.row)
+    facts = _facts(waiting.sample_hash, row)
+    if isinstance(row.get("prompt"), str):
+        return Problem(row, facts)
+    told = [{"role": "system", "content": system}] if system is not None else []
+    messages = [{key: value for key, value in each.items() if value is not None} for each in row["prompt"]]
+    return Problem(row, facts, [*told, *messages])
+
+
+def _facts(sample_hash: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rollout says of its problem: `example_id` and `info`, as the evals rows have them.
+
+    Without an `example_id` of its own a problem goes by the first 52 bits of its hash.
+    """
+    info = {key: value for key, value in fields.info(row).items() if value is not None}
+    for key, value in (
+        ("module_name", fields.module_name(row)),
+        ("python_code", fields.python_code(row)),
+        ("triton_code", fields.triton_code(row)),
+        ("uuid", row.get("uuid")),
+    ):
+        if value is not None:
+            info.setdefault(key, value)
+    example = row.get("example_id")
+    if isinstance(example, bool) or not isinstance(example, int | str):
+        example = int(sample_hash.partition(":")[2][:13], 16)
+    return {"example_id": example, "info": {**info, "problem": sample_hash}}
+
+
+def store_prompts(store: Store, path: Path, run_id: int) -> list[str]:
+    """Stores the rows of a file of prompts as a source, named by the path; gives what there is to say.
+
+    Raises SourceError where the file cannot be read, or holds no prompt.
+    """
+    name = str(path)
+    intake = Intake(store, Origin(name, name, "file"), run_id)
+    rejections: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for raw in raw_lines(unpacked(file)):
+                _take(intake, raw, f"{name}:{raw.line}", rejections)
+    except OSError as error:
+        raise SourceError(f"{name}: {error.strerror or error}") from None
+    if not intake.has_samples:
+        first = f"; {rejections[0]}" if rejections else ""
+        raise SourceError(f"{name}: no prompts in it{first}")
+    counts = intake.counts
+    intake.add() if counts.rejected else intake.replace()
+    told = f"{name}: read {counts.read}, new {counts.new}, known {counts.known}, rejected {counts.rejected}"
+    return [told, *rejections[:SHOWN_REJECTIONS]]
+
+
+def _take(intake: Intake, raw: Raw, location: str, rejections: list[str]) -> None:
+    try:
+        if raw.fault is not None:
+            raise BadRow(raw.fault)
+        line_hash = hashlib.sha256(raw.text).digest()
+        intake.add_sample(prompt_of(read_json(raw.text)), line_hash)
+    except BadRow as bad:
+        reason = plain_text(str(bad))
+        intake.reject(location, reason)
+        rejections.append(f"{location}: {reason}")
+
+
+def chosen_sources(options: Options) -> Sequence[str]:
+    """The sources that a run keeps to: those that were named, and the file of prompts."""
+    if options.prompts in (MODULES, SYNTHETIC):
+        return options.sources
+    if options.sources:
+        raise ConfigError("--source chooses among the rows of the store: leave it out with a file of prompts")
+    return (options.prompts,)

@@ -1,0 +1,143 @@
+"""One run that generates rollouts: plans it, asks, reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import kbetl
+from kbetl import enrich
+from kbetl.asking import Generate, ModelServer, Tally
+from kbetl.asking.addresses import check_address, endpoint_at
+from kbetl.enrich import DryReport, Report
+from kbetl.enrich.planning import Asked, Wanted, asked_task, check_choosing, preparer, select
+from kbetl.enrich.running import Plan, Say, carry_out, foresee
+from kbetl.errors import ConfigError, KbetlError
+from kbetl.store import Store
+from kbetl.store.generated import run_source
+from kbetl.store.intake import Origin
+from kbetl.store.ledger import Selection
+from kbetl.synth.options import MODULES, SYNTHETIC, Options
+from kbetl.synth.prompts import chosen_sources, problems, store_prompts, synth_task
+from kbetl.synth.rollouts import generator
+
+
+def synthesize(store: Store, options: Options, say: Say, *, tally: Tally | None = None) -> Report:
+    """Asks for the rollouts that are missing, and keeps each with its answer; see `enrich.carry_out`."""
+    _check(options)
+    return carry_out(_plan(store, options, say), store, options, say, tally=tally, command="synth run")
+
+
+def dry_run(store: Store, options: Options, say: Say) -> DryReport:
+    """What `synthesize` would ask; asks nothing. The rows of a file of prompts are stored all the same."""
+    _check(options)
+    return foresee(_plan(store, options, say), store, options, say)
+
+
+def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:
+    """The options of the last run of the task that is not dealt with; see `enrich.resumed`."""
+    return enrich.resumed(store, options, given, say, lambda now: _asked(store, now))
+
+
+def _check(options: Options) -> None:
+    check_choosing(options)
+    if not options.model:
+        raise ConfigError("name the model with -m; a server lists its models at BASE_URL/models")
+    for address in options.base_urls:
+        check_address(address)
+    if len(set(options.base_urls)) < len(options.base_urls):
+        raise ConfigError("-b: the same base URL is given twice")
+
+
+def _asked(store: Store, options: Options) -> Asked:
+    return asked_task(store, options, synth_task(store, options))
+
+
+def _plan(store: Store, options: Options, say: Say) -> Plan:
+    sources = chosen_sources(options)
+    asked = _asked(store, options)
+    is_file = options.prompts not in (MODULES, SYNTHETIC)
+    if is_file:
+        _take_file(store, Path(options.prompts), say)
+    origin = _origin(store, asked, options)
+    problem_of = problems(store, options, asked.task)
+    kept = replace(options, sources=tuple(sources))
+
+    def choose(limit: int | None) -> Selection:
+        return select(
+            store,
+            kept,
+            asked,
+            limit=limit,
+            wanted=Wanted(options.rollouts, rollouts=True, prompts=is_file),
+        )
+
+    def generate(_run_id: int) -> Generate:
+        return generator(run_source(store, origin), asked.hash, asked.task.name)
+
+    return Plan(
+        asked,
+        select=choose,
+        prepare=lambda run_id: preparer(store, asked, options, run_id, problem_of),
+        server=lambda limits, say: ModelServer(
+            endpoint_at(options.base_url, options.api_key_var, options.headers), limits, say
+        ),
+        generate=generate,
+        report=lambda _: _told(store, origin.name),
+    )
+
+
+def _take_file(store: Store, path: Path, say: Say) -> None:
+    """Stores the prompts of a file, as a run of its own."""
+    run_id = store.begin_run("ingest", {"sources": [str(path)]})
+    status = 1
+    try:
+        told = store_prompts(store, path, run_id)
+        status = 3 if len(told) > 1 else 0
+    except KbetlError as error:
+        status = error.exit_status
+        raise
+    finally:
+        store.end_run(run_id, status, {})
+    for line in told:
+        say(line)
+
+
+def _origin(store: Store, asked: Asked, options: Options) -> Origin:
+    """The source that the rollouts go to: one for each task, as the hash tells tasks apart.
+
+    Named by task and model; a second task of both names has a piece of its hash behind it.
+    """
+    task = asked.task
+    run = {
+        "tool": "kbetl synth run",
+        "version": kbetl.__version__,
+        "task": task.name,
+        "parameters": dict(task.parameters),
+    }
+    name = options.name or f"{task.name}:{asked.model}"
+    holder = _holder(store, name)
+    if holder not in (None, asked.hash):
+        if options.name is not None:
+            raise ConfigError(f"--as {name!r}: a source of that name holds something else; choose another")
+        name = f"{name}@{asked.hash.partition(':')[2][:12]}"
+    told = json.dumps(run, ensure_ascii=False)
+    return Origin(name, asked.hash, "run", model=asked.model, environment=task.name, run=told)
+
+
+def _holder(store: Store, name: str) -> str | None:
+    found = store.rows("source_uri", {"name": name})
+    return found[0][0] if found else None
+
+
+def _told(store: Store, source: str) -> list[str]:
+    found = store.rows("rollouts_of_source", {"name": source})
+    if not found:
+        return []
+    places, different, cut = found[0]
+    return [
+        f"rollouts in source {source}: {places}"
+        + (f", {places - different} of them in the same words as another" if places > different else "")
+        + (f", {cut} cut off at the limit" if cut else "")
+    ]
