@@ -16,6 +16,10 @@ from kbetl.store import Store, is_locked
 SHOWN_FAILURES = 8
 LEFT_OVER = 3
 
+_TASK_COMMANDS = {"difficulty": ("enrich",), "prompts": ("prompts",)}
+_TAKEN = ("task", "model", "base_url", "base_urls", "rollouts", "api_key_var")
+"""What `--resume` has to be told again, to be seen for what it is; it knows the rest."""
+
 Told = Mapping[str, Any]
 """`runs.options` of a run that asked; empty where there is none."""
 
@@ -193,10 +197,11 @@ def _next(
 def _asking(task: str, told: Told) -> tuple[str, ...]:
     """The command that asks a task as a run was told to, less what is the default."""
     task = told.get("task") or task
-    words = [*{"difficulty": ("enrich",), "prompts": ("prompts",)}.get(task, ("enrich", "--task", task))]
+    is_synth = "rollouts" in told
+    words = _synth_words(task, told) if is_synth else [*_TASK_COMMANDS.get(task, ("enrich", "--task", task))]
     for option, key, usual in (
         ("-m", "model", config.MODEL),
-        ("-b", "base_url", config.BASE_URL),
+        ("-b", "" if is_synth else "base_url", config.BASE_URL),
         ("-k", "api_key_var", None),
     ):
         value = told.get(key)
@@ -207,6 +212,23 @@ def _asking(task: str, told: Told) -> tuple[str, ...]:
     for key, value in told.get("parameters", {}).items():
         words += ["-o", key, json.dumps(value)]
     return tuple(words)
+
+
+def _synth_words(task: str, told: Told) -> list[str]:
+    """`synth run` with what it alone can be told."""
+    words = ["synth", "run"]
+    for option, key, usual in (
+        ("--task", "task", "kernels"),
+        ("--from", "prompts", "modules"),
+        ("--rollouts", "rollouts", 1),
+        ("--as", "name", None),
+    ):
+        value = told.get(key, task if key == "task" else usual)
+        if value is not None and value != usual:
+            words += [option, str(value)]
+    for address in told.get("base_urls", ()):
+        words += ["-b", address]
+    return [*words, "--stream"] if told.get("stream") else words
 
 
 def _told(rows: Sequence[tuple[str, str]]) -> dict[str, Told]:
@@ -260,7 +282,7 @@ def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> s
     if task is not None:
         told = json.loads(options)
         if newest[task] == run_id:
-            taken = {key: told[key] for key in ("task", "model", "base_url", "api_key_var") if key in told}
+            taken = {key: told[key] for key in _TAKEN if key in told}
             return command(database, *_asking(task, taken), "--resume")
         return command(database, *_asking(task, told))
     if name == "ingest" and status == LEFT_OVER:

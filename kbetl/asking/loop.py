@@ -214,7 +214,8 @@ class _Loop:
         completions = basis.completions if basis else (stored.completion,) if stored else ()
         outcome = self._outcome(question, reading, stored.try_number if stored else None)
         rollouts = self._rollouts([question], completions, reading)
-        await self._writer.keep(Entry([outcome], basis=basis, rollouts=rollouts))
+        entry = Entry([outcome], basis=basis, try_number=outcome.try_number, rollouts=rollouts)
+        await self._writer.keep(entry)
         host = stored.completion.host if stored else None
         tally = self._job.tally
         tally.reused += 1

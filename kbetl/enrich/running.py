@@ -50,12 +50,13 @@ class Report:
     task_hash: str
     chosen: int
     missing: int
-    """Chosen samples that a run without a limit would ask."""
+    """Chosen samples that a run without a limit would ask, each as often as answers are wanted."""
     tally: Tally
     left_over: Mapping[str, int]
     handed_out: int = 0
     """Chosen samples that wait for a batch file."""
     notes: tuple[str, ...] = ()
+    what: str = "samples chosen"
 
     @property
     def exit_status(self) -> int:
@@ -89,7 +90,7 @@ class Report:
         return (
             f"answers received {tally.answers} ({tally.prompt_tokens:,} prompt and "
             f"{tally.completion_tokens:,} completion tokens{cost}), reused {tally.reused}; "
-            f"samples chosen {self.chosen}, not to be asked {self.chosen - self.missing}"
+            f"{self.what} {self.chosen}, not to be asked {self.chosen - self.missing}"
             + (f", left for another run {self.missing - self.tally.waiting}" if self.is_limited else "")
         )
 
@@ -123,11 +124,12 @@ class DryReport:
     """At most, by the output limit; None without one."""
     is_measured: bool
     """Whether the token estimate rests on answers of this model."""
+    what: str = "samples"
 
     def lines(self) -> list[str]:
         lines = [
             f"{self.task} by {self.model} ({self.task_hash[:15]}): "
-            f"would ask {self.waiting} of {self.chosen} samples"
+            f"would ask {self.waiting} of {self.chosen} {self.what}"
         ]
         lines += [f"  {count} {why}" for why, count in self.groups]
         lines.append(
@@ -160,6 +162,8 @@ class Plan:
     """What makes the samples that the answers of a run are; called in a transaction."""
     report: Callable[[int], Sequence[str]] = lambda _: ()
     """What there is to say after a run besides."""
+    what: str = "samples chosen"
+    """What a report calls the answers that are wanted."""
     counts: Callable[[], Mapping[str, Any]] = dict
     """What `runs.counts` is to hold besides."""
 
@@ -258,7 +262,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
         task=asked.task.name,
         model=asked.model,
         task_hash=asked.hash,
-        chosen=selection.chosen,
+        chosen=selection.chosen * selection.attempts,
         waiting=sum(group.samples for group in groups),
         groups=tuple(_explained(group, asked, tasks_named(store, asked.task.name)) for group in groups),
         requests=requests,
@@ -268,6 +272,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
         prompt_tokens=round(characters * per_character),
         completion_tokens=None if output is None else output * requests,
         is_measured=usage.tokens_per_character is not None,
+        what="samples" if plan.generate is None else "rollouts",
     )
 
 
@@ -342,17 +347,21 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
             running.say(f"asking {samples} samples: {why}")
         _ask(plan, selection, running)
     left = {status: count for status, count in selection.by_status().items() if status != "ok"}
-    notes = (*plan.report(running.run_id), *_notes(asked, before, running))
+    notes = (
+        *plan.report(running.run_id),
+        *_notes(asked, before, running, is_labelling=plan.generate is None),
+    )
     return Report(
         asked.task.name,
         asked.model,
         asked.hash,
-        selection.chosen,
+        selection.chosen * selection.attempts,
         selection.missing,
         running.tally,
         left,
         selection.handed_out + running.tally.handed_out,
         notes,
+        plan.what,
     )
 
 
@@ -444,7 +453,7 @@ def _explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> t
     )
 
 
-def _notes(asked: Asked, before: list[StoredTask], running: _Running) -> list[str]:
+def _notes(asked: Asked, before: list[StoredTask], running: _Running, *, is_labelling: bool) -> list[str]:
     notes = []
     tally = running.tally
     if tally.reused_elsewhere:
@@ -453,6 +462,8 @@ def _notes(asked: Asked, before: list[StoredTask], running: _Running) -> list[st
         notes.append(
             f"the model refused the parameter {name}; " + (f"{instead} was sent" if instead else "left out")
         )
+    if not is_labelling:
+        return notes
     in_use = next((each for each in before if each.in_use), None)
     if tally.put_in_use:
         notes.append(

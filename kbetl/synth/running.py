@@ -85,6 +85,7 @@ def _plan(store: Store, options: Options, say: Say) -> Plan:
         ),
         generate=generate,
         report=lambda _: _told(store, origin.name),
+        what="rollouts wanted",
     )
 
 

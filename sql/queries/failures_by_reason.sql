@@ -6,6 +6,5 @@ select
   count(*) as samples
 from failures
 where failures.in_use = 1
-  and failures.attempt = 0
 group by failures.task, failures.status, failures.reason
 order by samples desc, failures.task, failures.status, failures.reason

@@ -1,4 +1,4 @@
--- Every task with its outcomes by status (attempt 0), those in use first; a null status: no outcome at all.
+-- Every task with its outcomes by status , those in use first; a null status: no outcome at all.
 select
   tasks.name,
   tasks.hash,
@@ -7,6 +7,6 @@ select
   outcomes.status,
   count(outcomes.sample_hash) as samples
 from tasks
-left join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0
+left join outcomes on outcomes.task_hash = tasks.hash
 group by tasks.name, tasks.hash, outcomes.status
 order by tasks.name, tasks.in_use desc, tasks.created_at, tasks.hash, outcomes.status

@@ -16,7 +16,14 @@ left join outcomes
   and outcomes.task_hash = tasks.hash
   and outcomes.attempt = 0
 where tasks.in_use = 1
-  and (samples.kind = 'rollout' or samples.code_hash is not null)
+  and (
+    tasks.about = 'rollout'
+    or exists (
+      select 1
+      from samples as coded indexed by samples_by_hash  -- a bare prompt has no code; the index spares the wide rows
+      where coded.hash = samples.hash and coded.code_hash is not null
+    )
+  )
   and (outcomes.status is null or outcomes.status = 'failed')
   and (
     tasks.restriction is null
