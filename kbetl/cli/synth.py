@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from kbetl.taking import Report
 
 
-@click.group(short_help="Record rollouts of other tools.")
+@click.group(short_help="Rollouts: recorded from other tools, generated, scored.")
 def synth() -> None:
     """Rollouts: attempts at a problem by a model, with their reasoning and reward.
 
     \b
     Examples:
       kbetl synth record outputs/evals
+      kbetl synth run -b http://127.0.0.1:8000/v1 -m my-model --rollouts 4
     """
 
 

@@ -207,9 +207,7 @@ def preparer(
             problem=problem.facts,
         )
 
-    def asked_as_it_is(
-        waiting: Waiting, problem: Problem, messages: Sequence[Mapping[str, Any]]
-    ) -> Question:
+    def asked_as_it_is(waiting: Waiting, problem: Problem, messages: Sequence[Mapping[str, Any]]) -> Question:
         request = Request(asked.model, messages, dict(asked.parameters))
         return Question(waiting.sample_hash, request, {}, attempt=waiting.attempt, problem=problem.facts)
 
