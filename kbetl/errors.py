@@ -83,6 +83,15 @@ class HubBusy(HubError):
         """Seconds that the Hub asks to wait, 0 if it names none."""
 
 
+class ServiceError(KbetlError):
+    """A batch service cannot be reached, or did not take or give what was asked of it."""
+
+    def __init__(self, message: str, *, is_certain: bool = True) -> None:
+        super().__init__(message)
+        self.is_certain = is_certain
+        """Whether nothing came of the request; if not, the service may have done it all the same."""
+
+
 class RunStopped(KbetlError):
     """What would hit every sample alike (key, funds, model, no server, no disk): the run ends."""
 

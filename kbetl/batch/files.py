@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from kbetl.errors import ConfigError, ExportFailed
+from kbetl.errors import ConfigError, ExportFailed, KbetlError
 from kbetl.records import Request
+from kbetl.store import Store
+from kbetl.store.handing import publish
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
@@ -99,6 +101,20 @@ def publish_file(path: Path) -> None:
     except OSError as error:
         raise _failed(path, error) from None
     sync_folder(path.parent)
+
+
+def finish_files(store: Store) -> None:
+    """Gives files their names that are whole and recorded: a command was stopped before it could."""
+    for batch_id, file, size_bytes in store.rows("unpublished_batches"):
+        path = Path(file)
+        part = part_of(path)
+        if part.exists() and part.stat().st_size != size_bytes:
+            raise KbetlError(
+                f"{part} is not what batch {batch_id} recorded; remove it, and take the requests back "
+                "with: kbetl batch write ... --again"
+            )
+        publish_file(path)
+        publish(store, batch_id)
 
 
 def sync_folder(folder: Path) -> None:

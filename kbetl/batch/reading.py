@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl.asking.tally import Tally
+from kbetl.batch.naming import Key
 from kbetl.batch.results import Failure, Result, read_result
 from kbetl.errors import BadRow, KbetlError, SourceError
 from kbetl.lines import plain_text, raw_lines, unpacked
@@ -25,6 +26,7 @@ from kbetl.store.handing import (
     is_known_result,
     newest_handed_out,
     samples_of_request,
+    still_out_of,
 )
 from kbetl.store.ledger import add_answer, set_outcome, use_first_task
 from kbetl.tasks.answers import parser_version, read_answer
@@ -97,11 +99,14 @@ class Read:
         return lines + [f"{task}: the datasets use the new labels from now on" for task in self.put_in_use]
 
 
-def read_batches(store: Store, files: Sequence[Path], *, host: str = HOST) -> Read:
+def read_batches(
+    store: Store, files: Sequence[Path], *, host: str = HOST, ended: Ended | None = None
+) -> Read:
     """Takes the results in `files`; each answer is kept with its outcomes in one transaction.
 
-    A result that was read before adds nothing. Raises SourceError where a file cannot be opened, before
-    anything is taken.
+    A result that was read before adds nothing. With `ended` the files hold all that will ever come of a
+    batch: what they lack has failed, unless a line of them could not be read. Raises SourceError where a
+    file cannot be opened, before anything is taken.
     """
     for file in files:
         _check_file(file)
@@ -110,6 +115,8 @@ def read_batches(store: Store, files: Sequence[Path], *, host: str = HOST) -> Re
     try:
         for file in files:
             reading.read(file)
+        if ended is not None and not reading.report.rejected:
+            reading.conclude(ended)
         report = reading.report
         report.still_out = _still_out(store, reading.batch_ids)
         status = report.exit_status
@@ -138,6 +145,14 @@ def _still_out(store: Store, batch_ids: set[int]) -> dict[str, int]:
         if batch.id in batch_ids:
             found[Path(batch.file).name] += batch.still_out
     return dict(found)
+
+
+class Ended(NamedTuple):
+    """A batch of which no more results will come."""
+
+    batch_id: int
+    reason: str
+    """Of the requests that have none."""
 
 
 class _Line(NamedTuple):
@@ -180,6 +195,17 @@ class _Reading:
                 self._take(chunk, counts)
                 chunk, size_bytes = [], 0
         self._take(chunk, counts)
+
+    def conclude(self, ended: Ended) -> None:
+        """Fails the requests of a batch that have no result."""
+        self.batch_ids.add(ended.batch_id)
+        for chunk in still_out_of(self._store, ended.batch_id):
+            for _, request_hash, attempt in chunk:
+                for sample in samples_of_request(self._store, request_hash, attempt):
+                    self._task(sample.task_hash)
+            with self._store.transaction():
+                for handed_out_id, request_hash, attempt in chunk:
+                    self._settle(Key(request_hash, attempt), Failure(ended.reason, True), handed_out_id)
 
     def end(self, status: int) -> None:
         """Records how it ended."""
@@ -242,7 +268,10 @@ class _Reading:
         self.batch_ids.add(handed_out.batch_id)
         run_id = self._task(handed_out.task_hash).run_id
         try_number = self._keep_answer(result, handed_out, run_id)
-        self._settle(result, handed_out, try_number)
+        is_out = handed_out.ending is None
+        self._settle(result.key, result.found, handed_out.id if is_out else None, try_number)
+        if not is_out and _ending(result.found) == "answered":
+            end_handed_out(self._store, handed_out.id, "answered")
         add_result(
             self._store,
             BatchResult(
@@ -263,25 +292,25 @@ class _Reading:
         self.report.tally.count_answers([result.found])
         return add_answer(self._store, request, result.found, run_id, result.key.attempt)
 
-    def _settle(self, result: Result, handed_out: HandedOut, try_number: int | None) -> None:
-        """Sets the outcomes; what was taken back and settled otherwise meanwhile stays as it is."""
-        ending = _ending(result.found)
-        is_awaited = handed_out.ending is None
-        if is_awaited or ending == "answered":
-            end_handed_out(self._store, handed_out.id, ending)
-        for sample in samples_of_request(self._store, *result.key):
-            if not is_awaited and sample.status not in (None, "failed"):
+    def _settle(
+        self, key: Key, found: Completion | Failure, awaited: int | None, try_number: int | None = None
+    ) -> None:
+        """Sets the outcomes. `awaited` is the hand-out, where it is out; otherwise what was settled stays."""
+        if awaited is not None:
+            end_handed_out(self._store, awaited, _ending(found))
+        for sample in samples_of_request(self._store, *key):
+            if awaited is None and sample.status not in (None, "failed"):
                 continue
             task = self._task(sample.task_hash)
-            reading = _reading(task.reader, result.found)
+            reading = _reading(task.reader, found)
             outcome = Outcome(
                 sample_hash=sample.sample_hash,
                 task_hash=sample.task_hash,
-                attempt=result.key.attempt,
+                attempt=key.attempt,
                 status=reading.status,
                 value=reading.value,
                 reason=reading.reason,
-                request_hash=result.key.request_hash,
+                request_hash=key.request_hash,
                 try_number=try_number,
                 parser_version=parser_version(task.reader),
             )

@@ -10,7 +10,7 @@ from kbetl import offline
 from kbetl.asking.order import Order
 from kbetl.asking.question import Question
 from kbetl.asking.starting import task_lock
-from kbetl.batch.files import BatchFile, FileLimits, Whole, line_of, part_of, publish_file, shown
+from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
 from kbetl.errors import ConfigError, KbetlError
 from kbetl.records import Reading
@@ -99,20 +99,6 @@ def write_batches(
         finally:
             store.end_run(run_id, status, {})
     return report
-
-
-def finish_files(store: Store) -> None:
-    """Gives files their names that are whole and recorded: a command was stopped before it could."""
-    for batch_id, file, size_bytes in store.rows("unpublished_batches"):
-        path = Path(file)
-        part = part_of(path)
-        if part.exists() and part.stat().st_size != size_bytes:
-            raise KbetlError(
-                f"{part} is not what batch {batch_id} recorded; remove it, and take the requests back "
-                "with: kbetl batch write ... --again"
-            )
-        publish_file(path)
-        publish(store, batch_id)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from kbetl.cli.enrich import choosing_options, given_options
+from kbetl.cli.enrich import choosing_options, given_options, server_options
 from kbetl.cli.options import common
 from kbetl.errors import StoreError
 
@@ -24,6 +26,9 @@ def batch() -> None:
     \b
     kbetl batch write enrich batches/       the missing requests as files
     kbetl batch read results.jsonl          take the answers
+    kbetl batch submit                      hand the files to a service
+    kbetl batch fetch                       take its answers
+    kbetl batch status                      what is out, and where
     """
 
 
@@ -128,6 +133,101 @@ def read(database: Path, files: tuple[Path, ...], **_: Any) -> int:
         report = read_batches(store, files)
     _print(report.lines())
     return report.exit_status
+
+
+@batch.command(short_help="Hand batch files to a service.")
+@common
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
+@server_options
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to look for a batch that a stopped command may have begun.",
+)
+def submit(database: Path, files: tuple[Path, ...], quiet: bool, settle_s: float, **given: Any) -> int:
+    """Upload FILE... (all that wait, where none is named) and begin their batches at the service of -b.
+
+    A command that was stopped is repeated: what it began is looked for first, and begun once.
+
+    \b
+    Examples:
+      kbetl batch submit -b https://api.openai.com/v1 -k OPENAI_API_KEY
+      kbetl batch submit batches/enrich-5-1.jsonl -b https://api.openai.com/v1 -k OPENAI_API_KEY
+    """
+    from kbetl.batch import Address
+    from kbetl.batch import submit as hand_over
+    from kbetl.store import Store
+
+    _check_there(database)
+    address = Address(given["base_url"], given["api_key_var"], given["header"])
+    with Store.open(database) as store:
+        _print(hand_over(store, address, files, _sayer(quiet), listed_within_s=settle_s))
+    return 0
+
+
+@batch.command(short_help="What is handed out, and what became of it.")
+@common
+@click.option("--offline", is_flag=True, help="Do not ask the services.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(database: Path, quiet: bool, offline: bool, as_json: bool, **_: Any) -> int:
+    """List the batch files: what is still out, and what their services say.
+
+    \b
+    Examples:
+      kbetl batch status
+      kbetl batch status --offline --json
+    """
+    from kbetl import batch as room
+    from kbetl.store import Store
+
+    _check_there(database)
+    with Store.open(database) as store:
+        found = room.status(store, _sayer(quiet), is_offline=offline)
+    if as_json:
+        click.echo(json.dumps([room.as_json(each) for each in found], indent=2, ensure_ascii=False))
+    else:
+        _print([room.status_line(each) for each in found] or ["no batch file was written"])
+    return 0
+
+
+@batch.command(short_help="Take what services answered.")
+@common
+@click.argument("batches", metavar="[FILE|ID...]", nargs=-1)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where result files go; by default beside their input file.",
+)
+def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, **_: Any) -> int:
+    """Take the answers of batches that ended, as `batch read` would; the key is named as in `submit`.
+
+    \b
+    Examples:
+      kbetl batch fetch
+      kbetl batch fetch batch_68a1f --to results/
+    """
+    from kbetl.batch import fetch as take
+    from kbetl.store import Store
+
+    _check_there(database)
+    with Store.open(database) as store:
+        report = take(store, batches, folder=folder)
+    _print(report.lines())
+    return report.exit_status
+
+
+def _sayer(quiet: bool) -> Callable[[str], None]:
+    return _silent if quiet else partial(click.echo, err=True)
+
+
+def _silent(_line: str) -> None:
+    return None
 
 
 def _check_there(database: Path) -> None:

@@ -75,14 +75,14 @@ class Wire:
                 self._url, data=body, headers=self._headers, allow_redirects=False, **self._proxy
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return _no_reply(error)
+            return no_reply(error)
         chunks: list[bytes] = []
         cut = None
         try:
             cut = await self._read(response, chunks)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             size_bytes = sum(map(len, chunks))
-            cut = f"the body broke off after {size_bytes} bytes: {_no_reply(error).reason}"
+            cut = f"the body broke off after {size_bytes} bytes: {no_reply(error).reason}"
         except asyncio.CancelledError:
             response.close()
             raise
@@ -151,7 +151,7 @@ def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
     return _Proxy({"proxy": proxy}, headers)
 
 
-def _no_reply(error: Exception) -> NoReply:
+def no_reply(error: Exception) -> NoReply:
     """An exception of the exchange in our words: its own text may hold addresses with passwords."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return NoReply(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -205,3 +206,54 @@ def take_back_waiting(store: Store, task_hash: str) -> int:
     with store.transaction():
         values = {"task_hash": task_hash, "ended_at": now()}
         return store.execute("take_back_waiting", values).rowcount
+
+
+class State(NamedTuple):
+    """What a service says of a batch."""
+
+    server_id: str
+    server_status: str
+    output_file_id: str | None
+    error_file_id: str | None
+
+
+def set_service(
+    store: Store, batch_id: int, base_url: str, api_key_var: str | None, headers: Sequence[str]
+) -> None:
+    """Notes which service a file is about to be submitted to; holds names of variables, never a key."""
+    values = {"base_url": base_url, "api_key_var": api_key_var, "headers": json.dumps(list(headers))}
+    with store.transaction():
+        store.execute("set_batch_service", {"id": batch_id, **values})
+
+
+def set_input_file(store: Store, batch_id: int, input_file_id: str) -> None:
+    """Notes that the service has the file."""
+    with store.transaction():
+        store.execute("set_batch_input_file", {"id": batch_id, "input_file_id": input_file_id})
+
+
+def set_create_began(store: Store, batch_id: int, *, began: bool) -> None:
+    """Notes that the service is about to be asked to begin, or that it refused to."""
+    with store.transaction():
+        values = {"id": batch_id, "create_began_at": now() if began else None}
+        store.execute("set_batch_create_began", values)
+
+
+def set_state(store: Store, batch_id: int, state: State) -> None:
+    """Notes what the service says of a batch."""
+    with store.transaction():
+        store.execute("set_batch_state", {"id": batch_id, **state._asdict(), "checked_at": now()})
+
+
+def set_fetched(store: Store, batch_id: int) -> None:
+    """Notes that all that the service has was read."""
+    with store.transaction():
+        store.execute("set_batch_fetched", {"id": batch_id, "fetched_at": now()})
+
+
+def still_out_of(store: Store, batch_id: int, limit: int = 500) -> Iterator[list[tuple[int, str, int]]]:
+    """Chunks of the requests of a file that are still out: hand-out, request and attempt."""
+    after = 0
+    while rows := store.rows("still_out_of_batch", {"id": batch_id, "after": after, "limit": limit}):
+        after = rows[-1][0]
+        yield rows
