@@ -14,7 +14,9 @@ from kbetl.errors import ConfigError, KbetlError
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
-def endpoint_at(base_url: str, api_key_var: str | None, headers: Iterable[str] = ()) -> Endpoint:
+def endpoint_at(
+    base_url: str, api_key_var: str | None, headers: Iterable[str] = (), *, is_streamed: bool = False
+) -> Endpoint:
     """The server at an address; `headers` as `Name: $VARIABLE`.
 
     The default key and the team's id go to the default host alone. Raises KbetlError (exit status 1)
@@ -32,7 +34,7 @@ def endpoint_at(base_url: str, api_key_var: str | None, headers: Iterable[str] =
     if is_default_host and team:
         found[config.TEAM_HEADER] = team
     found.update(_header(text) for text in headers)
-    return Endpoint(base_url, found)
+    return Endpoint(base_url, found, is_streamed)
 
 
 def check_address(base_url: str) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from kbetl.client.streaming import ASKED, ASKED_WITHOUT_USAGE
 from kbetl.records import Request
 
+STREAM_OPTIONS = "stream_options"
 OUTPUT_LIMITS: Mapping[str, str] = MappingProxyType(
     {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 )
@@ -34,11 +36,24 @@ class Body(NamedTuple):
 class Adaptations:
     """Refused parameters of one run: each with the name that it goes by instead, None if left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_streamed: bool = False) -> None:
         self.refused: dict[str, str | None] = {}
+        self._is_streamed = is_streamed
 
     def body(self, request: Request) -> Body:
-        """The request, less what is refused. A key order that a schema may depend on is kept."""
+        """The request, less what is refused. A key order that a schema may depend on is kept.
+
+        That the answer is to be streamed is added: it changes nothing that is asked.
+        """
+        body = self._body(request)
+        if not self._is_streamed:
+            return body
+        names = frozenset(request.parameters) if body.names is None else body.names
+        if STREAM_OPTIONS in self.refused:
+            return Body(body.data[:-1] + ASKED_WITHOUT_USAGE, body.sent, names)
+        return Body(body.data[:-1] + ASKED, body.sent, names | {STREAM_OPTIONS})
+
+    def _body(self, request: Request) -> Body:
         if not self.refused or self.refused.keys().isdisjoint(request.parameters):
             return Body(request.wire, None, None)
         parameters = self._adapted(request.parameters)

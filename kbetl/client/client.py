@@ -113,7 +113,7 @@ class Client:
         self._said_at_s: float | None = None
         self._gate = Gate(self._limits, lambda: self._sent - self._throttled)
         self._health = Health(self._limits.give_up_after_s)
-        self._adaptations = Adaptations()
+        self._adaptations = Adaptations(is_streamed=endpoint.is_streamed)
         self._exit = AsyncExitStack()
         self._wire: Wire | None = None
         self._sent = self._answered = self._throttled = self._repeated = self._wasted = 0

@@ -42,6 +42,8 @@ class Endpoint:
 
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_streamed: bool = False
+    """Whether answers are sent as they are made."""
 
     def __post_init__(self) -> None:
         _check_address(self.base_url)

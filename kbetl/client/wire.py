@@ -18,8 +18,10 @@ from yarl import URL
 
 from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.reading import Reply, one_line
+from kbetl.client.streaming import Folding
 from kbetl.errors import ConfigError
 
+EVENT_STREAM = "text/event-stream"
 _LARGE_BYTES = 1 << 20
 """From here on aiohttp wants a body in parts; answers are read in such parts at most."""
 
@@ -43,10 +45,13 @@ class Wire:
         self._url = URL(endpoint.url)
         self._secrets = [text.encode() for text in endpoint.secrets]
         self._body_max_bytes = limits.body_max_bytes
+        self._is_streamed = endpoint.is_streamed
         proxy = _proxy_of(endpoint)
         self._proxy: dict[str, Any] = {} if proxy is None else proxy.arguments
         # Headers of the session would go to a proxy as well, ahead of an https exchange: the key with them.
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json"})
+        if endpoint.is_streamed:
+            self._headers["Accept"] = f"{EVENT_STREAM}, application/json"
         self._headers.update(endpoint.headers)
         if proxy is not None:
             self._headers.update(proxy.headers)
@@ -76,6 +81,8 @@ class Wire:
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return no_reply(error)
+        if self._is_streamed and response.content_type == EVENT_STREAM:
+            return await self._streamed(response, started)
         chunks: list[bytes] = []
         cut = None
         try:
@@ -100,8 +107,39 @@ class Wire:
             chunks.append(chunk)
             size_bytes += len(chunk)
             if size_bytes > self._body_max_bytes:
-                return f"the body is longer than {self._body_max_bytes} bytes and was not read further"
+                return self._too_long(size_bytes)
         return None
+
+    async def _streamed(self, response: aiohttp.ClientResponse, started: float) -> Reply:
+        """The reply that a stream of events makes, put together; cut where it breaks off."""
+        folding, cut, size_bytes = Folding(), None, 0
+        try:
+            async for chunk in response.content.iter_any():
+                folding.feed(chunk)
+                size_bytes += len(chunk)
+                cut = folding.fault or self._too_long(size_bytes)
+                if cut is not None:
+                    break
+            folding.end()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            cut = f"the stream broke off after {size_bytes} bytes: {no_reply(error).reason}"
+        except asyncio.CancelledError:
+            response.close()
+            raise
+        if cut is None and not folding.is_whole:
+            cut = f"the stream ended after {size_bytes} bytes, before the answer did"
+        elif folding.is_whole and folding.fault is None:
+            cut = None  # only what follows the answer is missing, such as its usage
+        if cut is not None:
+            response.close()
+        latency_ms = (time.perf_counter() - started) * 1000
+        body = self._without_secrets(folding.body())
+        return Reply(response.status, response.headers, body, latency_ms, cut)
+
+    def _too_long(self, size_bytes: int) -> str | None:
+        if size_bytes <= self._body_max_bytes:
+            return None
+        return f"the body is longer than {self._body_max_bytes} bytes and was not read further"
 
     def _without_secrets(self, body: bytes) -> bytes:
         """A server that echoes the key does not get it into the store."""

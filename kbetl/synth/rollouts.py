@@ -45,7 +45,11 @@ def rollout_row(
     Attempt, host and time are not in it: two answers in the same words are the same sample.
     """
     problem = question.problem or {}
-    message = {"role": "assistant", "content": completion.content, "reasoning": completion.reasoning}
+    message = {
+        "role": "assistant",
+        "content": completion.content or None,
+        "reasoning": completion.reasoning or None,
+    }
     if completion.refusal:
         message["refusal"] = completion.refusal
     usage = {

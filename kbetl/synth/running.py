@@ -81,7 +81,9 @@ def _plan(store: Store, options: Options, say: Say) -> Plan:
         select=choose,
         prepare=lambda run_id: preparer(store, asked, options, run_id, problem_of),
         server=lambda limits, say: ModelServer(
-            endpoint_at(options.base_url, options.api_key_var, options.headers), limits, say
+            endpoint_at(options.base_url, options.api_key_var, options.headers, is_streamed=options.stream),
+            limits,
+            say,
         ),
         generate=generate,
         report=lambda _: _told(store, origin.name),
