@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from kbetl.records import Completion, Outcome, Request
 from kbetl.store import Store
+from kbetl.store.core import now
 from kbetl.store.generated import Generated, add_generated
-from kbetl.store.ledger import add_answer, set_outcome, use_first_task
+from kbetl.store.ledger import Decided, Kept, add_answers, set_outcomes, use_first_task
 
 MAX_GROUP = 512
 """Entries per transaction, so that one commit stays well below 50 ms."""
@@ -27,17 +28,38 @@ class Entry:
     """What is to be kept together: the tries that came for one request, and what they settled."""
 
     outcomes: Sequence[Outcome]
-    """Without a `try_number` of their own they are settled by the try kept here, or by that of `basis`."""
+    """Without a `try_number` of their own they are settled by the answer kept here, or by that of `basis`."""
     request: Request | None = None
     completions: Sequence[Completion] = ()
     basis: Entry | None = None
     """The entry whose answer settled these outcomes, where it was kept for another sample."""
     try_number: int | None = None
+    """Of an answer that was there already and settled them."""
     attempt: int = 0
     """Of the request."""
     rollouts: Sequence[Generated] = ()
     """Samples that the answer is."""
     kept: asyncio.Future[None] | None = field(default=None, repr=False)
+
+    @property
+    def settling(self) -> Entry:
+        """The entry that holds the answer."""
+        return self.basis or self
+
+    def tries(self, run_id: int) -> Iterator[Kept]:
+        """What came back for its request."""
+        if self.request is not None:
+            for completion in self.completions:
+                yield Kept(self.request, self.attempt, completion, run_id)
+
+    def decisions(self) -> Iterator[Decided]:
+        """What is concluded, and whether by an answer."""
+        answered, number = bool(self.settling.completions), self.settling.try_number
+        for outcome in self.outcomes:
+            if number is None or outcome.try_number is not None:
+                yield Decided(outcome, answered)
+            else:
+                yield Decided(replace(outcome, try_number=number), answered)
 
 
 class Writer:
@@ -97,25 +119,22 @@ class Writer:
         if self._failure is None:
             try:
                 with self._store.transaction():
-                    for entry in group:
-                        self._write(entry)
+                    self._write(group)
                 self._store.check_in_place()
             except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
                 self._failure = error
         self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
 
-    def _write(self, entry: Entry) -> None:
-        if entry.request is not None:
-            for completion in entry.completions:
-                entry.try_number = add_answer(
-                    self._store, entry.request, completion, self._run_id, entry.attempt
-                )
-        basis = entry.basis or entry
-        for outcome in entry.outcomes:
-            set_outcome(self._store, outcome, basis.try_number)
-        for rollout in entry.rollouts:
-            add_generated(self._store, rollout, basis.try_number)
-        if self._is_first and entry.outcomes:
+    def _write(self, group: Sequence[Entry]) -> None:
+        """One call of SQLite for all answers and one for all outcomes: each holds up the event loop."""
+        at = now()
+        add_answers(self._store, [each for entry in group for each in entry.tries(self._run_id)], at)
+        decisions = [each for entry in group for each in entry.decisions()]
+        set_outcomes(self._store, decisions, at)
+        for entry in group:
+            for rollout in entry.rollouts:
+                add_generated(self._store, rollout, entry.settling.try_number)
+        if self._is_first and decisions:
             self._is_first = False
             if use_first_task(self._store, *self._task):
                 self._on_first_use()

@@ -16,6 +16,7 @@ from kbetl.errors import BadRow, KbetlError, SourceError
 from kbetl.lines import plain_text, raw_lines, unpacked
 from kbetl.records import Completion, Outcome, Reading, Request
 from kbetl.store import Store
+from kbetl.store.core import now
 from kbetl.store.handing import (
     BatchResult,
     Ending,
@@ -28,7 +29,7 @@ from kbetl.store.handing import (
     samples_of_request,
     still_out_of,
 )
-from kbetl.store.ledger import add_answer, set_outcome, use_first_task
+from kbetl.store.ledger import Decided, Kept, add_answers, newest_try, set_outcomes, use_first_task
 from kbetl.tasks.answers import parser_version, read_answer
 from kbetl.tasks.readers import Reader, reader_from_spec
 
@@ -290,7 +291,8 @@ class _Reading:
             return None
         request = _request(handed_out.request)
         self.report.tally.count_answers([result.found])
-        return add_answer(self._store, request, result.found, run_id, result.key.attempt)
+        add_answers(self._store, [Kept(request, result.key.attempt, result.found, run_id)], now())
+        return newest_try(self._store, *result.key)
 
     def _settle(
         self, key: Key, found: Completion | Failure, awaited: int | None, try_number: int | None = None
@@ -314,7 +316,7 @@ class _Reading:
                 try_number=try_number,
                 parser_version=parser_version(task.reader),
             )
-            set_outcome(self._store, outcome)
+            set_outcomes(self._store, [Decided(outcome, is_answered=False)], now())
             self.report.tally.count_outcome(reading.status, reading.reason)
             self._put_in_use(sample.task_hash, task.name)
 

@@ -15,8 +15,9 @@ from kbetl.batch.naming import custom_id
 from kbetl.errors import ConfigError, KbetlError
 from kbetl.records import Reading
 from kbetl.store import Store
+from kbetl.store.core import now
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, settle_with
-from kbetl.store.ledger import Selection, add_task, set_outcome, use_first_task
+from kbetl.store.ledger import Decided, Selection, add_task, set_outcomes, use_first_task
 
 
 @dataclass
@@ -155,7 +156,7 @@ class _Writing:
                     reading = Reading("failed", None, question.failure)
                 else:
                     reading = self._order.read(question.stored.completion)
-                set_outcome(self._store, self._order.outcome(question, reading))
+                set_outcomes(self._store, [Decided(self._order.outcome(question, reading), False)], now())
                 self._report.settled[reading.status] += 1
             if use_first_task(self._store, self._order.task_hash, self._order.task_name):
                 self._report.put_in_use = True

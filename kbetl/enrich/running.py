@@ -28,7 +28,7 @@ from kbetl.store.ledger import (
 CHARACTERS_PER_TOKEN = 3.6
 """Of code and prose in English, where no answer of the model has told better."""
 
-LOCAL_ALONE_S = 0.25
+LOCAL_ALONE_S = 0.05
 """How long the first request to this machine goes alone, so that a refusal costs one request."""
 
 OFFLINE_CONCURRENCY = 16

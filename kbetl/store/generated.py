@@ -24,7 +24,10 @@ class Generated:
 
 
 def add_generated(store: Store, rollout: Generated, try_number: int | None) -> None:
-    """Keeps a rollout at the next place of its source, once for each answer. Call within a transaction."""
+    """Keeps a rollout at the next place of its source, once for each answer. Call within a transaction.
+
+    Without a `try_number` it is the newest answer that is no fault.
+    """
     placed = store.execute(
         "add_generation",
         {

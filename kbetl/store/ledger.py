@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -109,23 +109,38 @@ def _stored_answer(answer: Sequence[Any]) -> StoredAnswer:
     return StoredAnswer(number, completion, run_id)
 
 
-def add_answer(store: Store, request: Request, completion: Completion, run_id: int, attempt: int = 0) -> int:
-    """Keeps one try, whatever it is worth; gives its number. Call within a transaction."""
-    key = {"request_hash": request.hash, "attempt": attempt}
-    number: int = store.execute("next_try", key).fetchone()[0]
-    store.execute(
+class Kept(NamedTuple):
+    """One try that came back, to be kept."""
+
+    request: Request
+    attempt: int
+    completion: Completion
+    run_id: int
+
+
+def add_answers(store: Store, tries: Iterable[Kept], at: str) -> None:
+    """Keeps tries, whatever they are worth, each as the next of its attempt. Call within a transaction."""
+    store.execute_many(
         "add_answer",
-        {
-            **key,
-            "try": number,
-            "model": request.model,
-            "request": request.text,
-            "run_id": run_id,
-            "answered_at": now(),
-            **{name: getattr(completion, name) for name in _COMPLETION_COLUMNS},
-        },
+        (
+            {
+                "request_hash": request.hash,
+                "attempt": attempt,
+                "model": request.model,
+                "request": request.text,
+                "run_id": run_id,
+                "answered_at": at,
+                **{name: getattr(completion, name) for name in _COMPLETION_COLUMNS},
+            }
+            for request, attempt, completion, run_id in tries
+        ),
     )
-    return number
+
+
+def newest_try(store: Store, request_hash: str, attempt: int) -> int | None:
+    """The number of the newest try at an attempt; None where none came back."""
+    found: int | None = store.rows("newest_try", {"request_hash": request_hash, "attempt": attempt})[0][0]
+    return found
 
 
 _COMPLETION_COLUMNS = (
@@ -146,25 +161,34 @@ _COMPLETION_COLUMNS = (
 )
 
 
-def set_outcome(store: Store, outcome: Outcome, try_number: int | None = None) -> None:
-    """Records what a task concluded, in place of what it concluded before. Call within a transaction.
+class Decided(NamedTuple):
+    """What a task concluded about a sample, to be kept."""
 
-    `try_number` holds for an outcome that has none of its own.
-    """
-    store.execute(
+    outcome: Outcome
+    is_answered: bool
+    """Whether the newest answer to its request settled it, where the outcome names no try."""
+
+
+def set_outcomes(store: Store, decisions: Iterable[Decided], at: str) -> None:
+    """Records what a task concluded, in place of what it concluded before. Call within a transaction."""
+    store.execute_many(
         "set_outcome",
-        {
-            "sample_hash": outcome.sample_hash,
-            "task_hash": outcome.task_hash,
-            "attempt": outcome.attempt,
-            "status": outcome.status,
-            "try": try_number if outcome.try_number is None else outcome.try_number,
-            "request_hash": outcome.request_hash,
-            "parser_version": outcome.parser_version,
-            "decided_at": now(),
-            "reason": outcome.reason,
-            "value": outcome.value,
-        },
+        (
+            {
+                "sample_hash": outcome.sample_hash,
+                "task_hash": outcome.task_hash,
+                "attempt": outcome.attempt,
+                "status": outcome.status,
+                "try": outcome.try_number,
+                "is_answered": is_answered,
+                "request_hash": outcome.request_hash,
+                "parser_version": outcome.parser_version,
+                "decided_at": at,
+                "reason": outcome.reason,
+                "value": outcome.value,
+            }
+            for outcome, is_answered in decisions
+        ),
     )
 
 

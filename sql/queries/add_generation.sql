@@ -1,5 +1,6 @@
 -- Gives the next place in a source to an answer that became a rollout, unless it has one.
--- :source_id   :task_hash, :problem_hash, :attempt, :request_hash, :try of the answer
+-- :source_id   :task_hash, :problem_hash, :attempt, :request_hash
+-- :try  of the answer; null: the newest answer that is no fault
 insert into generations (source_id, position, task_hash, problem_hash, attempt, request_hash, try)
 values (
   :source_id,
@@ -8,7 +9,20 @@ values (
     from source_samples
     where source_samples.source_id = :source_id
   ),
-  :task_hash, :problem_hash, :attempt, :request_hash, :try
+  :task_hash,
+  :problem_hash,
+  :attempt,
+  :request_hash,
+  coalesce(
+    :try,
+    (
+      select max(answers.try)
+      from answers
+      where answers.request_hash = :request_hash
+        and answers.attempt = :attempt
+        and answers.fault is null
+    )
+  )
 )
 on conflict (task_hash, problem_hash, attempt, request_hash, try) do nothing
 returning position
