@@ -107,8 +107,9 @@ class _File:
         """What is there again: what was synced, and by luck sectors of what was not."""
         content = bytearray(self.synced)
         if luck is not None:
+            share = luck.choice((0.3, 0.9, 1.0))
             for change in self.pending.changes:
-                _apply_some(content, change, luck)
+                _apply_some(content, change, share, luck)
         return bytes(content)
 
 
@@ -192,9 +193,8 @@ def _apply(content: bytearray, change: Change) -> None:
     content[change.offset : change.offset + len(change.data)] = change.data
 
 
-def _apply_some(content: bytearray, change: Change, luck: random.Random) -> None:
+def _apply_some(content: bytearray, change: Change, share: float, luck: random.Random) -> None:
     """A truncation or not; of a write all, nothing, or some sectors."""
-    share = luck.choice((0.0, 0.5, 1.0))
     if change.what == "T":
         if luck.random() < share:
             _apply(content, change)

@@ -35,7 +35,9 @@ SAMPLES = 600
 AT_ONCE = 16
 REPLY_S = 0.2
 KEPT_WITHIN_S = 0.05
-FAULTS = ("500", "503", "429 retry-after", "reset", "cut body", "cut json", "empty choices")
+FAULTS = ("500", "cut json", "empty choices", "503", "429 retry-after", "reset", "cut body")
+CALM = 3
+"""Of these faults, those after which the client goes on at the speed it had."""
 FAULT_SHARE = 0.08
 HANGS_S = 600.0
 
@@ -82,6 +84,7 @@ class Server(FakeLlm):
 
     def __init__(self, seed: int, **options: object) -> None:
         super().__init__(self._fault, latency_s=REPLY_S, seed=seed, **options)
+        self.faults_at_hand = FAULTS
         self._times: Counter[str] = Counter()
         self._spoilt: set[int] = set()
 
@@ -91,7 +94,7 @@ class Server(FakeLlm):
         if luck.random() >= FAULT_SHARE or self._times[asked.prompt] > 2:
             return None
         self._spoilt.add(asked.index)
-        return luck.choice(FAULTS)
+        return luck.choice(self.faults_at_hand)
 
     def good(self) -> list[tuple[float, str]]:
         """When each usable answer was delivered, and to which question."""
@@ -247,16 +250,17 @@ def cuts(count: int, seed: int) -> tuple[Figures, Figures]:
     synced, lucky, luck = Figures(), Figures(), random.Random(seed)
     with prepared(seed) as case, tempfile.TemporaryDirectory() as folder:
         log, target = Path(folder) / "log", Path(folder) / "cut"
+        assert isinstance(case.llm, Server)
+        case.llm.faults_at_hand = FAULTS[:CALM]
         disk = Disk(case.folder)
         variables = watched(compiled(Path(folder)), case.folder, log)
         with started(case.folder, *arguments(case), **variables) as process:
             assert ended(process).status == 0
         seen, delivered, at = changes(log), case.llm.good(), 0
-        for number in sorted(luck.sample(range(len(seen)), min(count, len(seen)))):
-            while at < number:
+        for cut_at in sorted(luck.uniform(delivered[0][0], seen[-1].at) for _ in range(count)):
+            while seen[at].at < cut_at:
                 disk.do(seen[at])
                 at += 1
-            cut_at = seen[number].at
             early = [each for each in delivered if each[0] < cut_at]
             for figures, chance in ((synced, None), (lucky, luck)):
                 there = kept(disk.cut(target, chance) / "kbetl.db")
