@@ -217,7 +217,7 @@ def test_the_backup_is_the_store_as_it_was_and_is_named(tmp_path, later, caplog)
 
 def test_an_earlier_backup_is_never_overwritten(tmp_path, later):
     """As after a restored copy was migrated again."""
-    first, second = tmp_path / "kbetl.db.schema1.backup", tmp_path / "kbetl.db.schema1.2.backup"
+    first, second = tmp_path / "kbetl.db.schema1.backup", tmp_path / "kbetl.db.2.schema1.backup"
     first.write_bytes(b"mine")
     Store.open(old_store(tmp_path / "kbetl.db")).close()
     assert first.read_bytes() == b"mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -158,9 +159,34 @@ def test_a_store_that_is_gone_stops_the_run(case, harm):
         _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert err.splitlines()[-1] == (
-        "kbetl: store kbetl.db: it was moved, removed or replaced while it was written; what came since is "
-        "not in it. Put the file back, then run this again"
+        "kbetl: store kbetl.db: it was moved, removed or replaced while it was written; all that was written "
+        "is in kbetl.db.rescued: use that, then run this again"
     )
+    requests = case.llm.counts["requests"]
+    assert requests <= answered + 3 * CONCURRENCY
+    for path in case.folder.glob("kbetl.db*"):
+        if path.name != "kbetl.db.rescued":
+            path.unlink()
+    (case.folder / "kbetl.db.rescued").rename(case.folder / "kbetl.db")
+    (kept,) = case.rows("select count(*) from answers")[0]
+    assert requests - CONCURRENCY <= kept <= requests
+    case.llm.latency_s = 0
+    again = case.enrich()
+    assert (again.status, again.requests) == (0, 200 - kept)
+
+
+def test_a_folder_that_is_gone_stops_the_run(case):
+    """Nothing can be rescued then; it is said, in one line."""
+    case.ingest(rollouts(200))
+    case.llm.latency_s = 0.05
+    with started(case.folder, "enrich", "-b", case.llm.url, "-m", "m", "-c", CONCURRENCY) as process:
+        until(lambda: case.rows("select count(*) > 20 from outcomes") == [(1,)])
+        shutil.rmtree(case.folder)
+        answered = case.llm.counts["answered 200"]
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "what came since is lost, a copy cannot be written (" in err.splitlines()[-1]
     assert case.llm.counts["requests"] <= answered + 3 * CONCURRENCY
 
 

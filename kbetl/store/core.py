@@ -16,6 +16,7 @@ import kbetl
 from kbetl.errors import ConfigError, StoreError
 from kbetl.resources import sql
 from kbetl.store import opening
+from kbetl.store.copying import copy_beside
 from kbetl.store.guarded import guarded_query
 from kbetl.store.migrating import changed_views
 
@@ -80,12 +81,22 @@ class Store:
         self.close()
 
     def check_in_place(self) -> None:
-        """Raises StoreError where the file was moved, removed or replaced under the open connection."""
-        if not opening.is_in_place(self.connection, self.path):
-            raise StoreError(
-                f"store {self.path}: it was moved, removed or replaced while it was written; what came since "
-                "is not in it. Put the file back, then run this again"
+        """Raises StoreError where the file was moved, removed or replaced under the open connection.
+
+        The open file still has everything, and goes with this process: a copy of it is left beside.
+        """
+        if opening.is_in_place(self.connection, self.path):
+            return
+        try:
+            what = (
+                f"all that was written is in {copy_beside(self.connection, self.path, '.rescued')}: use that"
             )
+        except (sqlite3.Error, OSError) as error:
+            what = f"what came since is lost, a copy cannot be written ({error}): put the file back"
+        raise StoreError(
+            f"store {self.path}: it was moved, removed or replaced while it was written; {what}, "
+            "then run this again"
+        )
 
     @contextlib.contextmanager
     def transaction(self, begin: str = "begin immediate") -> Iterator[None]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from kbetl.errors import StoreError
 from kbetl.resources import sql, sql_names
+from kbetl.store.copying import copy_beside
 from kbetl.store.lock import nobody_pays
-
-BACKUP_STEP_PAGES = 1000
-"""Pages copied between two looks for Ctrl-C."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,43 +99,15 @@ def ended(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _back_up(path: Path, schema: int) -> Path:
-    """A whole copy of the store, on the disk before it has its name; never in place of an earlier one.
-
-    SQLite copies by a connection that does not write itself.
-    """
-    partial = path.with_name(f"{path.name}.schema{schema}.backup.partial")
+    """The store as it was, beside it; SQLite copies by a connection that does not write itself."""
     try:
-        partial.unlink(missing_ok=True)
-        with (
-            contextlib.closing(sqlite3.connect(path)) as connection,
-            contextlib.closing(sqlite3.connect(partial)) as copy,
-        ):
-            connection.backup(copy, pages=BACKUP_STEP_PAGES, progress=lambda *_: None)
-        _sync(partial)
-        backup = _free_name(path, schema)
-        partial.rename(backup)
-        _sync(path.absolute().parent)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return copy_beside(connection, path, f".schema{schema}.backup")
     except (sqlite3.Error, OSError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise StoreError(
             f"store {path} has schema {schema} and was left untouched: a backup cannot be written beside it "
             f"({error}); free some space or check the rights of its folder, then run this again"
         ) from error
-    return backup
-
-
-def _free_name(path: Path, schema: int) -> Path:
-    names = (f"{path.name}.schema{schema}{more}.backup" for more in ("", *(f".{n}" for n in range(2, 1000))))
-    return next(found for found in map(path.with_name, names) if not found.exists())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _number(name: str) -> int:
