@@ -35,6 +35,10 @@ class Pace:
     def take(self, now: float, units: float) -> None:
         self._next_at = max(self._next_at, now - _SLACK_S) + units * self._unit_s
 
+    def rest(self, now: float) -> None:
+        """After a hold: nothing is made up for."""
+        self._next_at = max(self._next_at, now)
+
     def settle(self, units: float) -> None:
         """Corrects an estimate: the units that were used beyond it, below zero for fewer."""
         self._next_at += units * self._unit_s
@@ -52,21 +56,28 @@ class Learner:
         self.period_s = _LEARNABLE_S
         """How long to go on without a refusal before trying a faster pace."""
         self._since, self._accepted = now, 0
+        self._before_s, self._before = 0.0, 0
+        """How long the last observation took, and how many were accepted in it."""
 
     def forget(self, now: float, accepted: int) -> None:
         """What was seen up to now says nothing: the server was not there."""
         self._since, self._accepted = now, accepted
+        self._before_s, self._before = 0.0, 0
 
     def refused(self, now: float, accepted: int) -> None:
         """The wait that a refusal named is over; `accepted` requests were not refused so far."""
         seen_s, bore = now - self._since, accepted - self._accepted
         slower = self.pace.per_minute * _SLOWER if self.pace is not None else _BEYOND_MEASURE
-        if seen_s < _LEARNABLE_S:
-            self._change(slower)
-            return
-        self.period_s = min(seen_s, _PERIOD_MAX_S)
-        self._change(min(slower, _LEARNED_SHARE * 60 * max(bore, 0.5) / seen_s))
-        self.forget(now, accepted)
+        if seen_s >= _LEARNABLE_S:
+            # with the one before: a few seconds, most of them spent waiting, would say too little
+            per_s = max(bore + self._before, 0.5) / (seen_s + self._before_s)
+            slower = min(slower, _LEARNED_SHARE * 60 * per_s)
+            self.period_s = min(seen_s + self._before_s, _PERIOD_MAX_S)
+            self._since, self._accepted = now, accepted
+            self._before_s, self._before = seen_s, bore
+        self._change(slower)
+        if self.pace is not None:
+            self.pace.rest(now)
 
     def grow(self) -> None:
         """A period passed without a refusal."""
