@@ -101,10 +101,10 @@ def test_limit_in_time_is_learned_and_lowers_no_concurrency():
 
     now = time.monotonic()
     learner = Learner(now)
-    learner.refused(now + 3, 300)
+    learner.refused(now + 3, 300, 2.0)
     first = learner.pace.per_minute
     learner.grow()
-    learner.refused(now + 3.5, 350)
+    learner.refused(now + 3.5, 350, 0.01)
     later = learner.pace.per_minute
     assert first == pytest.approx(0.98 * 6000)
     assert first < later < 1.1 * first

@@ -27,6 +27,8 @@ _OPTION_NAMES = {
     "max_tokens": "parameters",
     "temperature": "parameters",
     "header": "headers",
+    "give_up_after": "give_up_after_s",
+    "timeout": "timeout_s",
 }
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
 
@@ -163,6 +165,14 @@ def pace_options(function: Decorated) -> Decorated:
             click.option("--rpm", type=click.IntRange(min=1), help="Requests per minute at most."),
             click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute at most."),
             click.option(
+                "--timeout",
+                type=click.FloatRange(min=0, min_open=True),
+                default=600.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="Longest silence of the server before a request counts as lost.",
+            ),
+            click.option(
                 "--give-up-after",
                 type=click.FloatRange(min=0, min_open=True),
                 default=30.0,
@@ -271,6 +281,8 @@ def given_options(given: dict[str, Any]) -> Options:
     found = {name: given[name] for name in same if name in given}
     if "give_up_after" in given:
         found["give_up_after_s"] = given["give_up_after"] * 60
+    if "timeout" in given:
+        found["timeout_s"] = given["timeout"]
     return Options(
         headers=given.get("header", ()),
         parameters=parameters_given(given),
@@ -318,7 +330,7 @@ def given_now(context: click.Context, spelled: Mapping[str, str] | None = None) 
         if name in _NOT_OF_THE_RUN:
             continue
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            names.add(known.get(name, "give_up_after_s" if name == "give_up_after" else name))
+            names.add(known.get(name, name))
     return frozenset(names)
 
 

@@ -54,8 +54,10 @@ class Gate:
         self._streak = 0
         """Slow-downs since something that was sent after one of them succeeded."""
         self._not_before = 0.0
-        self._probes = self._learns = False
-        """What is to happen when the hold is over."""
+        self._probes = False
+        """Whether one goes ahead when the hold is over."""
+        self._named_s = 0.0
+        """The longest wait that a refusal for a rate named; 0: none since the last hold."""
         self._waiting: deque[tuple[asyncio.Future[int], float]] = deque()
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -116,7 +118,8 @@ class Gate:
         at once. False where the round is known.
         """
         learns = is_rate and wait_s is not None
-        self._learns = self._learns or learns
+        if learns:
+            self._named_s = max(self._named_s, wait_s or 0.0)
         if not self._is_first_of(round_number):
             if wait_s is not None:
                 self.hold(wait_s)
@@ -138,7 +141,7 @@ class Gate:
 
     def exhausted(self, wait_s: float) -> None:
         """An answer said that nothing is left of a limit until then."""
-        self._learns = True
+        self._named_s = max(self._named_s, wait_s)
         self.hold(wait_s)
 
     def hold(self, wait_s: float) -> None:
@@ -259,7 +262,7 @@ class Gate:
             self._allowed = max(1.0, self._floor, borne)
             self._borne = max(self._borne, borne)
             self._floor = None
-        if self._learns:
+        if self._named_s:
             self._learn(now)
         elif self._probes:
             self._learner.forget(now, self._accepted())
@@ -269,11 +272,11 @@ class Gate:
         else:
             self._ahead, self._ramp = None, self.in_flight + float(_BURST)
             self._step_timer = asyncio.get_running_loop().call_later(0, self._step)
-        self._learns = self._probes = False
+        self._probes, self._named_s = False, 0.0
         self._set_room()
 
     def _learn(self, now: float) -> None:
-        self._learner.refused(now, self._accepted())
+        self._learner.refused(now, self._accepted(), self._named_s)
         self._take_learned_pace()
         if self._faster_timer is not None:
             self._faster_timer.cancel()

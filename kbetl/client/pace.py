@@ -7,9 +7,11 @@ _SLACK_S = 0.1
 _LEARNED_SHARE = 0.98
 """Share of what a server bore that is asked of it."""
 _SLOWER = 0.95
-_FASTER = 1.1
+_FASTER = 0.1
+"""Share by which a learned pace grows at first; it doubles with each period without a refusal."""
+_LEARNABLE = 20
 _LEARNABLE_S = 1.0
-"""Shorter observations say nothing about a pace."""
+"""Fewer requests, or a shorter time, say nothing about a pace."""
 _PERIOD_MAX_S = 60.0
 _BEYOND_MEASURE = 60_000.0
 """Per minute: a learned pace that has grown so far holds nobody back."""
@@ -56,6 +58,7 @@ class Learner:
         self.period_s = _LEARNABLE_S
         """How long to go on without a refusal before trying a faster pace."""
         self._since, self._accepted = now, 0
+        self._growth = _FASTER
         self._before_s, self._before = 0.0, 0
         """How long the last observation took, and how many were accepted in it."""
 
@@ -64,14 +67,15 @@ class Learner:
         self._since, self._accepted = now, accepted
         self._before_s, self._before = 0.0, 0
 
-    def refused(self, now: float, accepted: int) -> None:
+    def refused(self, now: float, accepted: int, wait_s: float) -> None:
         """The wait that a refusal named is over; `accepted` requests were not refused so far."""
+        self._growth = _FASTER
         seen_s, bore = now - self._since, accepted - self._accepted
         slower = self.pace.per_minute * _SLOWER if self.pace is not None else _BEYOND_MEASURE
-        if seen_s >= _LEARNABLE_S:
+        if seen_s >= _LEARNABLE_S and (self.pace is not None or bore >= _LEARNABLE):
             # with the one before: a few seconds, most of them spent waiting, would say too little
-            per_s = max(bore + self._before, 0.5) / (seen_s + self._before_s)
-            slower = min(slower, _LEARNED_SHARE * 60 * per_s)
+            per_s = (bore + self._before) / (seen_s + self._before_s)
+            slower = min(slower, _LEARNED_SHARE * 60 * max(per_s, 1 / wait_s))
             self.period_s = min(seen_s + self._before_s, _PERIOD_MAX_S)
             self._since, self._accepted = now, accepted
             self._before_s, self._before = seen_s, bore
@@ -82,7 +86,8 @@ class Learner:
     def grow(self) -> None:
         """A period passed without a refusal."""
         if self.pace is not None:
-            self._change(self.pace.per_minute * _FASTER)
+            self._change(self.pace.per_minute * (1 + self._growth))
+            self._growth *= 2
 
     def _change(self, per_minute: float) -> None:
         if per_minute >= _BEYOND_MEASURE:

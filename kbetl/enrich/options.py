@@ -39,6 +39,8 @@ class Options:
     concurrency: int = config.CONCURRENCY
     rpm: int | None = None
     tpm: int | None = None
+    timeout_s: float = 600.0
+    """Longest silence of the server."""
     give_up_after_s: float = 1800.0
     takes_back: bool = False
     """Whether to ask as well what waits for a batch file."""

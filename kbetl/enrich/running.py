@@ -399,6 +399,7 @@ def _answerer(options: Options, plan: Plan, say: Say) -> tuple[Answerer, Limits]
         tpm=options.tpm,
         tries=config.TRIES,
         give_up_after_s=options.give_up_after_s,
+        idle_timeout_s=options.timeout_s,
     )
     if is_local(options.base_url):
         limits = replace(limits, alone_s=LOCAL_ALONE_S)

@@ -1,0 +1,123 @@
+"""The command line against a server that fails in every way: nothing is lost, nothing is wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+from enrich_case import Case, module_of, rollouts
+from fake_llm import Allowed, Outage, refuse_parameter
+from fault_case import (
+    HOLDS,
+    LASTING,
+    PASSING,
+    expected_of,
+    fault_of,
+    faults_not_covered,
+    one_of_each,
+    rating_of,
+)
+
+pytest_plugins = ["enrich_fixtures"]
+
+FAULTY = len(PASSING) + len(LASTING) - len(HOLDS)
+
+
+def test_every_fault_has_its_place():
+    assert not faults_not_covered()
+
+
+def test_every_sample_ends_in_the_state_that_its_fault_means(case: Case):
+    """One sample for each fault and as many without: each as it must be, no wrong value, counts add up."""
+    rows = 2 * FAULTY
+    met: dict[int, int] = {}
+    case.llm.content, case.llm.faults = rating_of, lambda asked: one_of_each(asked, met)
+    case.ingest(rollouts(rows))
+    run = case.enrich("-c", 16, "--timeout", 1)
+
+    expected = {f"Module{n}": expected_of(fault_of(n), n) for n in range(rows)}
+    found = case.rows(
+        "select module_name, status, case status when 'ok' then value end, reason"
+        " from outcomes join samples on hash = sample_hash"
+    )
+    assert {name: (status, value) for name, status, value, _ in found} == expected
+    assert all((reason is None) == (status == "ok") for _, status, _, reason in found)
+    statuses = [each.status for each in expected.values()]
+    assert run.status == 3
+    parts = ", ".join(
+        f"{s} {statuses.count(s)}" for s in ("ok", "unparsed", "refused", "truncated", "failed")
+    )
+    assert f"asked {rows}: {parts}" in run.out
+    assert json.loads(case.rows("select counts from runs order by id desc limit 1")[0][0])["asked"] == rows
+    answered = [answer for answer in case.llm.answered if answer.status == 200]
+    assert case.rows("select count(*) from answers")[0][0] >= len(answered)
+    assert all(met[number] <= 16 for number in met)
+    rerun = case.enrich("-c", 16, "--timeout", 1)
+    assert {module_of(asked) for asked in case.llm.requests[-rerun.requests :]} == {
+        number for number, each in enumerate(expected.values()) if each.status == "failed"
+    }
+
+
+def test_limit_in_time_costs_few_refusals(case: Case):
+    """300 a 3 seconds, said by refusals alone: all rows done, at most a tenth of the requests refused."""
+    case.llm.allowed, case.llm.latency_s = Allowed(requests=300, window_s=3.0), 0.05
+    case.ingest(rollouts(450))
+    run = case.enrich()
+    assert (run.status, case.statuses()) == (0, {"ok": 450})
+    assert case.llm.counts["answered 429"] <= 0.1 * run.requests
+
+
+def test_limit_that_the_user_names_is_not_met(case: Case):
+    """6,000 a minute are 100 a second, where 125 are allowed."""
+    case.llm.allowed = Allowed(requests=125, window_s=1.0)
+    case.ingest(rollouts(250))
+    run = case.enrich("--rpm", 6000)
+    assert (run.status, case.statuses(), case.llm.counts["answered 429"]) == (0, {"ok": 250}, 0)
+
+
+def test_no_server_at_all_ends_after_three_tries(case: Case):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        case.ingest(rollouts(20))
+        run = case.kbetl("enrich", "-b", f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "-m", "m")
+    assert (run.status, case.rows("select count(*) from outcomes")) == (1, [(0,)])
+    assert "no reply at all in 3 tries" in run.err
+    assert len(run.err.strip().splitlines()[-1]) < 300
+
+
+@pytest.mark.parametrize("kind", ["503", "500", "reset", "refuse"])
+def test_outage_costs_time_and_no_rows(case: Case, kind: str):
+    case.llm.outage, case.llm.latency_s = Outage(0.6, 0.8, kind), 0.02
+    case.ingest(rollouts(400))
+    run = case.enrich("-c", 8)
+    assert (run.status, case.statuses()) == (0, {"ok": 400})
+    first = case.llm.requests[0].at
+    into_it = sum(0.6 <= asked.at - first < 1.4 for asked in case.llm.requests)
+    assert into_it <= 3 * 8
+    assert case.rows("select count(*) from answers where fault is not null") == [(0,)]
+
+
+@pytest.mark.parametrize("fault", ["402", "429 quota"])
+def test_end_of_the_funds_ends_the_run_and_keeps_what_was_answered(case: Case, fault: str):
+    """Requests after the refusal: at most those in flight. One line says what to do; a rerun goes on."""
+    case.llm.latency_s = 0.01
+    case.llm.faults = lambda asked: fault if asked.index >= 100 else None
+    case.ingest(rollouts(300))
+    run = case.enrich("-c", 16)
+    assert run.status == 1
+    assert run.requests <= 101 + 16
+    assert case.rows("select count(*), count(distinct sample_hash) from outcomes") == [(100, 100)]
+    assert "top up the account or use another key" in run.err.strip().splitlines()[-1]
+    case.llm.faults = lambda _: None
+    assert case.enrich("-c", 16).requests == 200
+
+
+@pytest.mark.parametrize("concurrency", [1, 16, 256])
+def test_refused_parameter_costs_two_requests_at_most(case: Case, concurrency: int):
+    case.llm.latency_s = 0.02
+    case.llm.faults = lambda _: refuse_parameter("max_tokens", "max_completion_tokens")
+    count = 10 if concurrency == 1 else 300
+    case.ingest(rollouts(count))
+    run = case.enrich("-c", concurrency)
+    assert (run.status, run.requests - count) == (0, 1)
