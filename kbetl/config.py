@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,6 +66,12 @@ def load_toml(path: Path = TOML) -> Mapping[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
+
+
+def command_line(database: Path, *words: str) -> str:
+    """`kbetl WORDS`, as it is pasted into a shell; names the store where it is not the usual one."""
+    store = [] if database == DATABASE else ["-d", str(database)]
+    return shlex.join(["kbetl", *words, *store])
 
 
 def variable(name: str) -> str | None:

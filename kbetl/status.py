@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl import config
+from kbetl.config import command_line
 from kbetl.store import Store, is_locked
 
 SHOWN_FAILURES = 8
@@ -153,16 +153,10 @@ def read_status(database: Path) -> Status:
             difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
             costs=[Cost(*row) for row in store.rows("costs_by_task")],
             settings=dict(store.rows("all_settings")),
-            next=command(
+            next=command_line(
                 database, *_next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
             ),
         )
-
-
-def command(database: Path, *words: str) -> str:
-    """`kbetl WORDS`, as a shell takes it; names the store where it is not the usual one."""
-    store = [] if database == config.DATABASE else ["-d", str(database)]
-    return shlex.join(["kbetl", *words, *store])
 
 
 def _next(
@@ -283,10 +277,10 @@ def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> s
         told = json.loads(options)
         if newest[task] == run_id:
             taken = {key: told[key] for key in _TAKEN if key in told}
-            return command(database, *_asking(task, taken), "--resume")
-        return command(database, *_asking(task, told))
+            return command_line(database, *_asking(task, taken), "--resume")
+        return command_line(database, *_asking(task, told))
     if name == "ingest" and status == LEFT_OVER:
-        return command(database, "query", "select * from rejected_rows")
+        return command_line(database, "query", "select * from rejected_rows")
     return None
 
 
@@ -318,7 +312,7 @@ def status_lines(status: Status) -> list[str]:
     lines = [f"{_inert(status.database)}: {samples}, {status.size_bytes / 1e6:,.1f} MB"]
     for title, found in (
         ("missing", _pending_lines(status.pending)),
-        ("failed", _failure_lines(status.failures)),
+        ("failed", _failure_lines(status)),
         ("not finished", [_unfinished_line(run) for run in status.unfinished]),
         ("sources", [_source_line(source) for source in status.sources]),
         ("rewards", _reward_lines(status.samples, min_reward)),
@@ -339,12 +333,14 @@ def _pending_lines(pending: Sequence[Pending]) -> list[str]:
     return [f"{row.task}: {row.samples:,} {words[row.why]}" for row in pending]
 
 
-def _failure_lines(failures: Sequence[Failure]) -> list[str]:
+def _failure_lines(status: Status) -> list[str]:
+    failures = status.failures
     lines = [f"{row.task}: {row.samples:,} {row.status}: {row.reason}" for row in failures[:SHOWN_FAILURES]]
     rest = failures[SHOWN_FAILURES:]
     if rest:
         samples = sum(row.samples for row in rest)
-        lines.append(f"{samples:,} more for {len(rest):,} other reasons: select * from failures")
+        all_of_them = command_line(Path(status.database), "query", "select * from failures")
+        lines.append(f"{samples:,} more for {len(rest):,} other reasons: {all_of_them}")
     return lines
 
 

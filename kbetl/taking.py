@@ -68,7 +68,7 @@ class Report:
     def remarks(self) -> list[str]:
         """What was left aside and what was rejected, a line each; of many rejected rows the first few."""
         hidden = self.counts.rejected - len(self.rejections)
-        more = f'... and {hidden} more rejected rows: kbetl query "select * from rejected_rows"'
+        more = f"... and {hidden} more rejected rows: the table rejected_rows has them all"
         return [*self.notes, *self.rejections, *([more] if hidden else [])]
 
 

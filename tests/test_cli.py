@@ -250,3 +250,18 @@ def test_a_line_of_dotenv_that_cannot_be_read_is_named(capfd, text, number):
     Path(".env").write_text(text, encoding="utf-8")
     assert run(["query", "select 1"]) == 2
     assert capfd.readouterr().err == f"kbetl: .env:{number}: it cannot be read; a line is NAME=value\n"
+
+
+def test_verbose_says_which_files_and_store_and_what_it_took(capfd, monkeypatch):
+    """On stderr alone."""
+    store_with("kbetl.db", 1)
+    monkeypatch.setenv("TEST_MODE", "true")
+    Path(".env").write_text("TEST_MODE=true\n", encoding="utf-8")
+    assert run(["query", "-v", "select 1 as a"]) == 0
+    out, err = capfd.readouterr()
+    assert out == '[{"a": 1}]\n'
+    lines = err.splitlines()
+    assert lines[0].startswith(f"kbetl: kbetl {kbetl.__version__}, Python ")
+    assert lines[1] == "kbetl: configuration: .env; TEST_MODE on"
+    assert lines[2].startswith(f"kbetl: store {Path('kbetl.db').resolve()}: ")
+    assert re.fullmatch(r"kbetl: query took [\d.]+ s, [\d.]+ s of CPU", lines[3])

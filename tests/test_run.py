@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
 from pathlib import Path
@@ -215,3 +216,16 @@ def test_a_stage_has_the_options_of_its_table_and_of_the_store_named(run: Run, f
     found = json.loads(run("query", "-d", "other.db", "select count(*) as n from synthetic").stdout)
     assert found == [{"n": 2}]
     assert not (folder / "kbetl.db").exists()
+
+
+def test_commands_that_are_named_work_as_pasted(run: Run, folder: Path) -> None:
+    """With the store where it is not the usual one; each is run as it was printed."""
+    with (folder / "kbetl.toml").open("a") as file:
+        file.write("[export.filtered]\nwhere = 'reward > 100'\n")
+
+    result = run("run", "-d", "a b.db")
+
+    said = (result.stdout + result.stderr).splitlines()
+    named = [line.partition("see: ")[2] for line in said if "see: kbetl " in line]
+    assert named == ["kbetl status -d 'a b.db'"]
+    assert run(*shlex.split(named[0])[1:]).returncode == 0

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+import kbetl
 from kbetl import config
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+def _telling(function: Decorated) -> Decorated:
+    """With -v: versions, configuration files and store at the beginning; what it took at the end."""
+
+    @functools.wraps(function)
+    def told(*arguments: Any, **options: Any) -> Any:
+        if not options["verbose"]:
+            return function(*arguments, **options)
+        began_s = time.monotonic(), time.process_time()
+        for line in _beginning(options["database"]):
+            click.echo(f"kbetl: {line}", err=True)
+        try:
+            return function(*arguments, **options)
+        finally:
+            wall_s, cpu_s = time.monotonic() - began_s[0], time.process_time() - began_s[1]
+            name = click.get_current_context().info_name
+            click.echo(f"kbetl: {name} took {wall_s:.2f} s, {cpu_s:.2f} s of CPU", err=True)
+
+    return cast(Decorated, told)
+
+
+def _beginning(database: Path) -> Iterator[str]:
+    yield f"kbetl {kbetl.__version__}, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}"
+    read = [str(file) for file in (config.DOTENV, config.TOML) if file.is_file()]
+    yield f"configuration: {' and '.join(read) or 'no .env and no kbetl.toml here'}; TEST_MODE {_test_mode()}"
+    if not database.exists():
+        yield f"store {database.resolve()}: not there yet"
+        return
+    yield f"store {database.resolve()}: {database.stat().st_size / 1e6:,.1f} MB"
+
+
+def _test_mode() -> str:
+    return "on" if config.is_test_mode() else "off"
+
+
 def common(function: Decorated) -> Decorated:
     """`-d/--database`, `-q`, `-v`: every command has them."""
+    function = _telling(function)
     for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Say more on stderr."),
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Say which files and store are used, and what it took."
+        ),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
         click.option(
             "-d",

@@ -80,7 +80,7 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
                 with Store.read(database) as store:
                     running.check(stages, store)
     finally:
-        _summarise(ended, was_idle=sizes(database) == before)
+        _summarise(ended, database, was_idle=sizes(database) == before)
     return LEFT_OVER if any(status == LEFT_OVER for _, status in ended) else 0
 
 
@@ -160,14 +160,16 @@ def _has_rows(database: Path, dataset: str) -> bool:
         return store.has_rows(dataset)
 
 
-def _summarise(ended: Sequence[tuple[Stage, int]], *, was_idle: bool) -> None:
+def _summarise(ended: Sequence[tuple[Stage, int]], database: Path, *, was_idle: bool) -> None:
     """What was left over before what was done."""
     if not ended:
         return
     left = [str(stage) for stage, status in ended if status == LEFT_OVER]
     click.echo("==")
     if left:
-        click.echo(f"something is left over of: {', '.join(left)}; see: kbetl status")
+        click.echo(
+            f"something is left over of: {', '.join(left)}; see: {config.command_line(database, 'status')}"
+        )
     done = ", ".join(str(stage) for stage, status in ended if status == 0)
     click.echo(f"done: {done or 'nothing'}")
     if was_idle:

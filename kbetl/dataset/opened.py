@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
+from kbetl.config import command_line
 from kbetl.dataset.splicing import Spliced, appended, json_bytes
 from kbetl.errors import ConfigError
 from kbetl.store import Store
@@ -191,22 +193,23 @@ def _notes(store: Store, choice: Choice) -> list[str]:
 
 def _why_empty(store: Store, dataset: Dataset, choice: Choice) -> str:
     found = why_no_rows(store, choice)
+    run = partial(command_line, store.path)
     of = f" of {', '.join(dataset.sources)}" if dataset.sources else ""
     if not found.eligible:
-        why = f"there is no {choice.kind}{of} in {store.path}; run: kbetl ingest SOURCE"
+        why = f"there is no {choice.kind}{of} in {store.path}; run: {run('ingest')}"
     elif dataset.name == "synthetic" and not found.answered:
-        why = f"none of {found.eligible:,} modules{of} has a specification; run: kbetl prompts"
+        why = f"none of {found.eligible:,} modules{of} has a specification; run: {run('prompts')}"
     elif dataset.name in ("filtered", "unique") and not found.good:
         why = (
             f"none of {found.eligible:,} rollouts{of} has a reward above {found.min_reward}; "
-            "run: kbetl use --min-reward X"
+            f"see: {run('status')}"
         )
     elif dataset.name in ("filtered", "unique") and not found.answered:
-        why = f"none of {found.good:,} rollouts{of} with a good reward is rated; run: kbetl enrich"
+        why = f"none of {found.good:,} rollouts{of} with a good reward is rated; run: {run('enrich')}"
     elif dataset.where is not None:
         why = f"no row satisfies {dataset.where!r}"
     else:
-        why = "no rollout with a good reward has a rating that could be read; run: kbetl status"
+        why = f"no rollout with a good reward has a rating that could be read; see: {run('status')}"
     return f"the dataset {dataset.name} is empty: {why}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from kbetl import config, offline
@@ -57,6 +58,7 @@ class Report:
     """Chosen samples that wait for a batch file."""
     notes: tuple[str, ...] = ()
     what: str = "samples chosen"
+    database: Path = config.DATABASE
 
     @property
     def exit_status(self) -> int:
@@ -77,9 +79,9 @@ class Report:
         lines.append(self._spent())
         if self.left_over:
             left = ", ".join(f"{status} {count}" for status, count in self.left_over.items())
-            lines.append(
-                f"left over: {left}; see: kbetl query \"select * from failures where task = '{self.task}'\""
-            )
+            name = self.task.replace("'", "''")
+            see = config.command_line(self.database, "query", f"select * from failures where task = '{name}'")
+            lines.append(f"left over: {left}; see: {see}")
         if self.handed_out:
             lines.append(f"left to batch files: {self.handed_out}; see: kbetl batch status")
         return [*lines, *self.notes]
@@ -349,7 +351,7 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
     left = {status: count for status, count in selection.by_status().items() if status != "ok"}
     notes = (
         *plan.report(running.run_id),
-        *_notes(asked, before, running, is_labelling=plan.generate is None),
+        *_notes(asked, before, running, store.path, is_labelling=plan.generate is None),
     )
     return Report(
         asked.task.name,
@@ -362,6 +364,7 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
         selection.handed_out + running.tally.handed_out,
         notes,
         plan.what,
+        store.path,
     )
 
 
@@ -427,7 +430,7 @@ def _say_what_limits(store: Store, options: Options, say: Say) -> None:
         say(
             f"--min-reward {options.min_reward} is below the setting {setting}: "
             "the datasets leave those rows out; "
-            f"`kbetl use --min-reward {options.min_reward}` changes it"
+            "to change it: " + config.command_line(store.path, "use", "--min-reward", f"{options.min_reward}")
         )
 
 
@@ -454,7 +457,9 @@ def _explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> t
     )
 
 
-def _notes(asked: Asked, before: list[StoredTask], running: _Running, *, is_labelling: bool) -> list[str]:
+def _notes(
+    asked: Asked, before: list[StoredTask], running: _Running, database: Path, *, is_labelling: bool
+) -> list[str]:
     notes = []
     tally = running.tally
     if tally.reused_elsewhere:
@@ -473,6 +478,7 @@ def _notes(asked: Asked, before: list[StoredTask], running: _Running, *, is_labe
     elif in_use is not None and in_use.hash != asked.hash:
         notes.append(
             f"{asked.task.name}: the datasets still use the labels of {in_use.model} ({in_use.hash[:15]}); "
-            f"to change that: kbetl use {asked.task.name} --task-hash {asked.hash[:15]}"
+            "to change that: "
+            + config.command_line(database, "use", asked.task.name, "--task-hash", asked.hash[:15])
         )
     return notes

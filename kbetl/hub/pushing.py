@@ -36,7 +36,10 @@ def push(store: Store, options: Options, say: Say, done: Callable[[Pushed], None
                 pushed.append(one)
                 done(one)
         if not pushed:
-            raise HubError(f"nothing to push: no dataset of {store.path} has rows; kbetl status says why")
+            raise HubError(
+                f"nothing to push: no dataset of {store.path} has rows; "
+                f"{config.command_line(store.path, 'status')} says why"
+            )
     return pushed
 
 
@@ -130,7 +133,8 @@ def _push_one(store: Store, target: Target, say: Say) -> Pushed | None:
                     say(f"{target.name}: no rows, so it is not pushed")
                     return None
                 raise HubError(
-                    f"{target.name} has no rows, so there is nothing to push; kbetl status says why"
+                    f"{target.name} has no rows, so there is nothing to push; "
+                    f"{config.command_line(store.path, 'status')} says why"
                 )
             built = write_files(rows, Path(folder))
             facts = read_facts(rows, built.rows, built.notes)

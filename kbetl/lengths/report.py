@@ -133,10 +133,7 @@ def _faults(faults: Sequence[Fault], words: str) -> Iterator[str]:
         )
     hidden = faults[SHOWN_FAULTS:]
     if hidden:
-        yield (
-            f"... and {len(hidden):,} more: "
-            'kbetl query "select * from lengths where refusal is not null or unreached is not null"'
-        )
+        yield f"... and {len(hidden):,} more: columns refusal and unreached of the table lengths"
 
 
 def _samples(number: int) -> str:

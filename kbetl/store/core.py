@@ -197,12 +197,12 @@ class Store:
 
     def last_run(self, task: str) -> Run | None:
         """The newest run that asked about a task; None where there was none."""
-        found = self.rows("last_run", {"task": task})
+        found = self.rows("last_run", {"task": task, "is_left_over": 0})
         return _run(found[0]) if found else None
 
     def last_run_left_over(self, task: str) -> Run | None:
         """The newest run about a task that did not end with 0 and that no later one dealt with, or None."""
-        found = self.rows("last_run_left_over", {"task": task})
+        found = self.rows("last_run", {"task": task, "is_left_over": 1})
         return _run(found[0]) if found else None
 
 

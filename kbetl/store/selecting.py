@@ -74,5 +74,5 @@ def _blamed(condition: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f'where {condition!r}: {reason}; for its columns: kbetl query "select * from selectable limit 1"'
+            f"where {condition!r}: {reason}; it may name the columns of the view selectable"
         ) from error
