@@ -172,7 +172,8 @@ def test_rare_reasons_are_added_up(store):
             store.rollout(str(number), 1.0), task, "refused", request_hash=None, reason=f"r{number:02}"
         )
     lines = status_lines(read_status(store.path))
-    assert "              4 more for 4 other reasons: select * from failures" in lines
+    again = "kbetl query 'select * from failures'"
+    assert f"              4 more for 4 other reasons: {again}" in lines
 
 
 def next_of(store: Filling) -> str:

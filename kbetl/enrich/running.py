@@ -38,6 +38,8 @@ OFFLINE_CONCURRENCY = 16
 _CHOOSING = frozenset({"sources", "where", "min_reward", "limit", "retry"})
 """Options that choose what a run asks; given with --resume they may leave out some of what was left."""
 
+_FAILURES = ("query", "select * from failures where task = :task", "-p", "task")
+
 Say = Callable[[str], None]
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -79,8 +81,7 @@ class Report:
         lines.append(self._spent())
         if self.left_over:
             left = ", ".join(f"{status} {count}" for status, count in self.left_over.items())
-            name = self.task.replace("'", "''")
-            see = config.command_line(self.database, "query", f"select * from failures where task = '{name}'")
+            see = config.command_line(self.database, *_FAILURES, self.task)
             lines.append(f"left over: {left}; see: {see}")
         if self.handed_out:
             lines.append(f"left to batch files: {self.handed_out}; see: kbetl batch status")
