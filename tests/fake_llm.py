@@ -65,6 +65,8 @@ __all__ = [
     "refuse_parameter",
 ]
 
+ABOUT_ITSELF = ("version", "models", "metrics")
+"""What a server is asked about itself; none of the requests that are counted."""
 LABELS = ("low", "medium", "high")
 PHRASES = {200: "OK", 400: "Bad Request", 429: "Too Many Requests", 500: "Internal Server Error"}
 
@@ -98,6 +100,8 @@ class FakeLlm:
         self.content: Callable[[Asked], str] = options.pop("content", self._rating)
         self.port: int = options.pop("port", 0)
         self.keep: bool = options.pop("keep", True)
+        self.about_itself: dict[str, Reply] = {}
+        """What `GET` of a path answers, 404 where it has none; see ABOUT_ITSELF."""
         if options:
             raise TypeError(f"FakeLlm has no option {', '.join(options)}")
         self._connections: set[_Connection] = set()
@@ -353,6 +357,9 @@ class _Connection(asyncio.Protocol):
         method, path, _ = lines[0].split(" ", 2)
         if path.startswith("/fake/"):
             self._write(self._llm.control(path))
+            return
+        if method == "GET" and path.rsplit("/", 1)[-1] in ABOUT_ITSELF:
+            self._write(self._llm.about_itself.get(path, error_reply(404, f"no such path: {path}")))
             return
         self._serve(method, path, headers, raw)
 

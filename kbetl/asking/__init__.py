@@ -2,6 +2,7 @@
 
 from kbetl.asking.answerers import Answerer, ModelServer, OfflineModel
 from kbetl.asking.loop import Generate, Job, ask
+from kbetl.asking.pool import ServerPool
 from kbetl.asking.question import Prepare, Question, Questions
 from kbetl.asking.tally import Tally
 
@@ -14,6 +15,7 @@ __all__ = [
     "Prepare",
     "Question",
     "Questions",
+    "ServerPool",
     "Tally",
     "ask",
 ]

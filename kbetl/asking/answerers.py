@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol, Self
 
@@ -20,8 +20,8 @@ class Answerer(Protocol):
     """One question in, one answer or one error out; open for the length of a run."""
 
     @property
-    def host(self) -> str:
-        """What `answers.host` says."""
+    def hosts(self) -> Collection[str]:
+        """What `answers.host` may say."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -45,7 +45,7 @@ class Answerer(Protocol):
 class OfflineModel:
     """The built-in model; costs nothing and needs no network."""
 
-    host = "offline"
+    hosts = ("offline",)
     in_flight = 0
     refused: Mapping[str, str | None] = MappingProxyType({})
 
@@ -64,7 +64,7 @@ class OfflineModel:
         latency_ms = (time.perf_counter() - started_s) * 1000
         return Completion(
             response=text,
-            host=self.host,
+            host=self.hosts[0],
             latency_ms=latency_ms,
             content=text,
             finish_reason="stop",
@@ -80,8 +80,13 @@ class ModelServer:
 
     def __init__(self, endpoint: Endpoint, limits: Limits, say: Callable[[str], None] | None = None) -> None:
         """`say` takes a line when nothing is sent for a while."""
-        self.host = endpoint.host
+        self.hosts = (endpoint.host,)
         self._client = Client(endpoint, limits, say)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the server was given up: it said nothing at all, or failed for too long."""
+        return self._client.is_gone
 
     @property
     def stats(self) -> Stats:

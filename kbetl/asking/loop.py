@@ -219,7 +219,7 @@ class _Loop:
         host = stored.completion.host if stored else None
         tally = self._job.tally
         tally.reused += 1
-        tally.reused_elsewhere += host is not None and host != self._job.answerer.host
+        tally.reused_elsewhere += host is not None and host not in self._job.answerer.hosts
         tally.count_outcome(reading.status, reading.reason)
 
     async def _conclude_unasked(self, question: Question) -> None:

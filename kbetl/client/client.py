@@ -108,6 +108,8 @@ class Client:
         """`say` is told when nothing is sent for a while, why, and for how long."""
         self._endpoint = endpoint
         self._limits = limits or Limits()
+        self.is_gone = False
+        """Whether the server was given up: it said nothing at all, or failed for too long."""
         self._host = endpoint.host
         self._say = say
         self._said_at_s: float | None = None
@@ -360,7 +362,7 @@ class Client:
             return TryAgain(reason, counts=True, paid_perhaps=True)
         self._blame_server(asked, sent, reason)
         if self._health.silent_rounds >= SILENT_ROUNDS and not self._health.replied:
-            return self._stopped(
+            return self._gone(
                 f"{reason}; no reply at all in {SILENT_ROUNDS} tries: "
                 "check the base URL, the network and the proxy"
             )
@@ -383,9 +385,13 @@ class Client:
         """Notes a failure. Raises RunStopped where there has been nothing else for too long."""
         if self._health.failed():
             limit_s = self._limits.give_up_after_s
-            raise self._stopped(
+            raise self._gone(
                 f"nothing but failures for {limit_s:.0f} s, the last one: {reason}; run again later to go on"
             )
+
+    def _gone(self, message: str) -> RunStopped:
+        self.is_gone = True
+        return self._stopped(message)
 
     def _stopped(self, message: str) -> RunStopped:
         self.stop(message)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import kbetl
 from kbetl import enrich
-from kbetl.asking import Generate, ModelServer, Tally
+from kbetl.asking import Answerer, Generate, ServerPool, Tally
 from kbetl.asking.addresses import check_address, endpoint_at
+from kbetl.client import Endpoint, Limits
 from kbetl.enrich import DryReport, Report
 from kbetl.enrich.planning import Asked, Wanted, asked_task, check_choosing, preparer, select
 from kbetl.enrich.running import Plan, Say, carry_out, foresee
@@ -76,19 +77,29 @@ def _plan(store: Store, options: Options, say: Say) -> Plan:
     def generate(_run_id: int) -> Generate:
         return generator(run_source(store, origin), asked.hash, asked.task.name)
 
+    pools: list[ServerPool] = []
+
+    def server(limits: Limits, say: Say) -> Answerer:
+        pools.append(ServerPool(_endpoints(options), limits, say))
+        return pools[0]
+
     return Plan(
         asked,
         select=choose,
         prepare=lambda run_id: preparer(store, asked, options, run_id, problem_of),
-        server=lambda limits, say: ModelServer(
-            endpoint_at(options.base_url, options.api_key_var, options.headers, is_streamed=options.stream),
-            limits,
-            say,
-        ),
+        server=server,
         generate=generate,
         report=lambda _: _told(store, origin.name),
         what="rollouts wanted",
+        counts=lambda: {"servers": [facts for pool in pools for facts in pool.facts]},
     )
+
+
+def _endpoints(options: Options) -> list[Endpoint]:
+    return [
+        endpoint_at(address, options.api_key_var, options.headers, is_streamed=options.stream)
+        for address in options.base_urls
+    ]
 
 
 def _take_file(store: Store, path: Path, say: Say) -> None:
