@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 
 import pytest
+from bench import kills
 from enrich_case import Case, ended, rollouts, started, until
 
 pytest_plugins = ["enrich_fixtures"]
@@ -99,3 +101,12 @@ def test_spoilt_tries_survive_a_kill(case):
     assert case.rows("select try, fault is not null from answers") == [(0, 1)]
     assert case.enrich().requests == 1
     assert case.rows("select try, fault is not null from answers order by try") == [(0, 1), (1, 0)]
+
+
+def test_kills_at_any_moment_amid_faults(monkeypatch):
+    """As `tests/bench/kills.py` measures it, in short: nothing twice, nothing wrong, nothing old lost."""
+    monkeypatch.setattr(kills, "SAMPLES", 150)
+    figures = kills.kills(signal.SIGKILL, 3, 1.6, seed=11)
+    assert figures.statuses == {-signal.SIGKILL: 3}
+    assert figures.oldest_lost_ms < (KEPT_WITHIN_S + SCHEDULING_S) * 1000
+    assert (figures.twice, figures.wrong, figures.rerun_requests) == (0, 0, 0)

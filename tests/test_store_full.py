@@ -215,3 +215,15 @@ def test_a_real_disk_that_is_full_stops_the_run(case):
     check_stopped(case, done.returncode, done.stderr)
     assert "the disk is full" in done.stderr
     assert case.enrich().status == 0
+
+
+def test_a_store_that_cannot_be_written_at_all_is_not_paid_into(case, shim):
+    """On a disk that is read-only from the beginning no request is sent."""
+    case.ingest(rollouts(20))
+    failing = watched(shim, case.folder, case.folder.with_name("log"), fail_bytes=0, fail_errno=errno.EROFS)
+    with started(case.folder, "enrich", "-b", case.llm.url, "-m", "m", **failing) as process:
+        out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("kbetl: store kbetl.db: ")
+    assert case.llm.counts["requests"] == 0

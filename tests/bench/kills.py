@@ -114,11 +114,11 @@ class Server(FakeLlm):
 
 
 @contextlib.contextmanager
-def prepared(seed: int, samples: int = SAMPLES) -> Iterator[Case]:
+def prepared(seed: int, samples: int | None = None) -> Iterator[Case]:
     """A store with samples, and its server."""
     with tempfile.TemporaryDirectory() as folder, Server(seed) as server:
         case = Case(Path(folder).resolve(), server)
-        case.ingest(rollouts(samples))
+        case.ingest(rollouts(SAMPLES if samples is None else samples))
         yield case
 
 
