@@ -262,3 +262,17 @@ def test_two_writers_do_not_hand_out_the_same(case):
     assert sorted(result.status for result in results) in ([0, 0], [0, 1])
     assert case.rows("select count(*), count(distinct custom_id) from handed_out") == [(120, 120)]
     assert len(lines_of(*files_in(case))) == 120
+
+
+def test_kbetl_toml_reaches_the_commands_of_batch(case):
+    """The store for all of them, and a table for each."""
+    case.ingest(rollouts(3), "rows.jsonl", "-d", "other.db")
+    (case.folder / "kbetl.toml").write_text(
+        'database = "other.db"\n[batch.write.enrich]\nmodel = "from-toml"\nmax-requests = 2\n'
+    )
+    assert case.kbetl("batch", "write", "enrich", "out").status == 0
+    assert [line["body"]["model"] for line in lines_of(*files_in(case))] == ["from-toml"] * 3
+    assert len(files_in(case)) == 2
+    assert "by from-toml, 2 requests: out 2" in case.kbetl("batch", "status").out
+    (case.folder / "kbetl.toml").write_text("[batch.write.enrich]\nmaximum = 2\n")
+    assert "[batch.write.enrich] has no option 'maximum'" in case.kbetl("batch", "status").err

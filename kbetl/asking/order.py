@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbetl.asking.loop import Generate
 from kbetl.asking.question import Prepare, Question
 from kbetl.records import Completion, Outcome, Reading
 from kbetl.store.ledger import Selection
@@ -25,6 +26,8 @@ class Order:
     select: Callable[[], Selection]
     """Chooses what is asked; called once, when the task's lock is held."""
     prepare: Prepare
+    generate: Callable[[], Generate] | None = None
+    """What makes the rollouts that answers are; called in a transaction."""
 
     @property
     def task_name(self) -> str:

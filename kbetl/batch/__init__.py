@@ -4,6 +4,7 @@ from kbetl.batch.fetching import Fetched, as_json, fetch, status, status_line
 from kbetl.batch.files import FileLimits
 from kbetl.batch.reading import Read, read_batches
 from kbetl.batch.service import LISTED_WITHIN_S, Address, submit
+from kbetl.batch.settling import settle_answered
 from kbetl.batch.writing import Written, write_batches
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "as_json",
     "fetch",
     "read_batches",
+    "settle_answered",
     "status",
     "status_line",
     "submit",

@@ -12,12 +12,11 @@ from kbetl.asking.question import Question
 from kbetl.asking.starting import task_lock
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
+from kbetl.batch.settling import Settling
 from kbetl.errors import ConfigError, KbetlError
-from kbetl.records import Reading
 from kbetl.store import Store
-from kbetl.store.core import now
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, settle_with
-from kbetl.store.ledger import Decided, Selection, add_task, set_outcomes, use_first_task
+from kbetl.store.ledger import Selection, add_task
 
 
 @dataclass
@@ -121,6 +120,7 @@ class _Writing:
         self._limits = limits
         self._again = again
         self._handing = Handing(store)
+        self._settling = Settling(store, order)
         self._file: BatchFile | None = None
         self._report = Written(order.task_name, order.model, order.task_hash)
         self._own: set[int] = set()
@@ -136,7 +136,9 @@ class _Writing:
             self._store.execute("set_run_task", values)
         try:
             for chunk in self._order.questions(selection):
-                self._settle([each for each in chunk if each.request is None or each.stored is not None])
+                self._settling.settle(
+                    [each for each in chunk if each.request is None or each.stored is not None]
+                )
                 for question in chunk:
                     if question.request is not None and question.stored is None:
                         self._hand_out(question)
@@ -144,22 +146,9 @@ class _Writing:
         finally:
             if self._file is not None:
                 self._file.discard()
+        self._report.settled = self._settling.statuses
+        self._report.put_in_use = self._settling.put_in_use
         return self._report
-
-    def _settle(self, chunk: list[Question]) -> None:
-        """Concludes what needs no request, as an online run would."""
-        if not chunk:
-            return
-        with self._store.transaction():
-            for question in chunk:
-                if question.stored is None:
-                    reading = Reading("failed", None, question.failure)
-                else:
-                    reading = self._order.read(question.stored.completion)
-                set_outcomes(self._store, [Decided(self._order.outcome(question, reading), False)], now())
-                self._report.settled[reading.status] += 1
-            if use_first_task(self._store, self._order.task_hash, self._order.task_name):
-                self._report.put_in_use = True
 
     def _hand_out(self, question: Question) -> None:
         request, attempt = question.request, question.attempt

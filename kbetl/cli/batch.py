@@ -6,13 +6,25 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kbetl.cli.enrich import choosing_options, given_options, server_options
+from kbetl.cli.enrich import (
+    again_options,
+    choosing_options,
+    given_options,
+    parameter_options,
+    sample_options,
+    server_options,
+)
 from kbetl.cli.options import common
+from kbetl.cli.synth_run import prompt_options
 from kbetl.errors import StoreError
+
+if TYPE_CHECKING:
+    from kbetl.batch import FileLimits
+    from kbetl.store import Store
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -96,17 +108,44 @@ def prompts(database: Path, folder: Path, **given: Any) -> int:
     return _write(database, folder, {**given, "task": "prompts"}, "prompts")
 
 
+@write.command(short_help="The requests of `kbetl synth run`.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@prompt_options
+@sample_options
+@again_options
+@parameter_options
+@writing_options
+def synth(database: Path, folder: Path, **given: Any) -> int:
+    """Write what `kbetl synth run` would ask into DIR; answers become rollouts when they are read.
+
+    \b
+    Examples:
+      kbetl batch write synth batches/ -m my-model --rollouts 4 -T 1.0
+    """
+    from kbetl.batch import write_batches
+    from kbetl.cli.synth_run import given_options as synth_options
+    from kbetl.store import Store
+    from kbetl.synth.running import ordered
+
+    options = synth_options({**given, "takes_back": given["again"]})
+    _check_there(database)
+    with Store.open(database) as store:
+        order = ordered(store, options, _sayer(given["quiet"]))
+        report = write_batches(store, order, folder, limits=_limits(given), again=given["again"])
+    _print(report.lines())
+    return report.exit_status
+
+
 def _write(database: Path, folder: Path, given: dict[str, Any], command: str) -> int:
-    from kbetl.batch import FileLimits, write_batches
+    from kbetl.batch import write_batches
     from kbetl.enrich import ordered
     from kbetl.store import Store
 
-    limits = FileLimits(given["max_requests"], int(given["max_mb"] * _MB))
     options = given_options({**given, "takes_back": given["again"]})
     _check_there(database)
     with Store.open(database) as store:
         order = ordered(store, options, command)
-        report = write_batches(store, order, folder, limits=limits, again=given["again"])
+        report = write_batches(store, order, folder, limits=_limits(given), again=given["again"])
     _print(report.lines())
     return report.exit_status
 
@@ -114,7 +153,7 @@ def _write(database: Path, folder: Path, given: dict[str, Any], command: str) ->
 @batch.command(short_help="Take the results of batch files.")
 @common
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def read(database: Path, files: tuple[Path, ...], **_: Any) -> int:
+def read(database: Path, files: tuple[Path, ...], quiet: bool, **_: Any) -> int:
     """Take the results in FILE...: what vLLM's run-batch wrote, output and error files of a service.
 
     In any order, partial, also compressed. What was read before adds nothing; what is no result of a
@@ -131,7 +170,8 @@ def read(database: Path, files: tuple[Path, ...], **_: Any) -> int:
     _check_there(database)
     with Store.open(database) as store:
         report = read_batches(store, files)
-    _print(report.lines())
+        made = _make_rollouts(store, _sayer(quiet))
+    _print([*report.lines(), *made])
     return report.exit_status
 
 
@@ -204,7 +244,7 @@ def status(database: Path, quiet: bool, offline: bool, as_json: bool, **_: Any) 
     metavar="DIR",
     help="Where result files go; by default beside their input file.",
 )
-def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, **_: Any) -> int:
+def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, quiet: bool, **_: Any) -> int:
     """Take the answers of batches that ended, as `batch read` would; the key is named as in `submit`.
 
     \b
@@ -218,7 +258,8 @@ def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, **_: An
     _check_there(database)
     with Store.open(database) as store:
         report = take(store, batches, folder=folder)
-    _print(report.lines())
+        made = _make_rollouts(store, _sayer(quiet))
+    _print([*report.lines(), *made])
     return report.exit_status
 
 
@@ -228,6 +269,26 @@ def _sayer(quiet: bool) -> Callable[[str], None]:
 
 def _silent(_line: str) -> None:
     return None
+
+
+def _limits(given: dict[str, Any]) -> FileLimits:
+    from kbetl.batch import FileLimits
+
+    return FileLimits(given["max_requests"], int(given["max_mb"] * _MB))
+
+
+def _make_rollouts(store: Store, say: Callable[[str], None]) -> list[str]:
+    """Makes rollouts of what batches of `synth` answered; gives a line where there were any."""
+    from kbetl.batch import settle_answered
+    from kbetl.store.handing import batches_without_rollouts
+    from kbetl.synth.options import Options
+    from kbetl.synth.running import ordered_rollouts
+
+    made = sum(
+        settle_answered(store, ordered_rollouts(store, Options.from_json(told), batch_id, say))
+        for batch_id, told in batches_without_rollouts(store)
+    )
+    return [f"answers that became rollouts: {made}"] if made else []
 
 
 def _check_there(database: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -26,28 +27,45 @@ from kbetl.errors import Interrupted, StoreError
 if TYPE_CHECKING:
     from kbetl.synth.options import Options
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
 _OPTION_NAMES = {"from_": "prompts", "as_": "name", "base_url": "base_urls"}
 
 
+def prompt_options(function: Decorated) -> Decorated:
+    """The options that say what rollouts are wanted of."""
+    for option in reversed(
+        (
+            click.option(
+                "--task", default="kernels", show_default=True, metavar="NAME|FILE", help="The question."
+            ),
+            click.option(
+                "--from",
+                "from_",
+                default="modules",
+                show_default=True,
+                metavar="modules|synthetic|FILE",
+                help="Prompts: the task's about modules, those of the view synthetic, or a JSONL file's.",
+            ),
+            click.option(
+                "--rollouts",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                help="Rollouts wanted for each prompt.",
+            ),
+            click.option(
+                "--as", "as_", metavar="NAME", help="The source they go to; else by task and model."
+            ),
+            click.option("-m", "--model", default="", help="Model, as the server calls it."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @click.command("run", short_help="Ask a model server for kernels; every answer becomes a rollout.")
-@click.option("--task", default="kernels", show_default=True, metavar="NAME|FILE", help="The question.")
-@click.option(
-    "--from",
-    "from_",
-    default="modules",
-    show_default=True,
-    metavar="modules|synthetic|FILE",
-    help="Prompts: the task's about modules, those of the view synthetic, or a JSONL file's.",
-)
-@click.option(
-    "--rollouts",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Rollouts wanted for each prompt.",
-)
-@click.option("--as", "as_", metavar="NAME", help="The source they go to; else by task and model.")
-@click.option("-m", "--model", default="", help="Model, as the server calls it.")
+@prompt_options
 @click.option(
     "-b",
     "--base-url",
@@ -81,7 +99,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     from kbetl.store import Store
     from kbetl.synth.running import dry_run, resumed, synthesize
 
-    options = _options(given)
+    options = given_options(given)
     if not database.exists() and options.prompts in ("modules", "synthetic"):
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
@@ -104,29 +122,36 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     return report.exit_status
 
 
-def _options(given: dict[str, Any]) -> Options:
+def given_options(given: dict[str, Any]) -> Options:
+    """What a command line says about rollouts; an option that the command lacks has its default."""
     from kbetl.synth.options import Options
 
+    same = (
+        "task",
+        "rollouts",
+        "model",
+        "stream",
+        "api_key_var",
+        "where",
+        "limit",
+        "retry",
+        "concurrency",
+        "rpm",
+        "tpm",
+        "takes_back",
+    )
+    found = {name: given[name] for name in same if name in given}
+    if "base_url" in given:
+        found |= {"base_url": given["base_url"][0], "base_urls": given["base_url"]}
+    if "give_up_after" in given:
+        found["give_up_after_s"] = given["give_up_after"] * 60
     return Options(
-        task=given["task"],
         prompts=given["from_"],
-        rollouts=given["rollouts"],
         name=given["as_"],
-        model=given["model"],
-        base_url=given["base_url"][0],
-        base_urls=given["base_url"],
-        stream=given["stream"],
-        api_key_var=given["api_key_var"],
-        headers=given["header"],
+        headers=given.get("header", ()),
         parameters=parameters_given(given),
         sources=given["source"],
-        where=given["where"],
-        limit=given["limit"],
-        retry=given["retry"],
-        concurrency=given["concurrency"],
-        rpm=given["rpm"],
-        tpm=given["tpm"],
-        give_up_after_s=given["give_up_after"] * 60,
+        **found,
     )
 
 

@@ -56,27 +56,28 @@ def _own(name: str, command: click.Command, values: Mapping[str, Any]) -> dict[s
 
 
 def _group(name: str, group: click.Group, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a group of commands: [synth.record] and its like."""
+    """The tables of a group of commands: [synth.record], [batch.write.enrich] and their like."""
     found = {}
     for key, value in values.items():
         if key not in group.commands or not isinstance(value, dict):
             tables = ", ".join(f"[{name}.{each}]" for each in group.commands)
             _refuse(f"[{name}] has no key {key!r}", f"it knows the tables {tables}")
-        found[key] = _table(f"[{name}.{key}]", group.commands[key], value)
+        found[key] = _own(f"{name}.{key}", group.commands[key], value)
     return found
 
 
 def _tables_of(command: click.Command, options: dict[str, Any]) -> list[dict[str, Any]]:
     """The tables that hold options: the command's own, or those of the commands of a group."""
     if isinstance(command, click.Group):
-        return [options.setdefault(name, {}) for name in command.commands]
+        inner = ((each, options.setdefault(name, {})) for name, each in command.commands.items())
+        return [table for each, own in inner for table in _tables_of(each, own)]
     return [options]
 
 
 def _merge(options: dict[str, Any], more: Mapping[str, Any]) -> None:
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(options.get(key), dict):
-            options[key].update(value)
+            _merge(options[key], value)
         else:
             options[key] = value
 

@@ -9,6 +9,8 @@ from kbetl.enrich.planning import check_choosing
 from kbetl.enrich.running import Plan, plan_of
 from kbetl.store import Store
 
+_NO_RUN = 0
+
 
 def ordered(store: Store, options: Options, command: str) -> Order:
     """The questions of `enrich` with these options; raises ConfigError as it does."""
@@ -18,7 +20,7 @@ def ordered(store: Store, options: Options, command: str) -> Order:
 
 def order_of(plan: Plan, options: Options, command: str) -> Order:
     """The questions of a plan."""
-    task = plan.asked.task
+    task, generate = plan.asked.task, plan.generate
     return Order(
         command=command,
         options=options.as_json(),
@@ -27,4 +29,5 @@ def order_of(plan: Plan, options: Options, command: str) -> Order:
         read=task.read,
         select=lambda: plan.select(limit_of_stage(options.limit)),
         prepare=plan.prepare(None),
+        generate=None if generate is None else lambda: generate(_NO_RUN),
     )

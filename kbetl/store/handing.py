@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kbetl.records import Request
 from kbetl.store.core import Store, now
@@ -257,3 +257,8 @@ def still_out_of(store: Store, batch_id: int, limit: int = 500) -> Iterator[list
     while rows := store.rows("still_out_of_batch", {"id": batch_id, "after": after, "limit": limit}):
         after = rows[-1][0]
         yield rows
+
+
+def batches_without_rollouts(store: Store) -> list[tuple[int, Mapping[str, Any]]]:
+    """Batches of `synth` whose answers have not all become rollouts, and what wrote them was told."""
+    return [(batch_id, json.loads(options)) for batch_id, options in store.rows("batches_without_rollouts")]

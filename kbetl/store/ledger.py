@@ -271,6 +271,12 @@ class Selection:
                 self.store.execute("cut_waiting", {"limit": limit})
                 self.waiting = limit
 
+    def wait_for_rollouts(self, batch_id: int) -> None:
+        """Finds instead what a batch file answered and has not become a rollout."""
+        with self.store.explained():
+            values = {"task_hash": self.task_hash, "batch_id": batch_id}
+            self.waiting = self.missing = self.store.execute("fill_waiting_answered", values).rowcount
+
     def is_first(self, request_hash: str, attempt: int = 0) -> bool:
         """Whether an attempt at a request is met for the first time."""
         with self.store.explained():

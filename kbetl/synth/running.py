@@ -10,8 +10,9 @@ import kbetl
 from kbetl import enrich
 from kbetl.asking import Answerer, Generate, ServerPool, Tally
 from kbetl.asking.addresses import check_address, endpoint_at
+from kbetl.asking.order import Order
 from kbetl.client import Endpoint, Limits
-from kbetl.enrich import DryReport, Report
+from kbetl.enrich import DryReport, Report, order_of
 from kbetl.enrich.planning import Asked, Wanted, asked_task, check_choosing, preparer, select
 from kbetl.enrich.running import Plan, Say, carry_out, foresee
 from kbetl.errors import ConfigError, KbetlError
@@ -34,6 +35,28 @@ def dry_run(store: Store, options: Options, say: Say) -> DryReport:
     """What `synthesize` would ask; asks nothing. The rows of a file of prompts are stored all the same."""
     _check(options)
     return foresee(_plan(store, options, say), store, options, say)
+
+
+def ordered(store: Store, options: Options, say: Say) -> Order:
+    """The questions of `synthesize`, for a batch file."""
+    _check(options)
+    return order_of(_plan(store, options, say), options, "synth")
+
+
+def ordered_rollouts(store: Store, options: Options, batch_id: int, say: Say) -> Order:
+    """What a batch file of such an order answered and has not become a rollout."""
+    plan = _plan(store, options, say)
+
+    def select_answered() -> Selection:
+        selection = Selection(store, plan.asked.hash)
+        selection.wait_for_rollouts(batch_id)
+        return selection
+
+    # a status that was asked again settles all the same
+    prepare = preparer(
+        store, plan.asked, replace(options, retry=()), None, problems(store, options, plan.asked.task)
+    )
+    return replace(order_of(plan, options, "synth"), select=select_answered, prepare=prepare)
 
 
 def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:
