@@ -32,11 +32,16 @@ HEAVY = (
     "tabulate",
 )
 NAMES = [command.name or "" for command in COMMANDS]
-LEAVES = [
-    (command.name or "", *below)
-    for command in COMMANDS
-    for below in ([(name,) for name in command.commands] if isinstance(command, click.Group) else [()])
-]
+
+
+def leaves(command: click.Command) -> list[tuple[str, ...]]:
+    """The command, or those below it, each with the groups before it."""
+    if not isinstance(command, click.Group):
+        return [(command.name or "",)]
+    return [(command.name or "", *below) for each in command.commands.values() for below in leaves(each)]
+
+
+LEAVES = [names for command in COMMANDS for names in leaves(command)]
 """Every command that does something, with its group before it."""
 
 

@@ -36,11 +36,12 @@ def batch() -> None:
     """Ask by batch: files for `vllm run-batch`, or half-price batches of an OpenAI-compatible service.
 
     \b
-    kbetl batch write enrich batches/       the missing requests as files
-    kbetl batch read results.jsonl          take the answers
-    kbetl batch submit                      hand the files to a service
-    kbetl batch fetch                       take its answers
-    kbetl batch status                      what is out, and where
+    Examples:
+      kbetl batch write enrich batches/       the missing requests as files
+      kbetl batch read results.jsonl          take the answers
+      kbetl batch submit                      hand the files to a service
+      kbetl batch fetch                       take its answers
+      kbetl batch status                      what is out, and where
     """
 
 
@@ -49,6 +50,11 @@ def write() -> None:
     """Write the requests that a command would send as batch files, and remember them as handed out.
 
     What is handed out is asked by nobody else until it is read, has expired, or is taken back.
+
+    \b
+    Examples:
+      kbetl batch write enrich batches/ -m my-model
+      kbetl batch write synth batches/ -m my-model --rollouts 4
     """
 
 
