@@ -295,7 +295,7 @@ def _not_understood(asked: Asked) -> Reply | None:
     """What a real server says to what is no chat completion; None for what is one."""
     if asked.method == "CONNECT":  # it plays a proxy; order a Reply
         return None
-    if not asked.path.endswith("/chat/completions"):
+    if not asked.path.partition("?")[0].endswith("/chat/completions"):
         return error_reply(404, f"no such path: {asked.path}")
     if asked.method != "POST":
         return error_reply(405, "Method Not Allowed")

@@ -249,6 +249,11 @@ def test_parameter_that_was_not_sent_is_not_adapted():
         ),
         ("http://127.0.0.1:8000/v1", "127.0.0.1:8000", "http://127.0.0.1:8000/v1/chat/completions"),
         ("https://h:443", "h", "https://h:443/chat/completions"),
+        (
+            "https://x.openai.azure.com/openai/deployments/gpt/?api-version=2024-10-21-preview",
+            "x.openai.azure.com",
+            "https://x.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21-preview",
+        ),
         ("http://[::1]:80/v1", "[::1]", "http://[::1]:80/v1/chat/completions"),
     ],
 )
@@ -273,6 +278,13 @@ def test_addresses(base_url, host, url):
         "http://h/#x",
         "http://h/v1?api_key=hush",
         "http://h/v1?hush",
+        "http://h/v1?api-version=2024-10-21&hush",
+        "http://h/v1?api-version=hush0123456789abcdef",
+        "http://h/v1?version=hush%20",
+        "http://h/v1?subscription-key=hush",
+        "http://h/v1?sig=hush",
+        "http://h/v1?v=&w=hush",
+        "http://h/v1?id=01234567-89ab-cdef-0123-456789abcdef",
         "h/v1?hush",
         "http://[::1/",
     ],
@@ -322,6 +334,13 @@ def test_server_that_echoes_the_key_does_not_spread_it(status):
     assert KEY not in repr(result)
     assert "\x1b" not in str(result)
     assert "***" in repr(result)
+
+
+def test_query_of_an_address_goes_out_and_is_stored_nowhere():
+    with FakeLlm() as llm:
+        completion = ask_one(Endpoint(f"{llm.url}?api-version=2024-10-21"))
+        assert llm.requests[0].path == "/v1/chat/completions?api-version=2024-10-21"
+    assert completion.host == f"127.0.0.1:{llm.port}"
 
 
 def test_redirect_does_not_take_the_key_along():

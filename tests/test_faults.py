@@ -63,7 +63,7 @@ def test_limit_in_time_costs_few_refusals(case: Case):
     """300 a 3 seconds, said by refusals alone: all rows done, at most a tenth of the requests refused."""
     case.llm.allowed, case.llm.latency_s = Allowed(requests=300, window_s=3.0), 0.05
     case.ingest(rollouts(450))
-    run = case.enrich()
+    run = case.enrich("-c", 32)
     assert (run.status, case.statuses()) == (0, {"ok": 450})
     assert case.llm.counts["answered 429"] <= 0.1 * run.requests
 

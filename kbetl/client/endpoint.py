@@ -10,6 +10,13 @@ from urllib.parse import SplitResult, urlsplit
 from kbetl.errors import ConfigError
 
 _SECRET_NAME = re.compile("auth|key|token|secret|cookie|team|password|credential", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    "auth|key|token|secret|cookie|team|pass|pwd|credential|sig|sas|code|user|account|session|jwt|login",
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}=[A-Za-z0-9._~-]{1,40}")
+_LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{16}|^[0-9a-fA-F-]{32,}$")
+"""A version or a region has no word so long, and is no UUID."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING = frozenset(
     {
@@ -97,10 +104,11 @@ def _check_address(address: str) -> None:
         raise ConfigError(
             "the base URL holds a user name or a password; give the key by a variable and --api-key-var"
         )
-    if parts.query:
+    if parts.query and not _is_harmless(parts.query):
         raise ConfigError(
-            "the base URL holds a query, what follows the '?', and would be kept with the run; leave it out, "
-            "and give a key by a variable: --api-key-var VARIABLE or --header 'Name: $VARIABLE'"
+            "the base URL holds a query, what follows the '?', that may be a key and would be kept with the "
+            "run; only parameters such as api-version=2024-10-21 may stay. Give a key by a variable: "
+            "--api-key-var VARIABLE or --header 'Name: $VARIABLE'"
         )
     if not usable or _CONTROL.search(address) or " " in address:
         raise ConfigError(
@@ -108,6 +116,16 @@ def _check_address(address: str) -> None:
         )
     if parts.fragment or parts.path.rstrip("/").endswith("/chat/completions"):
         raise ConfigError(f"base URL {_shown(parts)!r}: leave out /chat/completions and what follows it")
+
+
+def _is_harmless(query: str) -> bool:
+    """Whether every parameter of a query is plainly none that grants access: by its name, and its value."""
+    return all(
+        _PARAMETER.fullmatch(each)
+        and not _SECRET_PARAMETER.search(each.partition("=")[0])
+        and not _LIKE_A_KEY.search(each.partition("=")[2])
+        for each in query.split("&")
+    )
 
 
 def _shown(parts: SplitResult) -> str:

@@ -29,8 +29,11 @@ from kbetl.store.ledger import (
 CHARACTERS_PER_TOKEN = 3.6
 """Of code and prose in English, where no answer of the model has told better."""
 
-LOCAL_ALONE_S = 0.05
-"""How long the first request to this machine goes alone, so that a refusal costs one request."""
+LOCAL_ALONE_S = 0.4
+"""How long the first request to this machine goes alone, so that a refusal costs one request.
+
+Also one that takes 200 ms to come; where nothing comes, a run of two-second replies is that much longer.
+"""
 
 OFFLINE_CONCURRENCY = 16
 """Answers of the offline model that are kept by one commit; it thinks of one at a time."""
