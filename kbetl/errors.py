@@ -96,6 +96,12 @@ class RunStopped(KbetlError):
     """What would hit every sample alike (key, funds, model, no server, no disk): the run ends."""
 
 
+class BudgetReached(RunStopped):
+    """The budget does not suffice for the next request; what was answered is kept."""
+
+    exit_status = 3
+
+
 class Interrupted(KbetlError):
     """SIGINT or SIGTERM ended the command in order."""
 

@@ -79,6 +79,14 @@ class Cost(NamedTuple):
     answers_without_cost: int
     prompt_tokens: int | None
     completion_tokens: int | None
+    computed_usd: float | None
+    """By tokens and price, of answers that told no cost; None where none could be computed."""
+    uncounted: int
+    """Answers whose cost is neither told nor computed."""
+    reserved: int
+    """Requests under a budget that were sent and told no usage; they count in full."""
+    reserved_usd: float | None
+    """What those cost at most; None where there are none, or no price was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,18 +401,27 @@ def _label_lines(status: Status) -> list[str]:
 
 
 def _cost_line(cost: Cost) -> str:
-    price = "unknown cost" if cost.cost_usd is None else f"${cost.cost_usd:,.4f}"
+    """What was told, what was computed and what is only reserved stand apart."""
+    told = None if cost.cost_usd is None else f"${cost.cost_usd:,.4f}"
+    computed = None if cost.computed_usd is None else f"${cost.computed_usd:,.4f} by tokens and price"
+    price = " + ".join(part for part in (told, computed) if part is not None) or "unknown cost"
     untold = (
-        f" ({cost.answers_without_cost:,} did not tell theirs)"
-        if cost.cost_usd is not None and cost.answers_without_cost
-        else ""
+        f" ({cost.uncounted:,} did not tell theirs)" if cost.uncounted and price != "unknown cost" else ""
     )
     tokens = (
         ""
         if cost.prompt_tokens is None
         else f", {cost.prompt_tokens:,} + {cost.completion_tokens or 0:,} tokens"
     )
-    return f"{cost.task or 'no task'} by {cost.model}: {cost.answers:,} answers, {price}{untold}{tokens}"
+    what = f"{cost.task or 'no task'} by {cost.model}: {cost.answers:,} answers, {price}{untold}{tokens}"
+    return what + _reserved_text(cost)
+
+
+def _reserved_text(cost: Cost) -> str:
+    if not cost.reserved:
+        return ""
+    most = "" if cost.reserved_usd is None else f", ${cost.reserved_usd:,.4f} at most"
+    return f"; {cost.reserved:,} requests sent without an answer that tells its usage{most}"
 
 
 def _inert(text: str) -> str:

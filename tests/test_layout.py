@@ -22,7 +22,7 @@ LAYERS = (
     ("errors",),
     ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
     ("facts",),
-    ("records",),
+    ("records", "prices"),
     ("sampling",),
     ("store", "client", "offline", "tasks", "rollouts"),
     ("asking", "dataset", "taking"),
@@ -82,6 +82,7 @@ HOMES = {
     "jsonschema": {"tasks"},
     "yaml": {"hub"},
     "dotenv": {"config"},
+    "genai_prices": {"prices"},
 }
 LAZY = {
     "rich",
@@ -99,6 +100,7 @@ LAZY = {
     "jsonschema",
     "yaml",
     "dotenv",
+    "genai_prices",
 }
 """Imported inside the function that needs them, so that no other command waits for them."""
 

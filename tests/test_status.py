@@ -126,6 +126,10 @@ def test_everything_is_said(store):
                 "answers_without_cost": 1,
                 "prompt_tokens": None,
                 "completion_tokens": None,
+                "computed_usd": None,
+                "uncounted": 1,
+                "reserved": 0,
+                "reserved_usd": None,
             }
         ],
         "settings": {"min_reward": 0.85, "split_by": "code", "split_seed": 42, "split_share": 0.1},

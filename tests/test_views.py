@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from filling import TIME, Filling
 
+from kbetl.prices import Price
 from kbetl.resources import sql_names
 from kbetl.store import Store
+from kbetl.store.spending import ToReserve, Worst, add_price, reserve
 
 
 @pytest.fixture
@@ -226,6 +228,37 @@ def test_costs_adds_up_what_was_paid(store):
         (None, "other", "2026-11-22", store.run_id, 1, 0.0, 0, None, 7, 3),
         ("difficulty", "m", "2026-11-22", asking, 3, 0.75, 1, 15, None, None),
         ("difficulty", "m", "2026-11-23", asking, 1, None, 1, None, None, None),
+    ]
+
+
+def test_costs_keeps_what_was_computed_and_reserved_apart(store):
+    """By tokens and the run's own price, where an answer tells no cost and the price holds for its prompt."""
+    asking = store.store.begin_run("enrich", {}, task="difficulty")
+    other = store.store.begin_run("enrich", {}, task="difficulty")
+    price = Price(2.0, 0.5, 8.0, "kbetl.toml", below_prompt_tokens=1000)
+    with store.store.transaction():
+        add_price(store.store, asking, "m", price)
+        request_hash = "r1:" + "0" * 64
+        reserve(store.store, ToReserve(asking, request_hash, 0, "m", Worst(500, 4_000_000_000)))
+        reserve(store.store, ToReserve(asking, request_hash, 0, "m", Worst(100, None)))
+    store.store.connection.execute("update reservations set reserved_at = ?", [TIME])
+    told = {"prompt_tokens": 100, "completion_tokens": 10}
+    for number, answer in enumerate(
+        [
+            {**told, "cost_usd": 0.5},
+            {**told, "cached_tokens": 40},
+            {**told, "cached_tokens": 400},
+            {**told, "prompt_tokens": 1000},
+            {"prompt_tokens": 7},
+        ]
+    ):
+        store.answer("a", "x", **{"try": number}, run_id=asking, **answer)
+    store.answer("b", "x", run_id=other, **told)
+    columns = "run_id, answers, cost_usd, answers_without_cost, computed_usd, uncounted"
+    computed_usd = (60 * 2 + 40 * 0.5 + 10 * 8 + 100 * 0.5 + 10 * 8) / 1e6
+    assert store.rows(f"select {columns}, reserved, reserved_tokens, reserved_usd from costs") == [
+        (asking, 5, 0.5, 4, pytest.approx(computed_usd), 2, 2, 600, 0.004),
+        (other, 1, None, 1, None, 1, 0, None, None),
     ]
 
 

@@ -1,13 +1,19 @@
 """The loop that pays: waiting samples -> request -> answer -> store."""
 
 from kbetl.asking.answerers import Answerer, ModelServer, OfflineModel
+from kbetl.asking.budget import Budget
 from kbetl.asking.loop import Generate, Job, ask
 from kbetl.asking.pool import ServerPool
 from kbetl.asking.question import Prepare, Question, Questions
+from kbetl.asking.spending import Asking, BudgetLimits, open_budget, reserve_set, settle_one
 from kbetl.asking.tally import Tally
+from kbetl.asking.worst_case import output_limit
 
 __all__ = [
     "Answerer",
+    "Asking",
+    "Budget",
+    "BudgetLimits",
     "Generate",
     "Job",
     "ModelServer",
@@ -18,4 +24,8 @@ __all__ = [
     "ServerPool",
     "Tally",
     "ask",
+    "open_budget",
+    "output_limit",
+    "reserve_set",
+    "settle_one",
 ]

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from kbetl import offline
 from kbetl.asking.question import Question
-from kbetl.client import Client, Endpoint, Limits, Stats
+from kbetl.client import Client, Endpoint, Limits, Meter, Stats
 from kbetl.records import Completion
 
 OnWasted = Callable[[Completion | None], Awaitable[None]]
@@ -27,8 +27,10 @@ class Answerer(Protocol):
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
-        """Raises RequestFailed (this sample) or RunStopped (all of them)."""
+    async def complete(
+        self, question: Question, on_wasted: OnWasted, meter: Meter | None = None
+    ) -> Completion:
+        """Raises RequestFailed (this sample) or RunStopped (all of them). `meter` hears of every try."""
 
     @property
     def in_flight(self) -> int:
@@ -58,7 +60,9 @@ class OfflineModel:
     async def __aexit__(self, *_: object) -> None:
         return None
 
-    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
+    async def complete(
+        self, question: Question, on_wasted: OnWasted, meter: Meter | None = None
+    ) -> Completion:
         started_s = time.perf_counter()
         text = offline.answer(self._task_name, question.fields)
         latency_ms = (time.perf_counter() - started_s) * 1000
@@ -109,10 +113,12 @@ class ModelServer:
     async def __aexit__(self, *_: object) -> None:
         await self._client.__aexit__(*_)
 
-    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
+    async def complete(
+        self, question: Question, on_wasted: OnWasted, meter: Meter | None = None
+    ) -> Completion:
         if question.request is None:
             raise ValueError("a question without a request cannot be sent")
-        return await self._client.complete(question.request, on_wasted)
+        return await self._client.complete(question.request, on_wasted, meter)
 
     def stop(self, reason: str) -> None:
         self._client.stop(reason)

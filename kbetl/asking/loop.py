@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kbetl.asking.answerers import Answerer
+from kbetl.asking.budget import Budget, Meter
 from kbetl.asking.company import Company
 from kbetl.asking.event_loop import new_event_loop
 from kbetl.asking.question import Prepare, Question, Questions
@@ -53,6 +54,8 @@ class Job:
     """Takes a line for the user, such as what Ctrl-C waits for."""
     generate: Generate | None = None
     """Makes the sample that an answer is, kept with it; None where answers are only read."""
+    budget: Budget | None = None
+    """What the task may take; None: no limit."""
 
 
 def ask(job: Job) -> None:
@@ -172,15 +175,19 @@ class _Loop:
         tally.in_flight += 1
         completions: Sequence[Completion] = ()
         stored: StoredAnswer | None = None
+        budget = self._job.budget
+        meter = None if budget is None else Meter(budget, request, self._writer.keep, question.attempt)
         try:
             if self._job.claims.is_shared:
                 stored = await self._company.answer(question, self._has_ended)
             if stored is None:
-                on_wasted = partial(self._keep_wasted, request, question.attempt)
-                completions = (await self._job.answerer.complete(question, on_wasted),)
+                on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
+                completions = (await self._job.answerer.complete(question, on_wasted, meter),)
             reading = self._job.read(stored.completion if stored else completions[0])
         except RequestFailed as error:
             reading = Reading("failed", None, str(error))
+            if meter is not None:
+                meter.end()
         finally:
             tally.in_flight -= 1
             del self._asked[key]
@@ -194,6 +201,8 @@ class _Loop:
             attempt=question.attempt,
             rollouts=self._rollouts(samples, (stored.completion,) if stored else completions, reading),
         )
+        if meter is not None and completions:
+            entry.also = meter.settle(completions[0])
         settled = self._settled[key] = _Settled(entry, reading)
         tally.count_answers(completions)
         await self._writer.keep(entry)
@@ -202,11 +211,18 @@ class _Loop:
         tally.reused += len(asked.followers) + (stored is not None)
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
-    async def _keep_wasted(self, request: Request, attempt: int, completion: Completion | None) -> None:
+    async def _keep_wasted(
+        self, request: Request, attempt: int, meter: Meter | None, completion: Completion | None
+    ) -> None:
         """A try that brought nothing usable may have been paid for: it is kept before the next is sent."""
         if completion is not None:
             self._job.tally.count_answers([completion])
-            await self._writer.keep(Entry([], request, [completion], attempt=attempt))
+            entry = Entry([], request, [completion], attempt=attempt)
+            if meter is not None:
+                entry.also = meter.settle(completion)
+            await self._writer.keep(entry)
+        elif meter is not None:
+            meter.end()
 
     async def _reuse(self, question: Question, reading: Reading, basis: Entry | None) -> None:
         """Settles a sample by an answer that this run kept (`basis`), or by the one found in the store."""
@@ -274,6 +290,8 @@ class _Loop:
         if self._ending is None:
             self._ending = error
         self._job.answerer.stop(str(error))
+        if self._job.budget is not None:
+            self._job.budget.close(RunStopped(str(error)))
 
     def _cancel(self) -> None:
         for worker in self._workers:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from kbetl.asking.answerers import ModelServer, OnWasted
 from kbetl.asking.question import Question
-from kbetl.client import Endpoint, Limits
+from kbetl.client import Endpoint, Limits, Meter
 from kbetl.client.facts import Load, load_of, server_facts, throughput
 from kbetl.errors import ConfigError, RunStopped
 from kbetl.records import Completion
@@ -79,17 +79,21 @@ class ServerPool:
         finally:
             await self._exit.aclose()
 
-    async def complete(self, question: Question, on_wasted: OnWasted) -> Completion:
+    async def complete(
+        self, question: Question, on_wasted: OnWasted, meter: Meter | None = None
+    ) -> Completion:
         while True:
             server = await self._least_busy()
             model = server.model
             server.busy += 1
             server.given += 1
             try:
-                completion = await model.complete(question, on_wasted)
+                completion = await model.complete(question, on_wasted, meter)
             except RunStopped as error:
                 if not model.is_gone or self._reason:
                     raise
+                if meter is not None:
+                    meter.end()
                 self._leave_alone(server, model, error)
             else:
                 self._has_answered = True

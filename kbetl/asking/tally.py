@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kbetl.asking.room import taken_by
+from kbetl.prices import Price, usd
 from kbetl.records import Completion, Status
 
 MAX_REASONS = 200
@@ -35,6 +37,12 @@ class Tally:
     completion_tokens: int = 0
     cost_usd: float | None = None
     """US dollars, as far as answers told it; None where none did."""
+    price: Price | None = None
+    """What tokens cost where answers do not tell it; None: not known."""
+    computed_pusd: int = 0
+    """Picodollars of answers that told no cost, by their tokens and the price."""
+    uncounted: int = 0
+    """Answers that told no cost, and for which it cannot be computed."""
     put_in_use: bool = False
     """Whether this run's task became the one in use because there was none."""
     started_s: float = field(default_factory=time.monotonic)
@@ -61,3 +69,16 @@ class Tally:
             self.completion_tokens += completion.completion_tokens or 0
             if completion.cost_usd is not None:
                 self.cost_usd = (self.cost_usd or 0.0) + completion.cost_usd
+            elif self.price is not None:
+                self._compute(completion, self.price)
+
+    def _compute(self, completion: Completion, price: Price) -> None:
+        taken = taken_by(completion, price)
+        self.uncounted += taken.pusd is None
+        self.computed_pusd += taken.pusd or 0
+
+    def cost_text(self) -> str | None:
+        """What the run's answers cost, computed costs apart from told ones; None where nothing is known."""
+        told = None if self.cost_usd is None else f"${self.cost_usd:.4f}"
+        computed = f"${usd(self.computed_pusd):.4f} by tokens and price" if self.computed_pusd else None
+        return " + ".join(part for part in (told, computed) if part is not None) or None

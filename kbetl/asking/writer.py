@@ -37,6 +37,8 @@ class Entry:
     """Of an answer that was there already and settled them."""
     attempt: int = 0
     """Of the request."""
+    also: Callable[[Store], None] | None = None
+    """Done after all that in the same transaction: what a budget reserves and settles."""
     rollouts: Sequence[Generated] = ()
     """Samples that the answer is."""
     kept: asyncio.Future[None] | None = field(default=None, repr=False)
@@ -132,6 +134,8 @@ class Writer:
         decisions = [each for entry in group for each in entry.decisions()]
         set_outcomes(self._store, decisions, at)
         for entry in group:
+            if entry.also is not None:
+                entry.also(self._store)
             for rollout in entry.rollouts:
                 add_generated(self._store, rollout, entry.settling.try_number)
         if self._is_first and decisions:

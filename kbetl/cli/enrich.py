@@ -27,6 +27,7 @@ _OPTION_NAMES = {
     "max_tokens": "parameters",
     "temperature": "parameters",
     "header": "headers",
+    "max_cost": "max_cost_usd",
     "give_up_after": "give_up_after_s",
     "timeout": "timeout_s",
 }
@@ -165,6 +166,17 @@ def pace_options(function: Decorated) -> Decorated:
             click.option("--rpm", type=click.IntRange(min=1), help="Requests per minute at most."),
             click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute at most."),
             click.option(
+                "--max-cost",
+                type=click.FloatRange(min=0),
+                metavar="USD",
+                help="What the task may cost in this store in all.",
+            ),
+            click.option(
+                "--max-tokens-total",
+                type=click.IntRange(min=0),
+                help="The same in prompt and completion tokens.",
+            ),
+            click.option(
                 "--timeout",
                 type=click.FloatRange(min=0, min_open=True),
                 default=600.0,
@@ -279,6 +291,8 @@ def given_options(given: dict[str, Any]) -> Options:
         "takes_back",
     )
     found = {name: given[name] for name in same if name in given}
+    if "max_cost" in given:
+        found.update(max_cost_usd=given["max_cost"], max_tokens_total=given["max_tokens_total"])
     if "give_up_after" in given:
         found["give_up_after_s"] = given["give_up_after"] * 60
     if "timeout" in given:

@@ -32,8 +32,9 @@ def summary(tally: Tally) -> str:
         f"{tally.in_flight} in flight",
         f"{tally.prompt_tokens + tally.completion_tokens:,} tokens",
     ]
-    if tally.cost_usd is not None:
-        parts.append(f"${tally.cost_usd:.4f}")
+    cost = tally.cost_text()
+    if cost is not None:
+        parts.append(cost)
     parts += [f"{status} {count}" for status, count in sorted(tally.statuses.items()) if status != "ok"]
     if 0 < tally.asked < tally.waiting:
         parts.append(f"{_duration((tally.waiting - tally.asked) / rate_per_s)} left")

@@ -152,6 +152,15 @@ def given_options(given: dict[str, Any]) -> Options:
         parameters=parameters_given(given),
         sources=given["source"],
         **found,
+        where=given["where"],
+        limit=given["limit"],
+        retry=given["retry"],
+        concurrency=given["concurrency"],
+        rpm=given["rpm"],
+        tpm=given["tpm"],
+        give_up_after_s=given["give_up_after"] * 60,
+        max_cost_usd=given["max_cost"],
+        max_tokens_total=given["max_tokens_total"],
     )
 
 

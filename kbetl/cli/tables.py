@@ -9,6 +9,7 @@ import click
 
 from kbetl import config
 from kbetl.errors import ConfigError
+from kbetl.prices import check_prices
 
 PER_DATASET = ("filtered", "unique", "synthetic", "evals")
 """Tables that may stand inside [export]: options for one dataset, which win over those of [export]."""
@@ -44,8 +45,10 @@ def click_defaults(toml: Mapping[str, Any], commands: Iterable[click.Command]) -
                     own.setdefault("database", value)
         elif key in known and isinstance(value, dict):
             _merge(defaults[key], _own(key, known[key], value))
+        elif key == "prices":
+            check_prices(value)
         else:
-            _refuse(f"unknown key {key!r}", "it knows database and tables named like commands")
+            _refuse(f"unknown key {key!r}", "it knows database, prices and tables named like commands")
     return defaults
 
 

@@ -1,6 +1,6 @@
 """The async chat-completions client: one request in, one Completion or one error out."""
 
-from kbetl.client.client import Client, OnWasted, Stats
+from kbetl.client.client import Client, Meter, OnWasted, Stats
 from kbetl.client.endpoint import Endpoint, Limits
 
-__all__ = ["Client", "Endpoint", "Limits", "OnWasted", "Stats"]
+__all__ = ["Client", "Endpoint", "Limits", "Meter", "OnWasted", "Stats"]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, Self
 
 from kbetl.client.adapting import Adaptations, Body
 from kbetl.client.endpoint import Endpoint, Limits
@@ -28,6 +28,20 @@ OnWasted = Callable[[Completion | None], Awaitable[None]]
 """Awaited after a try that may have been paid for and brought nothing usable, before anything else is
 sent: with what came back, or None where nothing did. What it raises ends the request."""
 
+
+class Meter(Protocol):
+    """Hears of each try of one request, where a budget is kept."""
+
+    async def before_send(self) -> None:
+        """Awaited before a try is sent; what it raises ends the request, and nothing is sent."""
+
+    def unpaid(self) -> None:
+        """The last try did not reach the server, or was refused by it: it was not billed."""
+
+    def end(self) -> None:
+        """The last try is over, whatever came of it; said more than once, it means nothing more."""
+
+
 SILENT_ROUNDS = 3
 """Tries without a reply after which a run that never had one stops."""
 
@@ -44,6 +58,8 @@ _SAY_AGAIN_S = 30.0
 """Holds that are worth a line, and how long it is before there may be another one."""
 
 _PAID_PERHAPS = frozenset({408, 504, 524})
+_REFUSED_BUSY = frozenset({503, 529})
+"""Answers of a server, from 500 on, that did not begin with the request."""
 _BYTES_PER_TOKEN = 4
 
 
@@ -73,6 +89,7 @@ class _Asked:
 
     request: Request
     on_wasted: OnWasted | None
+    meter: Meter | None
     tries: int = 0
     """Those that count."""
     outages: int = 0
@@ -156,14 +173,16 @@ class Client:
         """Sends nothing any more. What is in flight is kept; who waits or asks later gets RunStopped."""
         self._gate.close(reason)
 
-    async def complete(self, request: Request, on_wasted: OnWasted | None = None) -> Completion:
+    async def complete(
+        self, request: Request, on_wasted: OnWasted | None = None, meter: Meter | None = None
+    ) -> Completion:
         """The answer to one request.
 
         Raises RequestFailed where this request got none after its tries, or never will; RunStopped
         where none of the run would. A Completion that is returned has no `fault`; those that have one
-        go to `on_wasted`.
+        go to `on_wasted`. `meter` hears of every try.
         """
-        asked = _Asked(request, on_wasted)
+        asked = _Asked(request, on_wasted, meter)
         try:
             return await self._try(asked)
         except TryAgain as error:
@@ -209,6 +228,8 @@ class Client:
         except TryAgain as error:
             if error.paid_perhaps:
                 await self._waste(asked, None)
+            if asked.meter is not None:
+                asked.meter.end()
             raise
         if completion.fault is None:
             return completion
@@ -230,6 +251,8 @@ class Client:
             tokens = len(asked.request.text) / _BYTES_PER_TOKEN
         round_number = await self._gate.enter(tokens)
         try:
+            if asked.meter is not None:
+                await asked.meter.before_send()
             # Made behind the gate: what is refused may have been learned while this one waited.
             body = self._adaptations.body(asked.request)
             health = self._health
@@ -269,6 +292,8 @@ class Client:
         self, asked: _Asked, sent: _Sent, reply: Reply, status: int, error: ProviderError
     ) -> NoReturn:
         """Raises what an error reply means."""
+        if asked.meter is not None and not _may_be_billed(status):
+            asked.meter.unpaid()
         reason = describe(self._host, status, error)
         names = asked.request.parameters if sent.body.names is None else sent.body.names
         parameter = refused_parameter(status, error, names)
@@ -353,6 +378,8 @@ class Client:
 
     def _unanswered(self, asked: _Asked, sent: _Sent, failure: NoReply) -> Exception:
         """What an exchange without a reply means: an outage, or this request's own trouble."""
+        if asked.meter is not None and not failure.was_sent:
+            asked.meter.unpaid()
         reason = f"{self._host}: {failure.reason}"
         if failure.for_all:
             return self._stopped(f"{reason}; {advice(407, ProviderError(''))}")
@@ -396,3 +423,8 @@ class Client:
     def _stopped(self, message: str) -> RunStopped:
         self.stop(message)
         return RunStopped(message)
+
+
+def _may_be_billed(status: int) -> bool:
+    """Whether a request that got an error of this status may be billed all the same."""
+    return status == 408 or (status >= 500 and status not in _REFUSED_BUSY)

@@ -3,7 +3,8 @@
 from kbetl.enrich.options import Options
 from kbetl.enrich.order import order_of, ordered
 from kbetl.enrich.readiness import check_ready
-from kbetl.enrich.running import DryReport, Report, dry_run, enrich, resumed
+from kbetl.enrich.report import DryReport, Report
+from kbetl.enrich.running import dry_run, enrich, resumed
 
 __all__ = [
     "DryReport",

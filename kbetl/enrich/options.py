@@ -44,6 +44,10 @@ class Options:
     give_up_after_s: float = 1800.0
     takes_back: bool = False
     """Whether to ask as well what waits for a batch file."""
+    max_cost_usd: float | None = None
+    """What the task may cost in this store in all, over all runs; None: no limit."""
+    max_tokens_total: int | None = None
+    """What it may take in prompt and completion tokens; None: no limit."""
 
     def as_json(self) -> dict[str, Any]:
         """For `runs.options`."""

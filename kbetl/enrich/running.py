@@ -8,13 +8,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kbetl import config, offline
-from kbetl.asking import Answerer, Generate, Job, ModelServer, OfflineModel, Prepare, Tally, ask
+from kbetl.asking import (
+    Answerer,
+    Budget,
+    Generate,
+    Job,
+    ModelServer,
+    OfflineModel,
+    Prepare,
+    Tally,
+    ask,
+    output_limit,
+)
 from kbetl.asking.addresses import check_address, endpoint_at, is_local
 from kbetl.asking.starting import limit_of_stage, task_lock
 from kbetl.client import Limits
+from kbetl.enrich.estimate import Estimator
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
-from kbetl.errors import ConfigError, KbetlError
+from kbetl.enrich.report import CHARACTERS_PER_TOKEN, DryReport, Report
+from kbetl.enrich.spending import budget_of, price_of
+from kbetl.errors import BudgetReached, ConfigError, KbetlError
 from kbetl.store import Claims, Store
 from kbetl.store.handing import take_back_waiting
 from kbetl.store.ledger import (
@@ -25,9 +39,7 @@ from kbetl.store.ledger import (
     tasks_named,
     usage_of,
 )
-
-CHARACTERS_PER_TOKEN = 3.6
-"""Of code and prose in English, where no answer of the model has told better."""
+from kbetl.store.spending import add_price
 
 LOCAL_ALONE_S = 0.4
 """How long the first request to this machine goes alone, so that a refusal costs one request.
@@ -41,116 +53,9 @@ OFFLINE_CONCURRENCY = 16
 _CHOOSING = frozenset({"sources", "where", "min_reward", "limit", "retry"})
 """Options that choose what a run asks; given with --resume they may leave out some of what was left."""
 
-_FAILURES = ("query", "select * from failures where task = :task", "-p", "task")
 
 Say = Callable[[str], None]
 AnyOptions = TypeVar("AnyOptions", bound=Options)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run did. `left_over` counts, by status, the chosen samples whose outcome is not ok now."""
-
-    task: str
-    model: str
-    task_hash: str
-    chosen: int
-    missing: int
-    """Chosen samples that a run without a limit would ask, each as often as answers are wanted."""
-    tally: Tally
-    left_over: Mapping[str, int]
-    handed_out: int = 0
-    """Chosen samples that wait for a batch file."""
-    notes: tuple[str, ...] = ()
-    what: str = "samples chosen"
-    database: Path = config.DATABASE
-
-    @property
-    def exit_status(self) -> int:
-        return 3 if self.left_over or self.handed_out else 0
-
-    def lines(self) -> list[str]:
-        """For a person: what was not done before what was."""
-        statuses = self.tally.statuses
-        lines = [
-            f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
-        ]
-        parts = ", ".join(
-            f"{status} {statuses[status]}" for status in ("ok", "unparsed", "refused", "truncated", "failed")
-        )
-        lines.append(
-            f"{self.task} by {self.model} ({self.task_hash[:15]}): asked {self.tally.asked}: {parts}"
-        )
-        lines.append(self._spent())
-        if self.left_over:
-            left = ", ".join(f"{status} {count}" for status, count in self.left_over.items())
-            see = config.command_line(self.database, *_FAILURES, self.task)
-            lines.append(f"left over: {left}; see: {see}")
-        if self.handed_out:
-            lines.append(f"left to batch files: {self.handed_out}; see: kbetl batch status")
-        return [*lines, *self.notes]
-
-    def _spent(self) -> str:
-        tally = self.tally
-        cost = "" if tally.cost_usd is None else f", ${tally.cost_usd:.4f}"
-        return (
-            f"answers received {tally.answers} ({tally.prompt_tokens:,} prompt and "
-            f"{tally.completion_tokens:,} completion tokens{cost}), reused {tally.reused}; "
-            f"{self.what} {self.chosen}, not to be asked {self.chosen - self.missing}"
-            + (f", left for another run {self.missing - self.tally.waiting}" if self.is_limited else "")
-        )
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether a limit kept the run from asking everything that is missing."""
-        return self.missing > self.tally.waiting
-
-
-@dataclass(frozen=True)
-class DryReport:
-    """What a run would do."""
-
-    task: str
-    model: str
-    task_hash: str
-    chosen: int
-    waiting: int
-    groups: tuple[tuple[str, int], ...]
-    """Why, and how many samples."""
-    requests: int
-    """Different requests that would be sent."""
-    answered: int
-    """Samples that an answer in the store would settle."""
-    impossible: int
-    """Samples that lack a field."""
-    handed_out: int
-    """Samples that wait for a batch file."""
-    prompt_tokens: int
-    completion_tokens: int | None
-    """At most, by the output limit; None without one."""
-    is_measured: bool
-    """Whether the token estimate rests on answers of this model."""
-    what: str = "samples"
-
-    def lines(self) -> list[str]:
-        lines = [
-            f"{self.task} by {self.model} ({self.task_hash[:15]}): "
-            f"would ask {self.waiting} of {self.chosen} {self.what}"
-        ]
-        lines += [f"  {count} {why}" for why, count in self.groups]
-        lines.append(
-            f"requests to send {self.requests}; settled by answers that are there {self.answered}; "
-            f"cannot be asked {self.impossible}"
-            + (f"; left to batch files {self.handed_out}" if self.handed_out else "")
-        )
-        basis = (
-            "as this model counted before"
-            if self.is_measured
-            else f"at {CHARACTERS_PER_TOKEN} characters each"
-        )
-        limit = "no limit" if self.completion_tokens is None else f"at most {self.completion_tokens:,}"
-        lines.append(f"about {self.prompt_tokens:,} prompt tokens ({basis}), {limit} completion tokens")
-        return lines
 
 
 @dataclass(frozen=True)
@@ -211,13 +116,15 @@ def carry_out(
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
         selection = plan.select(limit_of_stage(options.limit))
         tally.waiting = selection.waiting
+        budget = budget_of(store, options, asked)
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
         status = 1
         try:
             if options.takes_back:
                 taken = take_back_waiting(store, asked.hash)
                 say(f"taken back from batch files: {taken} requests")
-            running = _Running(run_id, claims, answerer, limits.concurrency, tally, say)
+            running = _Running(run_id, claims, answerer, limits.concurrency, tally, say, budget)
+            tally.price = price_of(options, asked)
             report = _run(plan, selection, running)
             status = report.exit_status
         except KbetlError as error:
@@ -243,6 +150,8 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
     asked = plan.asked
     _say_what_limits(store, options, say)
     selection = plan.select(limit_of_stage(options.limit))
+    budget = budget_of(store, options, asked)
+    estimator = Estimator(budget, price_of(options, asked))
     groups = selection.groups(asked.task.name)
     prepare = plan.prepare(None)
     answered = impossible = requests = characters = after = 0
@@ -261,9 +170,11 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
             else:
                 requests += 1
                 characters += len(question.request.text)
+                estimator.add(question.request)
     usage = usage_of(store, asked.model)
     per_character = usage.tokens_per_character or 1 / CHARACTERS_PER_TOKEN
     output = output_limit(asked.parameters)
+    prompt_tokens = round(characters * per_character)
     return DryReport(
         task=asked.task.name,
         model=asked.model,
@@ -275,20 +186,12 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
         answered=answered,
         impossible=impossible,
         handed_out=handed_out,
-        prompt_tokens=round(characters * per_character),
+        prompt_tokens=prompt_tokens,
         completion_tokens=None if output is None else output * requests,
         is_measured=usage.tokens_per_character is not None,
+        estimate=estimator.estimate(prompt_tokens, output, usage),
         what="samples" if plan.generate is None else "rollouts",
     )
-
-
-def output_limit(parameters: Mapping[str, Any]) -> int | None:
-    """Completion tokens that a request may cost at most; None where it sets no limit."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = parameters.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None
 
 
 def resumed(
@@ -339,6 +242,7 @@ class _Running:
     concurrency: int
     tally: Tally
     say: Say
+    budget: Budget | None
 
 
 def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
@@ -346,12 +250,18 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
     before = tasks_named(store, asked.task.name)
     with store.transaction():
         add_task(store, asked.row(), running.run_id)
+        if running.tally.price is not None:
+            add_price(store, running.run_id, asked.model, running.tally.price)
         store.execute("set_run_task", {"run_id": running.run_id, "task_hash": asked.hash})
+    budget_reached = None
     if selection.waiting:
         for group in selection.groups(asked.task.name):
             why, samples = _explained(group, asked, before)
             running.say(f"asking {samples} samples: {why}")
-        _ask(plan, selection, running)
+        try:
+            _ask(plan, selection, running)
+        except BudgetReached as error:
+            budget_reached = str(error)
     left = {status: count for status, count in selection.by_status().items() if status != "ok"}
     notes = (
         *plan.report(running.run_id),
@@ -369,11 +279,14 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
         notes,
         plan.what,
         store.path,
+        budget_reached,
     )
 
 
 def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
     asked, generate = plan.asked, None
+    if running.budget is not None:
+        running.budget.run_id = running.run_id
     if plan.generate is not None:
         with selection.store.transaction():
             generate = plan.generate(running.run_id)
@@ -393,6 +306,7 @@ def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
             tally=running.tally,
             say=running.say,
             generate=generate,
+            budget=running.budget,
         )
     )
 

@@ -1,4 +1,5 @@
--- Schema 2: rollouts that were generated here, and what recorded runs say of themselves and of theirs.
+-- Schema 2: rollouts that were generated here, what recorded runs say of themselves and of theirs, prices and
+-- reservations of the budget.
 
 create table generations (
   source_id integer not null references sources (id),  -- the source of kind run that holds the rollout
@@ -141,3 +142,30 @@ create table batch_results (
   run_id integer not null references runs (id),  -- the run that read it
   read_at text not null  -- when it was read
 ) strict, without rowid;
+
+create table prices (
+  run_id integer not null references runs (id),  -- the run that reckoned with it
+  model text not null check (model <> ''),  -- as asked
+  input_usd real not null check (input_usd >= 0),  -- US dollars per million prompt tokens
+  cached_input_usd real not null check (cached_input_usd >= 0),  -- the same for those that the server had in its cache
+  output_usd real not null check (output_usd >= 0),  -- US dollars per million completion tokens, reasoning included
+  below_prompt_tokens integer check (below_prompt_tokens > 0),  -- holds for prompts with fewer tokens; null for all
+  source text not null check (source <> ''),  -- kbetl.toml, or the price list and its version
+  primary key (run_id, model)
+) strict, without rowid;
+
+create table reservations (
+  id integer primary key,  -- in the order in which they were made
+  run_id integer not null references runs (id),  -- the run that sent the request, under a budget
+  request_hash text not null check (request_hash glob 'r1:*' and length(request_hash) = 67),  -- the request
+  attempt integer not null check (attempt >= 0),  -- the how-manieth answer wanted to it
+  try integer check (try >= 0),  -- the answer that came and told no usage; null while none came
+  model text not null,  -- as asked
+  tokens integer not null check (tokens >= 0),  -- prompt and completion at most
+  cost_usd real check (cost_usd >= 0),  -- US dollars at most; null where the run knew no price
+  reserved_at text not null  -- when it was made; the request was sent after that
+) strict;
+
+-- What counts in full, by run; and whether an answer is among it.
+create index reservations_by_run on reservations (run_id, model, reserved_at, tokens, cost_usd);
+create index reservations_by_request on reservations (request_hash, attempt, try);

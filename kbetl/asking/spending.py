@@ -1,0 +1,188 @@
+"""Opens the budget of a task: what it has taken in a store so far, over all runs; and reserves for sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from kbetl.asking.budget import Budget
+from kbetl.asking.room import Ceiling, Room, taken_by
+from kbetl.asking.worst_case import output_limit, worst_case
+from kbetl.errors import ConfigError
+from kbetl.prices import Price, find_price, how_to_price, pusd_of
+from kbetl.records import Completion, Request
+from kbetl.store import Store
+from kbetl.store.spending import (
+    AnswersOfModel,
+    ReservedOfModel,
+    ToReserve,
+    Untold,
+    answers_by_model,
+    keep_reserved,
+    open_reservation,
+    release,
+    reserve,
+    reserved_by_model,
+    untold_answers,
+)
+
+_MOST_USD = 1e6
+PriceOf = Callable[[str], Price | None]
+
+
+class BudgetLimits(NamedTuple):
+    """`--max-cost` in US dollars and `--max-tokens-total`; None: no such limit."""
+
+    cost_usd: float | None = None
+    tokens: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self.cost_usd is not None or self.tokens is not None
+
+
+class Asking(NamedTuple):
+    """What is asked, as far as a budget is about it."""
+
+    task_name: str
+    """A budget is that of the name: another template, model or parameter does not begin a new one."""
+    model: str
+    parameters: Mapping[str, Any]
+    base_url: str
+
+
+def open_budget(store: Store, asking: Asking, limits: BudgetLimits) -> Budget | None:
+    """The budget, with what all runs of the task's name have taken in it; None where no limit is set.
+
+    Set its `run_id` before it reserves. Raises ConfigError where a limit cannot be kept: no price, no
+    output limit, or answers of earlier runs whose cost cannot be known.
+    """
+    if not limits.is_set:
+        return None
+    if limits.cost_usd is not None and not 0 <= limits.cost_usd <= _MOST_USD:
+        raise ConfigError(f"--max-cost {limits.cost_usd} is no amount from 0 to {_MOST_USD:,.0f} US dollars")
+    if output_limit(asking.parameters) is None:
+        raise ConfigError(
+            f"{_named(limits)} needs an output limit, and {asking.task_name} is asked without one: "
+            "give -t/--max-tokens N, or -o max_completion_tokens N"
+        )
+    price = find_price(asking.model, asking.base_url)
+    if limits.cost_usd is not None and price is None:
+        raise ConfigError(
+            f"--max-cost needs a price, and none is known of {asking.model}: {how_to_price(asking.model)}, "
+            "or pip install 'kbetl[prices]' for the list prices of well-known providers"
+        )
+    max_pusd = None if limits.cost_usd is None else pusd_of(limits.cost_usd)
+    room = Room(Ceiling(max_pusd, limits.tokens))
+    _count_spent(store, asking, room, lambda model: find_price(model, asking.base_url))
+    return Budget(room, price, asking.task_name)
+
+
+def reserve_set(store: Store, budget: Budget, requests: Iterable[Request], attempt: int = 0) -> int:
+    """Reserves for requests that are sent together, in order, as many as fit; gives how many.
+
+    For what is handed out as a file, where nothing comes back for long. Call within the transaction that
+    notes what is handed out, and send nothing beyond the number given. Raises ConfigError for a request
+    whose worst case is not known.
+    """
+    reserved = 0
+    for request in requests:
+        worst = budget.worst_case(request)
+        if not budget.room.fits(worst):
+            break
+        budget.room.take(worst)
+        reserve(store, ToReserve(budget.run_id, request.hash, attempt, request.model, worst))
+        reserved += 1
+    return reserved
+
+
+def settle_one(
+    store: Store, run_id: int, request: Request, found: tuple[Completion, int] | None, attempt: int = 0
+) -> None:
+    """Settles what `run_id` reserved with `reserve_set`. Call within the transaction that stores the answer.
+
+    `found` is the answer and the number of its try; None where the request was not answered and not
+    billed. An answer that tells neither its cost nor its tokens counts in full. Nothing happens where
+    nothing was reserved.
+    """
+    reservation = open_reservation(store, run_id, request.hash, attempt)
+    if reservation is None:
+        return
+    if found is not None and taken_by(found[0], None) == (None, None):
+        keep_reserved(store, reservation, found[1])
+    else:
+        release(store, reservation)
+
+
+def _named(limits: BudgetLimits) -> str:
+    return "--max-tokens-total" if limits.cost_usd is None else "--max-cost"
+
+
+def _count_spent(store: Store, asking: Asking, room: Room, price_of: PriceOf) -> None:
+    """Puts into the room what all runs of the task's name took."""
+    for answers in answers_by_model(store, asking.task_name):
+        _count_answers(answers, room, price_of)
+    for untold in untold_answers(store, asking.task_name):
+        _count_untold(untold, room, price_of)
+    for reserved in reserved_by_model(store, asking.task_name):
+        _count_reserved(reserved, room, price_of)
+
+
+def _count_answers(answers: AnswersOfModel, room: Room, price_of: PriceOf) -> None:
+    room.spent_tokens += answers.tokens
+    room.spent_pusd += int(answers.told_pusd) + int(answers.computed_pusd)
+    tokens = (
+        answers.unpriced_fresh_tokens,
+        answers.unpriced_cached_tokens,
+        answers.unpriced_completion_tokens,
+    )
+    if room.ceiling.pusd is None or not any(tokens):
+        return
+    price = _price(answers.model, price_of)
+    if not price.covers(answers.longest_unpriced):
+        raise ConfigError(
+            f"answers of {answers.model} to prompts of up to {answers.longest_unpriced:,} tokens "
+            "have no price: " + how_to_price(answers.model)
+        )
+    room.spent_pusd += price.cost_pusd(*tokens)
+
+
+def _count_untold(untold: Untold, room: Room, price_of: PriceOf) -> None:
+    """An answer that told no tokens, and that nothing was reserved for: the most that it may have taken."""
+    lacks_cost = untold.lacks_cost and room.ceiling.pusd is not None
+    if not lacks_cost and room.ceiling.tokens is None:
+        return
+    price = _price(untold.model, price_of) if lacks_cost else None
+    if price is not None and price.input_usd == price.cached_input_usd == price.output_usd == 0:
+        return
+    body = orjson.loads(untold.request)
+    request = Request(body.pop("model"), body.pop("messages"), body)
+    if output_limit(request.parameters) is None:
+        raise ConfigError(
+            f"an earlier run asked {untold.model} without an output limit, and an answer told neither its "
+            "cost nor its tokens: no budget can be kept in this store for this task; leave the limit out"
+        )
+    worst = worst_case(request, price)
+    room.reserved_pusd += worst.pusd or 0
+    room.reserved_tokens += worst.tokens
+
+
+def _count_reserved(reserved: ReservedOfModel, room: Room, price_of: PriceOf) -> None:
+    room.reserved_tokens += reserved.tokens
+    room.reserved_pusd += int(reserved.pusd)
+    if room.ceiling.pusd is not None and reserved.unpriced_tokens:
+        tokens = reserved.unpriced_tokens
+        price = _price(reserved.model, price_of)
+        room.reserved_pusd += max(price.most_pusd(tokens, 0), price.most_pusd(0, tokens))
+
+
+def _price(model: str, price_of: PriceOf) -> Price:
+    price = price_of(model)
+    if price is None:
+        raise ConfigError(
+            f"--max-cost counts what earlier runs cost, and no price is known of {model}, "
+            "which answered some: " + how_to_price(model)
+        )
+    return price

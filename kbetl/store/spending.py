@@ -1,0 +1,140 @@
+"""What a task has cost in a store, and the reservations of requests that have not said it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kbetl.prices import Price, usd
+from kbetl.store.core import Store, now
+
+
+class Worst(NamedTuple):
+    """The most that one try may take."""
+
+    tokens: int
+    """Prompt and completion."""
+    pusd: int | None
+    """Picodollars; None where no price is known."""
+
+
+class ToReserve(NamedTuple):
+    """One try that is about to be sent."""
+
+    run_id: int
+    request_hash: str
+    attempt: int
+    model: str
+    worst: Worst
+
+
+class AnswersOfModel(NamedTuple):
+    """What the answers of one model took; those that a reservation counts are left out."""
+
+    model: str
+    told_pusd: float
+    """Whole picodollars, as answers told them."""
+    computed_pusd: float
+    """The same by tokens and the price of their run, where answers told no cost."""
+    unpriced_fresh_tokens: int
+    """Tokens of answers for which neither is known, here and in the next two."""
+    unpriced_cached_tokens: int
+    unpriced_completion_tokens: int
+    longest_unpriced: int
+    """Prompt tokens of the longest of them."""
+    tokens: int
+
+
+class Untold(NamedTuple):
+    """An answer that told no tokens; `lacks_cost`: nor what it cost."""
+
+    model: str
+    lacks_cost: bool
+    request: str
+    """The body as asked."""
+
+
+class ReservedOfModel(NamedTuple):
+    """What counts in full, of one model."""
+
+    model: str
+    reservations: int
+    tokens: int
+    pusd: float
+    """Whole picodollars of those that were reserved with a price."""
+    unpriced_tokens: int
+    """Tokens of the others."""
+
+
+def add_price(store: Store, run_id: int, model: str, price: Price) -> None:
+    """Keeps the price that a run reckons with. Call within a transaction."""
+    store.execute(
+        "add_price",
+        {
+            "run_id": run_id,
+            "model": model,
+            "input_usd": price.input_usd,
+            "cached_input_usd": price.cached_input_usd,
+            "output_usd": price.output_usd,
+            "below_prompt_tokens": price.below_prompt_tokens,
+            "source": price.source,
+        },
+    )
+
+
+def reserve(store: Store, to_reserve: ToReserve) -> int:
+    """Reserves the most that a try may take; gives the reservation's id. Call within a transaction."""
+    worst = to_reserve.worst
+    cursor = store.execute(
+        "add_reservation",
+        {
+            "run_id": to_reserve.run_id,
+            "request_hash": to_reserve.request_hash,
+            "attempt": to_reserve.attempt,
+            "model": to_reserve.model,
+            "tokens": worst.tokens,
+            "cost_usd": None if worst.pusd is None else usd(worst.pusd),
+            "reserved_at": now(),
+        },
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def release(store: Store, reservation_id: int) -> None:
+    """Gives a reservation back: its answer is stored and told what it took, or nothing was billed.
+
+    Call within the transaction that stores the answer.
+    """
+    store.execute("drop_reservation", {"id": reservation_id})
+
+
+def keep_reserved(store: Store, reservation_id: int, try_number: int) -> None:
+    """The answer is stored and told no usage: the reservation stays, in its place.
+
+    Call within the transaction that stores the answer.
+    """
+    store.execute("keep_reservation", {"id": reservation_id, "try": try_number})
+
+
+def open_reservation(store: Store, run_id: int, request_hash: str, attempt: int = 0) -> int | None:
+    """The oldest reservation of a run for a request that no answer came for; None where there is none."""
+    key = {"run_id": run_id, "request_hash": request_hash, "attempt": attempt}
+    found = store.rows("open_reservation", key)
+    return found[0][0] if found else None
+
+
+def answers_by_model(store: Store, task: str) -> list[AnswersOfModel]:
+    """What all runs of a task's name took, as far as answers told it."""
+    return [AnswersOfModel(*row) for row in store.rows("spent_by_answers", {"task": task})]
+
+
+def untold_answers(store: Store, task: str) -> Iterator[Untold]:
+    """The answers of all runs of a task's name that told no tokens."""
+    with store.explained():
+        for model, lacks_cost, request in store.execute("spent_untold", {"task": task}):
+            yield Untold(model, bool(lacks_cost), request)
+
+
+def reserved_by_model(store: Store, task: str) -> list[ReservedOfModel]:
+    """What counts in full for a task's name: requests that were sent and told no usage."""
+    return [ReservedOfModel(*row) for row in store.rows("spent_reserved", {"task": task})]
