@@ -289,3 +289,23 @@ def test_a_store_of_two_names_is_refused(slow):
     (slow.folder / "hard.db").unlink()
     slow.llm.latency_s = 0
     assert slow.enrich().status == 0
+
+
+def test_a_lock_file_that_is_removed_stops_the_run(slow):
+    """Somebody who takes it for left over would let two pay for the same."""
+    slow.llm.latency_s = 0.05
+    with asking(slow, "-c", 2) as process:
+        is_asking(slow, 4)
+        slow.llm.latency_s = 0.5
+        (slow.folder / "kbetl.db-lock").unlink()
+        done = ended(process)
+    assert done.status == 1
+    assert done.err.splitlines()[-1].startswith(
+        "kbetl: the file that ends in -lock beside the store was removed"
+    )
+    asked = slow.llm.counts["requests"]
+    assert asked < 40
+    assert slow.statuses() == {"ok": asked}
+    slow.llm.latency_s = 0
+    again = slow.enrich()
+    assert (again.status, again.requests) == (0, 40 - asked)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from kbetl.asking.question import Question
+from kbetl.errors import KbetlError
 from kbetl.store import Claims
 from kbetl.store.ledger import StoredAnswer
 
@@ -16,8 +17,8 @@ LOOK_EVERY_S = 0.1
 class Company:
     """The other processes that may be paying, seen from one event loop.
 
-    `under_way` gives hash and attempt of the requests whose answers are not durable yet; `look_up` the newest
-    stored answer to a question.
+    `under_way` gives hash and attempt of the requests whose answers are not durable yet, `look_up` the
+    newest stored answer to a question; `stop` ends the run.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class Company:
         claims: Claims,
         under_way: Callable[[], Iterable[tuple[str, int]]],
         look_up: Callable[[Question], Awaitable[StoredAnswer | None]],
+        stop: Callable[[KbetlError], None],
     ) -> None:
         self._claims = claims
         self._under_way = under_way
         self._look_up = look_up
+        self._stop = stop
 
     def begin(self) -> None:
         """To be called before the first lookup of answers."""
@@ -36,11 +39,13 @@ class Company:
         self._watch()
 
     def _watch(self) -> None:
-        if self._claims.is_shared:
+        try:
+            self._claims.check_in_place()
+        except KbetlError as error:
+            self._stop(error)
             return
-        if self._claims.has_company():
+        if not self._claims.is_shared and self._claims.has_company():
             self._claims.share(self._under_way())
-            return
         asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._watch)
 
     async def answer(self, question: Question, has_ended: Callable[[], bool]) -> StoredAnswer | None:

@@ -93,7 +93,7 @@ class _Loop:
         self._settled: dict[Key, _Settled] = {}
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
-        self._company = Company(job.claims, self._under_way, self._questions.look_up)
+        self._company = Company(job.claims, self._under_way, self._questions.look_up, self._end)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []

@@ -44,6 +44,14 @@ class Claims:
         if self.is_shared:
             self._show_company()
 
+    def check_in_place(self) -> None:
+        """Raises StoreError where the lock file was removed: a new one would let somebody else pay too."""
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise StoreError(
+                "the file that ends in -lock beside the store was removed under this run, and another may "
+                "begin beside it; leave that file where it is, and run this again"
+            )
+
     def has_company(self) -> bool:
         """Whether somebody waits for this process, which pays alone, to share."""
         is_alone = _locked(self._descriptor, _COMPANY, 1)
