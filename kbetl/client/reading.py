@@ -46,15 +46,10 @@ class ProviderError(NamedTuple):
 def read_completion(reply: Reply, host: str, sent: str | None = None) -> Completion | ProviderError:
     """The completion of a 2xx reply; with `fault` where it is none; the error where it is one of those."""
     text = reply.body.decode("utf-8", "replace")
-    base = Completion(text, host, reply.latency_ms, sent=sent)
-    if reply.cut is not None:
-        return _spoilt(base, reply.cut)
-    parsed = _parse(reply.body, text)
-    if isinstance(parsed, _NotJson):
-        kind = reply.headers.get("content-type", "none")
-        return _spoilt(base, f"the body is not JSON ({parsed.why}; content type {one_line(kind, 60)})")
+    parsed = _NotJson("") if reply.cut is not None else _parse(reply.body, text)
     if not isinstance(parsed, dict):
-        return _spoilt(base, f"the body is JSON but no object: {one_line(text, 60)!r}")
+        fault = _why_unreadable(reply, text, parsed)
+        return Completion(text, host, reply.latency_ms, sent=sent, fault=fault)
     choices = parsed.get("choices")
     if not choices and parsed.get("error"):
         return _error_of(parsed)
@@ -64,8 +59,13 @@ def read_completion(reply: Reply, host: str, sent: str | None = None) -> Complet
     return Completion(text, host, reply.latency_ms, sent=sent, **fields, **_usage(parsed.get("usage")))
 
 
-def _spoilt(base: Completion, fault: str) -> Completion:
-    return Completion(base.response, base.host, base.latency_ms, sent=base.sent, fault=fault)
+def _why_unreadable(reply: Reply, text: str, parsed: Any) -> str:
+    if reply.cut is not None:
+        return reply.cut
+    if isinstance(parsed, _NotJson):
+        kind = reply.headers.get("content-type", "none")
+        return f"the body is not JSON ({parsed.why}; content type {one_line(kind, 60)})"
+    return f"the body is JSON but no object: {one_line(text, 60)!r}"
 
 
 class _NotJson(NamedTuple):
