@@ -143,6 +143,8 @@ def given_options(given: dict[str, Any]) -> Options:
     found = {name: given[name] for name in same if name in given}
     if "base_url" in given:
         found |= {"base_url": given["base_url"][0], "base_urls": given["base_url"]}
+    if "max_cost" in given:
+        found |= {"max_cost_usd": given["max_cost"], "max_tokens_total": given["max_tokens_total"]}
     if "give_up_after" in given:
         found["give_up_after_s"] = given["give_up_after"] * 60
     return Options(
@@ -152,15 +154,6 @@ def given_options(given: dict[str, Any]) -> Options:
         parameters=parameters_given(given),
         sources=given["source"],
         **found,
-        where=given["where"],
-        limit=given["limit"],
-        retry=given["retry"],
-        concurrency=given["concurrency"],
-        rpm=given["rpm"],
-        tpm=given["tpm"],
-        give_up_after_s=given["give_up_after"] * 60,
-        max_cost_usd=given["max_cost"],
-        max_tokens_total=given["max_tokens_total"],
     )
 
 
