@@ -36,6 +36,19 @@ class Source(NamedTuple):
     ingested_at: str
 
 
+class Made(NamedTuple):
+    """Rollouts of one source by one model in one environment; None where nobody says which."""
+
+    source: str
+    model: str | None
+    environment: str | None
+    rows: int
+    rollouts: int
+    empty: int
+    errors: int
+    rewarded: int
+
+
 class Kind(NamedTuple):
     """All samples of one kind; `good` have a reward above min_reward."""
 
@@ -125,6 +138,7 @@ class Status:
     failures: Sequence[Failure]
     unfinished: Sequence[Unfinished]
     sources: Sequence[Source]
+    models: Sequence[Made]
     samples: Sequence[Kind]
     labels: Sequence[Labels]
     difficulties: Sequence[Difficulty]
@@ -156,6 +170,7 @@ def read_status(database: Path) -> Status:
             failures=failures,
             unfinished=_unfinished(store.rows("unfinished_runs"), database),
             sources=[Source(*row) for row in store.rows("sources_by_name")],
+            models=[Made(*row) for row in store.rows("models_by_source")],
             samples=samples,
             labels=labels,
             difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
@@ -323,6 +338,7 @@ def status_lines(status: Status) -> list[str]:
         ("failed", _failure_lines(status)),
         ("not finished", [_unfinished_line(run) for run in status.unfinished]),
         ("sources", [_source_line(source) for source in status.sources]),
+        ("models", _model_lines(status.models)),
         ("rewards", _reward_lines(status.samples, min_reward)),
         ("labels", _label_lines(status)),
         ("cost", [_cost_line(cost) for cost in status.costs]),
@@ -372,6 +388,22 @@ def _source_line(source: Source) -> str:
         if number
     ]
     return f"{source.name}: {source.rows:,} rows, {source.samples:,} samples ({', '.join(kinds) or 'empty'})"
+
+
+def _model_lines(models: Sequence[Made]) -> list[str]:
+    """Over all sources; `--json` and the view `model_counts` have them apart."""
+    totals: dict[str, list[int]] = {}
+    for made in models:
+        name = f"{made.model or 'unknown model'} in {made.environment or 'no environment'}"
+        total = totals.setdefault(name, [0, 0, 0, 0])
+        for index, count in enumerate((1, made.rollouts, made.empty, made.errors)):
+            total[index] += count
+    return [
+        f"{name}: {rollouts:,} rollouts in {sources:,} source{'s' if sources > 1 else ''}"
+        + (f", {empty:,} without an answer" if empty else "")
+        + (f", {errors:,} errors" if errors else "")
+        for name, (sources, rollouts, empty, errors) in totals.items()
+    ]
 
 
 def _reward_lines(samples: Sequence[Kind], min_reward: float) -> list[str]:

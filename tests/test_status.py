@@ -93,6 +93,7 @@ def test_everything_is_said(store):
                 "ingested_at": TIME,
             }
         ],
+        "models": [],
         "samples": [
             {"kind": "module", "samples": 1, "good": 0},
             {"kind": "rollout", "samples": 6, "good": 5},

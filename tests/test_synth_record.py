@@ -225,3 +225,155 @@ def test_ingest_and_record_are_the_same_door(home, query):
     assert query("select distinct model, environment from rollouts") == [
         ("mock/glm-err500", "kernelbook-env")
     ]
+
+
+def test_a_changed_rollout_is_another_one(home, query):
+    """Each real difference adds one; times, drawn ids and the order of lines and keys add nothing."""
+    folder = Path("runs/verifiers-0.4.0/kb-tiny--mock--glm-think--null--30aed7c1")
+    assert record("runs/synthesize/kernelbook--mock--glm-think", folder) == 0
+    assert query("select count(*) from samples") == [(7,)]
+
+    def redraw(row: dict[str, Any]) -> None:
+        row["id"] = row["run"]["id"] = "0" * 32
+        (trace,) = row["traces"]
+        trace["id"], trace["timing"], trace["agent"]["runtime"] = "1" * 32, {}, {"id": "elsewhere"}
+        for timed in trace["nodes"]:
+            timed["timestamp"] = 1.0
+        for call in trace["calls"]:
+            call["time"] = {"start": 1.0, "end": 2.0}
+
+    def retime(row: dict[str, Any]) -> None:
+        row.update(generation_ms=1.0, scoring_ms=2.0, total_ms=3.0, task=row.pop("task"))
+
+    for number in range(3):
+        change(folder / "traces.jsonl", number, redraw)
+    results = the_file("synthesize/kernelbook--mock--glm-think/*")
+    change(results, 0, retime)
+    results.write_bytes(b"".join(reversed(results.read_bytes().splitlines(keepends=True))))
+    assert record("runs/synthesize/kernelbook--mock--glm-think", folder) == 0
+    assert query("select count(*) from samples") == [(7,)]
+
+    change(
+        folder / "traces.jsonl",
+        0,
+        lambda row: row["traces"][0]["rewards"]["speedup_reward"].update(score=0.8),
+    )
+    change(results, 0, lambda row: row["completion"][0].update(reasoning_content="Otherwise."))
+    assert record("runs/synthesize/kernelbook--mock--glm-think", folder) == 0
+    assert query("select count(*) from samples") == [(9,)]
+
+
+def test_a_run_after_its_resume_adds_just_the_new_ones(home, shared, query):
+    """verifiers 0.4 asked the two that failed again: they failed alike, which is not new."""
+    real = shared / "data" / "rollouts"
+    for file, samples in (
+        ("verifiers-0.4.0/traces-before-resume.jsonl", 7),
+        ("verifiers-0.4.0/outputs/kb-tiny--mock--glm-think--null--30aed7c1/traces.jsonl", 7),
+        ("verifiers-0.1.14/err500-before-resume/results.jsonl", 11),
+        ("verifiers-0.1.14/outputs/evals/kernelbook-env--mock--glm-err500/21e570b9/results.jsonl", 13),
+    ):
+        assert record(real / file) == 0
+        assert query("select count(*) from samples") == [(samples,)]
+
+
+# what is wrong with files and options
+
+
+def test_a_broken_line_is_named_and_a_cut_one_is_a_note(home, query, capfd):
+    file = the_file("synthesize/kernelbook--mock--glm-think/*")
+    first, second, *rest = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([first, second[:80] + b"\n", b'{"traces": 5}\n', *rest, second[:200]]))
+    assert kbetl(["synth", "record", str(file)]) == 3
+    out, err = capfd.readouterr()
+    assert out == f"{file}: read 5, new 3, known 0, rejected 2 (rollouts 3)\n"
+    assert f"{file}:2: not JSON" in err
+    assert f"{file}:3: no rollout of a known shape; it has traces" in err
+    assert f"{file}:6: cut; the line has no end yet" in err
+    assert query("select location from rejected_rows") == [(f"{file}:2",), (f"{file}:3",)]
+    with file.open("ab") as stream:
+        stream.write(second[200:])
+    assert record(file) == 3
+    assert query("select count(*) from samples") == [(4,)]
+
+
+def test_rewards_that_are_no_number_are_null_and_said(home, query):
+    """As verifiers 0.1.10 to 0.3 write them; the line is kept as it was."""
+    file = the_file("verifiers-0.1.10/kernelbook-env--mock--glm-think/*")
+    line = file.read_text(encoding="utf-8").splitlines()[0].replace('"reward": 1.37', '"reward": NaN', 1)
+    file.write_text(
+        line.replace('"speedup_reward": 1.37', '"speedup_reward": Infinity') + "\n", encoding="utf-8"
+    )
+    assert record(file) == 0
+    ((reward, nonfinite, original),) = query(
+        "select reward, nonfinite, line from samples join originals on sample_hash = samples.hash "
+        "join original_lines on original_lines.hash = line_hash"
+    )
+    assert reward is None
+    assert json.loads(nonfinite)[0] == "$.reward"
+    assert original == line.replace('"speedup_reward": 1.37', '"speedup_reward": Infinity')
+
+
+def test_a_score_that_is_null_was_no_number(home, query):
+    assert record("runs/verifiers-0.4.0/kb-nan--mock--glm-new--null--ab5ee8d1") == 0
+    assert query("select reward, nonfinite from samples") == [(None, '["$.rewards.speedup_reward.score"]')]
+
+
+@pytest.mark.parametrize(
+    ("run", "option", "value", "said"),
+    [
+        ("verifiers-0.1.14/kernelbook-env--mock--glm-tool", "--model", "other", "mock/glm-tool"),
+        ("verifiers-0.1.14/kernelbook-env--mock--glm-tool", "--env", "other", "kernelbook-env"),
+        ("verifiers-0.4.0", "--model", "mock/glm-think", "mock/glm-new"),
+        ("verifiers-0.4.0/kb-nan--mock--glm-new--null--ab5ee8d1", "--env", "other", "kb-nan"),
+    ],
+)
+def test_an_option_that_the_files_deny_is_refused(home, capfd, run, option, value, said):
+    assert record(f"runs/{run}", option, value) == 2
+    assert f"{option} {value}: the files of runs/{run}" in capfd.readouterr().err.replace("/c7b587b9", "")
+    assert not Path("kbetl.db").exists()
+    assert said
+
+
+def test_options_say_what_files_do_not(home, query, capfd):
+    shutil.copy(the_file("synthesize/kernelbook--mock--glm-new/*"), "loose.jsonl")
+    assert kbetl(["synth", "record", "loose.jsonl"]) == 0
+    assert "its files do not say the model; --model does" in capfd.readouterr().err
+    assert query("select model, environment from rollouts") == [(None, None)]
+    assert record("loose.jsonl", "--model", "zai-org/GLM", "--env", "kernels") == 0
+    assert query("select model, environment from rollouts") == [("zai-org/GLM", "kernels")]
+    assert query("select name, kind, json_extract(run, '$.shape') from sources") == [
+        ("loose.jsonl", "run", "prime-rl synthesize or verifiers 0.1 to 0.3 results")
+    ]
+
+
+def test_a_line_of_another_model_is_rejected(home, query, capfd):
+    """A batch of several models, recorded as one of them."""
+    assert kbetl(["synth", "record", "runs/vllm-0.32.0", "--model", "tiny-kernel"]) == 3
+    assert "batch_out.jsonl:10: --model tiny-kernel: this rollout says other-model" in capfd.readouterr().err
+    assert query("select distinct model from rollouts") == [("tiny-kernel",)]
+
+
+def test_one_name_is_for_runs_of_one_model(home, query, capfd):
+    assert record("runs/synthesize", "--as", "all") == 2
+    assert "--as names one source; these are runs of different models" in capfd.readouterr().err
+    assert record("runs/verifiers-0.1.14/kernelbook-env--mock--glm-tool", "--as", "tools") == 0
+    assert query("select name from sources") == [("tools",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.jsonl", "", "empty.jsonl is empty; with --follow it is waited for"),
+        ("rows.jsonl", '{"module_name": "A", "python_code": "x"}\n', "`kbetl ingest` reads modules"),
+        ("in.jsonl", '{"custom_id": "a", "body": {"model": "m"}}\n', "holds the requests of a batch"),
+        ("gone.jsonl", None, "gone.jsonl cannot be read: No such file"),
+        ("folder", None, "no file with rollouts in this folder"),
+    ],
+)
+def test_what_is_no_run_is_said(home, capfd, name, content, words):
+    Path("folder").mkdir()
+    if content is not None:
+        Path(name).write_text(content)
+    assert record(name) == 1
+    assert words in capfd.readouterr().err
+    assert not Path("kbetl.db").exists()

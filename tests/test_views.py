@@ -278,10 +278,35 @@ def test_source_counts_tells_rows_from_samples(store):
             run_id=store.run_id,
         )
     assert store.rows("select * from source_counts order by source_id") == [
-        (first, "first", 4, 3, 1, 2, 2, TIME),
-        (second, "second", 1, 1, 0, 1, 0, TIME),
-        (third, "empty", 0, 0, 0, 0, 0, TIME),
+        (first, "first", 4, 3, 1, 2, 2, TIME, None, None),
+        (second, "second", 1, 1, 0, 1, 0, TIME, None, None),
+        (third, "empty", 0, 0, 0, 0, 0, TIME, None, None),
     ]
+
+
+def test_model_counts_tells_whose_rollouts_a_source_holds(store):
+    """What the run says wins over the row; the same rollout in two runs counts for the model of each."""
+    own = store.rollout("A", 1.0)
+    store.add("rollout_facts", sample_hash=own, is_empty=0, model="own", environment="e")
+    empty = store.rollout("B", None)
+    store.add("rollout_facts", sample_hash=empty, is_empty=1, error="ModelError")
+    store.source("file", own, empty, store.module("M"))
+    for name in ("one", "two"):
+        source = store.source(name, empty, empty)
+        store.store.connection.execute(
+            "update sources set model = ?, environment = 'env' where id = ?", (f"m-{name}", source)
+        )
+    store.source("nothing")
+    assert store.rows(
+        "select source, model, environment, rows, rollouts, empty, errors, rewarded from model_counts "
+        "order by source_id, model"
+    ) == [
+        ("file", None, None, 1, 1, 1, 1, 0),
+        ("file", "own", "e", 1, 1, 0, 0, 1),
+        ("one", "m-one", "env", 2, 1, 1, 1, 0),
+        ("two", "m-two", "env", 2, 1, 1, 1, 0),
+    ]
+    assert dict(store.rows("select module_name, model from rollouts")) == {"A": "own", "B": None}
 
 
 # splits

@@ -135,6 +135,8 @@ def select(
         )
     if options.sources:
         selection.keep_sources(source_ids(store, options.sources))
+    if asked.task.needs_completion:
+        selection.drop_empty()
     selection.wait(
         options.retry or ("failed",),
         wants_new=not options.retry,

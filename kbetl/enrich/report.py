@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,7 @@ class DryReport:
     """Whether the token estimate rests on answers of this model."""
     estimate: Estimate
     what: str = "samples"
+    notes: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         lines = [
@@ -128,4 +129,4 @@ class DryReport:
         )
         limit = "no limit" if self.completion_tokens is None else f"at most {self.completion_tokens:,}"
         lines.append(f"about {self.prompt_tokens:,} prompt tokens ({basis}), {limit} completion tokens")
-        return [*lines, *self.estimate.lines()]
+        return [*lines, *self.estimate.lines(), *self.notes]

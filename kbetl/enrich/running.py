@@ -191,6 +191,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
         is_measured=usage.tokens_per_character is not None,
         estimate=estimator.estimate(prompt_tokens, output, usage),
         what="samples" if plan.generate is None else "rollouts",
+        notes=_left_out(selection.empty),
     )
 
 
@@ -266,6 +267,7 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
     notes = (
         *plan.report(running.run_id),
         *_notes(asked, before, running, store.path, is_labelling=plan.generate is None),
+        *_left_out(selection.empty),
     )
     return Report(
         asked.task.name,
@@ -373,6 +375,10 @@ def _explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> t
         f"changed {' and '.join(changed)} (they have an outcome by {other.model}, {other.hash[:15]})",
         group.samples,
     )
+
+
+def _left_out(empty: int) -> list[str]:
+    return [f"left out: {empty} rollouts without an answer (rollout_facts.is_empty)"] if empty else []
 
 
 def _notes(

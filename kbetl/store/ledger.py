@@ -206,6 +206,8 @@ class Selection:
         """Samples that it would ask without a limit; set by `wait`."""
         self.handed_out = 0
         """Samples that wait for a batch file instead; set by `wait`."""
+        self.empty = 0
+        """Rollouts without an answer; set by `drop_empty`."""
         with store.explained():
             for query in (
                 "drop_waiting",
@@ -232,6 +234,11 @@ class Selection:
         """Leaves only samples of these sources."""
         with self.store.explained():
             self.store.execute("keep_sources", {"source_ids": json.dumps(list(source_ids))})
+
+    def drop_empty(self) -> None:
+        """Leaves out rollouts without an answer."""
+        with self.store.explained():
+            self.empty = self.store.execute("drop_empty_rollouts").rowcount
 
     def wait(
         self,

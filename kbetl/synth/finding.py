@@ -98,8 +98,9 @@ class Finder:
         for text in texts:
             for run in self._find(text, inputs):
                 found.setdefault(os.path.realpath(run.uri), run)
-        runs = list(found.values())
-        return _named(runs, self.options.name)
+        if not found and inputs:
+            raise SourceError(_why_nothing(inputs[0], Sniffed("batch input")))
+        return _named(list(found.values()), self.options.name)
 
     def _inputs_among(self, texts: Sequence[str]) -> list[Path]:
         files = [path for path in map(Path, texts) if path.is_file()]

@@ -74,6 +74,12 @@ class Task:
         """Which code and which reader make the outcomes, such as `1:0a1b2c3d4e5f`."""
         return answers.parser_version(self.reader)
 
+    @property
+    def needs_completion(self) -> bool:
+        """Whether it can be asked of rollouts with an answer alone."""
+        names = rendering.template_names(self.template, first_line=1)
+        return self.about == "rollout" and "completion" in names
+
     def fields(self, row: Mapping[str, Any], reward: float | None) -> dict[str, str]:
         """The text of each field that the template names; also `module_name` and `python_code`, if any.
 

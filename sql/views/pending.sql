@@ -1,6 +1,7 @@
 -- What a plain run would still ask for the tasks in use: why is `new` (no outcome yet) or `failed`.
 -- Rewards must be above min_reward where the task says so. A task with another `where` of its own is
 -- listed with its failed samples alone: only `kbetl enrich --dry-run` can evaluate that `where`.
+-- A task whose template asks for the completion leaves out rollouts without an answer.
 -- What is handed out in batch files is left out; `waiting_for_batch` has it.
 create view pending as
 select
@@ -34,6 +35,15 @@ where tasks.in_use = 1
         (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
         samples.reward
       ) > (select settings.value from settings where settings.key = 'min_reward')
+    )
+  )
+  and not (
+    tasks.about = 'rollout'
+    and replace(tasks.template, ' ', '') like '%{{completion}}%'
+    and exists (
+      select 1
+      from rollout_facts
+      where rollout_facts.sample_hash = samples.hash and rollout_facts.is_empty = 1
     )
   )
   and not exists (

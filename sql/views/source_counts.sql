@@ -1,4 +1,5 @@
--- One row per source: its rows, the different samples among them by kind, and its rejected rows.
+-- One row per source: its rows, the different samples among them by kind, its rejected rows, and the model and
+-- environment that its run says. model_counts counts its rollouts by model and environment.
 create view source_counts as
 select
   sources.id as source_id,
@@ -8,7 +9,9 @@ select
   coalesce(sum(samples.kind = 'module'), 0) as modules,
   coalesce(sum(samples.kind = 'rollout'), 0) as rollouts,
   (select count(*) from rejected_rows where rejected_rows.source_id = sources.id) as rejected,
-  sources.ingested_at as ingested_at
+  sources.ingested_at as ingested_at,
+  sources.model as model,
+  sources.environment as environment
 from sources
 left join (
   select
