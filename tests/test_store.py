@@ -137,6 +137,32 @@ def test_a_killed_creation_leaves_nothing_or_a_store(tmp_path, steps):
         assert pragma(store.connection, "integrity_check") == "ok"
 
 
+def test_a_making_that_was_cut_short_is_taken_back_and_done_again(tmp_path, capfd):
+    """Killed with half of its pages in the file: a reader says so, a writing command makes it whole."""
+    path = tmp_path / "kbetl.db"
+    code = """
+        import os, signal, sqlite3, sys
+        from kbetl.store.migrating import apply_migrations
+        connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+        connection.execute("pragma cache_size = 1")
+        connection.execute("begin exclusive")
+        apply_migrations(connection)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=False, timeout=60)
+    assert path.stat().st_size > 0
+    before = path.read_bytes()
+    assert run(["status", "-d", str(path)]) == 1
+    assert capfd.readouterr().err == (
+        f"kbetl: no store at {path} yet: its making was cut short; `kbetl ingest` makes it whole\n"
+    )
+    assert path.read_bytes() == before
+    with Store.open(path) as store:
+        assert pragma(store.connection, "page_size") == PAGE_SIZE_BYTES
+        assert pragma(store.connection, "integrity_check") == "ok"
+        assert store.changed_views() == []
+
+
 def test_two_processes_make_one_store(tmp_path):
     """Both at once: both succeed, and there is one schema."""
     code = "import sys; from pathlib import Path; from kbetl.store import Store; sys.stdin.read(1);"
