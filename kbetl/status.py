@@ -73,6 +73,14 @@ class Pending(NamedTuple):
     samples: int
 
 
+class HandedOut(NamedTuple):
+    """What waits for batch files, and is not asked meanwhile."""
+
+    task: str
+    samples: int
+    files: int
+
+
 class Failure(NamedTuple):
     """Samples whose outcome by the task in use is not ok, for one reason."""
 
@@ -135,6 +143,7 @@ class Status:
     database: str
     size_bytes: int
     pending: Sequence[Pending]
+    handed_out: Sequence[HandedOut]
     failures: Sequence[Failure]
     unfinished: Sequence[Unfinished]
     sources: Sequence[Source]
@@ -157,6 +166,7 @@ def read_status(database: Path) -> Status:
     """What the store holds now. Raises StoreError where there is no store to read."""
     with Store.read(database) as store:
         pending = [Pending(*row) for row in store.rows("pending_by_task")]
+        handed_out = [HandedOut(*row) for row in store.rows("handed_out_by_task")]
         failures = [Failure(*row) for row in store.rows("failures_by_reason")]
         samples = [Kind(*row) for row in store.rows("sample_counts")]
         labels = _labels(store.rows("outcomes_by_status"))
@@ -167,6 +177,7 @@ def read_status(database: Path) -> Status:
             database=str(database),
             size_bytes=database.stat().st_size,
             pending=pending,
+            handed_out=handed_out,
             failures=failures,
             unfinished=_unfinished(store.rows("unfinished_runs"), database),
             sources=[Source(*row) for row in store.rows("sources_by_name")],
@@ -177,7 +188,12 @@ def read_status(database: Path) -> Status:
             costs=[Cost(*row) for row in store.rows("costs_by_task")],
             settings=dict(store.rows("all_settings")),
             next=command_line(
-                database, *_next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
+                database,
+                *(
+                    ("batch", "status")
+                    if handed_out and not pending
+                    else _next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
+                ),
             ),
         )
 
@@ -335,6 +351,7 @@ def status_lines(status: Status) -> list[str]:
     lines = [f"{_inert(status.database)}: {samples}, {status.size_bytes / 1e6:,.1f} MB"]
     for title, found in (
         ("missing", _pending_lines(status.pending)),
+        ("handed out", [_handed_out_line(each) for each in status.handed_out]),
         ("failed", _failure_lines(status)),
         ("not finished", [_unfinished_line(run) for run in status.unfinished]),
         ("sources", [_source_line(source) for source in status.sources]),
@@ -355,6 +372,11 @@ def status_lines(status: Status) -> list[str]:
 def _pending_lines(pending: Sequence[Pending]) -> list[str]:
     words = {"new": "to be asked", "failed": "failed, to be asked again"}
     return [f"{row.task}: {row.samples:,} {words[row.why]}" for row in pending]
+
+
+def _handed_out_line(row: HandedOut) -> str:
+    files = "a batch file" if row.files == 1 else f"{row.files} batch files"
+    return f"{row.task}: {row.samples:,} samples wait for {files}"
 
 
 def _failure_lines(status: Status) -> list[str]:

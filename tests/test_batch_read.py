@@ -342,3 +342,15 @@ def test_two_readers_at_once_take_each_result_once(case):
     assert case.rows("select count(*), max(try) from answers") == [(800, 0)]
     assert case.rows("select count(*) from batch_results") == [(800,)]
     assert Path(case.folder / "results.jsonl").exists()
+
+
+def test_status_names_what_waits_for_batch_files(case):
+    """It is not missing, and what to do next is to look after it."""
+    handed_out(case, 3, "--max-requests", 2)
+    said = case.kbetl("status").out
+    assert "handed out    difficulty: 3 samples wait for 2 batch files" in said
+    assert "missing" not in said
+    assert "next          kbetl batch status" in said
+    assert json.loads(case.kbetl("status", "--json").out)["handed_out"] == [
+        {"task": "difficulty", "samples": 3, "files": 2}
+    ]
