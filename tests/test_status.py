@@ -66,6 +66,7 @@ def test_everything_is_said(store):
             {"task": "difficulty", "why": "new", "samples": 1},
             {"task": "difficulty", "why": "failed", "samples": 1},
         ],
+        "handed_out": [],
         "failures": [
             {"task": "difficulty", "status": "failed", "reason": "500", "samples": 1},
             {"task": "difficulty", "status": "unparsed", "reason": "no \x1b[31m tag", "samples": 1},
