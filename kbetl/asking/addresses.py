@@ -11,6 +11,8 @@ from kbetl import config
 from kbetl.client import Endpoint
 from kbetl.errors import ConfigError, KbetlError
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USUAL_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,60}")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -42,6 +44,25 @@ def check_address(base_url: str) -> None:
     Endpoint(base_url)
 
 
+def check_names(api_key_var: str | None, headers: Iterable[str]) -> None:
+    """Raises ConfigError for a key or a header's value that was typed in: these options are kept with runs.
+
+    The message does not hold it.
+    """
+    if api_key_var is not None and not _is_name(api_key_var):
+        raise ConfigError(
+            "-k/--api-key-var takes the name of an environment variable, not the key: "
+            "put VARIABLE=... into .env and give -k VARIABLE"
+        )
+    for text in headers:
+        _header_parts(text)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it names a variable. A key may look like a name, but not like a usual one, and none is set."""
+    return bool(_USUAL_NAME.fullmatch(text) or (_NAME.fullmatch(text) and config.variable(text)))
+
+
 def is_local(base_url: str) -> bool:
     """Whether an address is this machine's own."""
     return urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}
@@ -58,15 +79,21 @@ def _key(variable: str) -> str:
 
 
 def _header(text: str) -> tuple[str, str]:
-    """`Name: $VARIABLE` as a header; a value typed in would show in the process list, so it is refused."""
+    """`Name: $VARIABLE` as a header, with the variable's value."""
+    name, value = _header_parts(text)
+    return name, _VARIABLE.sub(lambda found: _value(found[1] or found[2], name), value)
+
+
+def _header_parts(text: str) -> tuple[str, str]:
+    """Name and value; a value typed in would show in the process list, so it is refused."""
     name, colon, value = text.partition(":")
-    name, value = name.strip(), value.strip()
-    if not colon or not name or not _VARIABLE.search(value):
+    name, value = (name.strip(), value.strip()) if colon else ("", "")
+    if not name or not _VARIABLE.search(value):
         raise ConfigError(
             f"--header {name!r}: give its value by a variable, in single quotes: "
             f"'{name or 'Name'}: $VARIABLE'"
         )
-    return name, _VARIABLE.sub(lambda found: _value(found[1] or found[2], name), value)
+    return name, value
 
 
 def _value(variable: str, header: str) -> str:

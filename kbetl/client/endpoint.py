@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from urllib.parse import SplitResult, urlsplit
 
+from kbetl.client.redacting import SHORTEST
 from kbetl.errors import ConfigError
 
 _SECRET_NAME = re.compile("auth|key|token|secret|cookie|team|password|credential", re.IGNORECASE)
@@ -87,11 +88,13 @@ class Endpoint:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The header values that may be shown or stored nowhere, longest first."""
-        found: set[str] = set()
-        for name, value in self.headers.items():
-            if _SECRET_NAME.search(name):
-                found.update(text for text in (value, value.split()[-1] if value.split() else "") if text)
-        return tuple(sorted((text for text in found if len(text) >= 8), key=len, reverse=True))
+        found = set(self.headers.values())
+        found.update(
+            value.split()[-1]
+            for name, value in self.headers.items()
+            if _SECRET_NAME.search(name) and value.split()
+        )
+        return tuple(sorted((text for text in found if len(text) >= SHORTEST), key=len, reverse=True))
 
 
 def _check_address(address: str) -> None:

@@ -71,7 +71,7 @@ class FilesWire(Wire):
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             return no_reply(error)
         latency_ms = (time.perf_counter() - started) * 1000
-        body = self._without_secrets(b"".join(chunks))
+        body = self._redacted(b"".join(chunks))
         return Reply(response.status, response.headers, body, latency_ms, cut)
 
     async def _save(self, response: aiohttp.ClientResponse, target: Path) -> None:

@@ -18,6 +18,7 @@ from yarl import URL
 
 from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.reading import Reply, one_line
+from kbetl.client.redacting import Redactor
 from kbetl.client.streaming import Folding
 from kbetl.errors import ConfigError
 
@@ -43,10 +44,10 @@ class Wire:
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         self._url = URL(endpoint.url)
-        self._secrets = [text.encode() for text in endpoint.secrets]
         self._body_max_bytes = limits.body_max_bytes
         self._is_streamed = endpoint.is_streamed
         proxy = _proxy_of(endpoint)
+        self._redacted = Redactor([*endpoint.secrets, *(() if proxy is None else proxy.secrets)])
         self._proxy: dict[str, Any] = {} if proxy is None else proxy.arguments
         # Headers of the session would go to a proxy as well, ahead of an https exchange: the key with them.
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json"})
@@ -96,9 +97,7 @@ class Wire:
         if cut is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
-        return Reply(
-            response.status, response.headers, self._without_secrets(b"".join(chunks)), latency_ms, cut
-        )
+        return Reply(response.status, response.headers, self._redacted(b"".join(chunks)), latency_ms, cut)
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
         """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
@@ -133,20 +132,13 @@ class Wire:
         if cut is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
-        body = self._without_secrets(folding.body())
+        body = self._redacted(folding.body())
         return Reply(response.status, response.headers, body, latency_ms, cut)
 
     def _too_long(self, size_bytes: int) -> str | None:
         if size_bytes <= self._body_max_bytes:
             return None
         return f"the body is longer than {self._body_max_bytes} bytes and was not read further"
-
-    def _without_secrets(self, body: bytes) -> bytes:
-        """A server that echoes the key does not get it into the store."""
-        for secret in self._secrets:
-            if secret in body:
-                body = body.replace(secret, b"***")
-        return body
 
 
 class _Proxy(NamedTuple):
@@ -156,6 +148,8 @@ class _Proxy(NamedTuple):
     """Of each request: the login goes to the proxy with CONNECT, ahead of an https exchange."""
     headers: dict[str, str]
     """Of each request as well: an http request is handed to the proxy itself, login and all."""
+    secrets: tuple[str, ...] = ()
+    """The password, and the login as it is sent."""
 
 
 def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
@@ -183,10 +177,11 @@ def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
         return _Proxy({"proxy": proxy}, {})
     login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
     headers = {"Proxy-Authorization": f"Basic {login}"}
+    secrets = (login, proxy.password or "")
     proxy = proxy.with_user(None)
     if parts.scheme == "https":
-        return _Proxy({"proxy": proxy, "proxy_headers": headers}, {})
-    return _Proxy({"proxy": proxy}, headers)
+        return _Proxy({"proxy": proxy, "proxy_headers": headers}, {}, secrets)
+    return _Proxy({"proxy": proxy}, headers, secrets)
 
 
 def no_reply(error: Exception) -> NoReply:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from kbetl import config
+from kbetl.asking.addresses import check_names
 
 RETRIABLE = ("unparsed", "truncated", "refused", "failed")
 OFFLINE = "offline"
@@ -48,6 +49,9 @@ class Options:
     """What the task may cost in this store in all, over all runs; None: no limit."""
     max_tokens_total: int | None = None
     """What it may take in prompt and completion tokens; None: no limit."""
+
+    def __post_init__(self) -> None:
+        check_names(self.api_key_var, self.headers)
 
     def as_json(self) -> dict[str, Any]:
         """For `runs.options`."""
