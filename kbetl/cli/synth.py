@@ -11,6 +11,7 @@ import click
 from kbetl.cli.options import common
 from kbetl.cli.reading_progress import watching
 from kbetl.cli.synth_run import synth_run
+from kbetl.cli.synth_score import synth_score
 
 if TYPE_CHECKING:
     from kbetl.taking import Report
@@ -24,6 +25,7 @@ def synth() -> None:
     Examples:
       kbetl synth record outputs/evals
       kbetl synth run -b http://127.0.0.1:8000/v1 -m my-model --rollouts 4
+      kbetl synth score rewards.jsonl
     """
 
 
@@ -88,3 +90,4 @@ def _print(reports: Sequence[Report], *, is_quiet: bool) -> None:
 
 
 synth.add_command(synth_run)
+synth.add_command(synth_score)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbetl import files
 from kbetl.errors import SourceError
-from kbetl.ingest import files
 from kbetl.ingest.sources import DEFAULT_SPLIT, Options, Part, Source
 from kbetl.lines import Raw, plain_text
 from kbetl.store.intake import Origin

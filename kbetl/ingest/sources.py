@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbetl import files
 from kbetl.errors import ConfigError, SourceError
-from kbetl.ingest import files
 from kbetl.lines import Raw, printable_path
 from kbetl.store.intake import Origin
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 import orjson
 
 from kbetl.errors import BadRow, SourceError
-from kbetl.ingest import csv_rows, parquet_rows
-from kbetl.ingest.json_values import raw_values
+from kbetl.files import csv_rows, parquet_rows
+from kbetl.files.json_values import raw_values
 from kbetl.lines import Raw, Readable, begun, raw_lines, unpacked
 from kbetl.sampling import looks_like_a_row
 

@@ -1,0 +1,41 @@
+"""`kbetl synth score`: rewards for rollouts that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kbetl.cli.options import common
+from kbetl.errors import StoreError
+
+
+@click.command("score", short_help="Add rewards to rollouts that are there.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--source", metavar="NAME", help="Of rows that name an example and no source.")
+@common
+def synth_score(file: Path, database: Path, source: str | None, quiet: bool, verbose: bool) -> int:
+    """Add the rewards in FILE (.jsonl, .json, .csv, .parquet, or - for standard input) to their rollouts.
+
+    A row has `reward`, and names a rollout by `sample_hash`; or by `example_id`, with `attempt` and `source`
+    where that alone means several. A row that does not name just one rollout is refused by its line. The
+    newest reward of a rollout counts everywhere; the sample itself stays as it is.
+
+    \b
+    Examples:
+      kbetl synth score rewards.jsonl
+      kbetl synth score rewards.csv --source kernels:my-model
+    """
+    from kbetl.store import Store
+    from kbetl.synth.scoring import score
+
+    if not database.exists():
+        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    with Store.open(database) as store:
+        report = score(store, file, source)
+    if not quiet:
+        for line in report.remarks():
+            click.echo(line, err=True)
+    for line in report.lines():
+        click.echo(line)
+    return report.exit_status

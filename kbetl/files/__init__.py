@@ -1,0 +1,21 @@
+"""The rows of files: JSONL, JSON, CSV and Parquet, however they are packed."""
+
+from kbetl.files.rows import (
+    KINDS_IN_WORDS,
+    features_of,
+    kind_of,
+    rows_of_file,
+    rows_of_pipe,
+    rows_of_stream,
+    why_no_rows,
+)
+
+__all__ = [
+    "KINDS_IN_WORDS",
+    "features_of",
+    "kind_of",
+    "rows_of_file",
+    "rows_of_pipe",
+    "rows_of_stream",
+    "why_no_rows",
+]

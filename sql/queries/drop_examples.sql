@@ -1,0 +1,2 @@
+-- Forgets what `examples_table` holds.
+drop table if exists temp.examples

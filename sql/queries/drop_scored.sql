@@ -1,0 +1,2 @@
+-- Forgets what `scored_table` holds.
+drop table if exists temp.scored
