@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from kbetl import config
 from kbetl.config import command_line
 from kbetl.store import Store, is_locked
+from kbetl.store.ledger import PARKED_AFTER
 
 SHOWN_FAILURES = 8
 LEFT_OVER = 3
@@ -81,6 +82,13 @@ class HandedOut(NamedTuple):
     files: int
 
 
+class Parked(NamedTuple):
+    """Samples that failed in so many runs in a row that a plain run leaves them out."""
+
+    task: str
+    samples: int
+
+
 class Failure(NamedTuple):
     """Samples whose outcome by the task in use is not ok, for one reason."""
 
@@ -145,6 +153,7 @@ class Status:
     pending: Sequence[Pending]
     handed_out: Sequence[HandedOut]
     failures: Sequence[Failure]
+    parked: Sequence[Parked]
     unfinished: Sequence[Unfinished]
     sources: Sequence[Source]
     models: Sequence[Made]
@@ -179,6 +188,7 @@ def read_status(database: Path) -> Status:
             pending=pending,
             handed_out=handed_out,
             failures=failures,
+            parked=[Parked(*row) for row in store.rows("parked_by_task", {"parked_after": PARKED_AFTER})],
             unfinished=_unfinished(store.rows("unfinished_runs"), database),
             sources=[Source(*row) for row in store.rows("sources_by_name")],
             models=[Made(*row) for row in store.rows("models_by_source")],
@@ -352,6 +362,7 @@ def status_lines(status: Status) -> list[str]:
     for title, found in (
         ("missing", _pending_lines(status.pending)),
         ("handed out", [_handed_out_line(each) for each in status.handed_out]),
+        ("parked", [_parked_line(row) for row in status.parked]),
         ("failed", _failure_lines(status)),
         ("not finished", [_unfinished_line(run) for run in status.unfinished]),
         ("sources", [_source_line(source) for source in status.sources]),
@@ -377,6 +388,11 @@ def _pending_lines(pending: Sequence[Pending]) -> list[str]:
 def _handed_out_line(row: HandedOut) -> str:
     files = "a batch file" if row.files == 1 else f"{row.files} batch files"
     return f"{row.task}: {row.samples:,} samples wait for {files}"
+
+
+def _parked_line(row: Parked) -> str:
+    runs = f"failed in {PARKED_AFTER} runs in a row"
+    return f"{row.task}: {row.samples:,} {runs}; --retry failed asks them again"
 
 
 def _failure_lines(status: Status) -> list[str]:

@@ -35,6 +35,7 @@ class Asking(RuleBasedStateMachine):
         self.faults: dict[int, str | None] = {}
         self.samples: list[tuple[int, float]] = []
         self.outcomes: dict[float, dict[tuple[int, float], str]] = {0.1: {}, 0.7: {}}
+        self.failures: dict[float, Counter[tuple[int, float]]] = {0.1: Counter(), 0.7: Counter()}
         self.answers: dict[tuple[float, int], str] = {}
         self.files = itertools.count()
 
@@ -81,7 +82,10 @@ class Asking(RuleBasedStateMachine):
         """The questions that a run sends, by module; notes what comes of it."""
         outcomes = self.outcomes[temperature]
         again = retry or {"failed", None}
-        waiting = [sample for sample in self.samples if outcomes.get(sample) in again][:limit]
+        failures = self.failures[temperature]
+        parked = set() if retry else {sample for sample in self.samples if failures[sample] >= 3}
+        wanted = [sample for sample in self.samples if outcomes.get(sample) in again]
+        waiting = [sample for sample in wanted if sample not in parked][:limit]
         asked: Counter[int] = Counter()
         for module, reward in waiting:
             stored = self.answers.get((temperature, module))
@@ -93,6 +97,7 @@ class Asking(RuleBasedStateMachine):
             else:
                 status = stored if not asked[module] else STATUS_OF[self.faults.get(module)]
             outcomes[(module, reward)] = status
+            failures[(module, reward)] = failures[(module, reward)] + 1 if status == "failed" else 0
         return asked
 
     @invariant()

@@ -121,3 +121,21 @@ def test_refused_parameter_costs_two_requests_at_most(case: Case, concurrency: i
     case.ingest(rollouts(count))
     run = case.enrich("-c", concurrency)
     assert (run.status, run.requests - count) == (0, 1)
+
+
+def test_sample_that_fails_for_ever_is_parked_and_the_rest_goes_on(case: Case):
+    """After three runs in a row a plain run leaves it out and says so; --retry failed asks it again."""
+    case.llm.faults = lambda asked: "400 context" if module_of(asked) == 3 else None
+    case.ingest(rollouts(6))
+    assert [case.enrich().requests for _ in range(4)] == [6, 1, 1, 0]
+    parked = case.enrich()
+    assert (parked.status, parked.requests) == (3, 0)
+    assert "1 samples failed in 3 runs in a row and are parked; --retry failed asks them again" in parked.err
+    assert "failed 1" in parked.out
+    assert case.rows("select count(*) from pending") == [(0,)]
+    said = case.kbetl("status").out
+    assert "difficulty: 1 failed in 3 runs in a row; --retry failed asks them again" in said
+    case.llm.faults = lambda _: None
+    assert case.enrich("--retry", "failed").requests == 1
+    assert case.rows("select max(failures) from outcomes") == [(0,)]
+    assert case.enrich().status == 0

@@ -71,6 +71,7 @@ def test_everything_is_said(store):
             {"task": "difficulty", "status": "failed", "reason": "500", "samples": 1},
             {"task": "difficulty", "status": "unparsed", "reason": "no \x1b[31m tag", "samples": 1},
         ],
+        "parked": [],
         "unfinished": [
             {
                 "run_id": 2,

@@ -32,6 +32,7 @@ from kbetl.errors import BudgetReached, ConfigError, KbetlError
 from kbetl.store import Claims, Store
 from kbetl.store.handing import take_back_waiting
 from kbetl.store.ledger import (
+    PARKED_AFTER,
     Selection,
     StoredTask,
     WaitingGroup,
@@ -115,6 +116,7 @@ def carry_out(
         _say_what_limits(store, options, say)
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
         selection = plan.select(limit_of_stage(options.limit))
+        _say_parked(selection, say)
         tally.waiting = selection.waiting
         budget = budget_of(store, options, asked)
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
@@ -152,6 +154,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
     selection = plan.select(limit_of_stage(options.limit))
     budget = budget_of(store, options, asked)
     estimator = Estimator(budget, price_of(options, asked))
+    _say_parked(selection, say)
     groups = selection.groups(asked.task.name)
     prepare = plan.prepare(None)
     answered = impossible = requests = characters = after = 0
@@ -340,6 +343,14 @@ def _end_run(store: Store, run_id: int, status: int, tally: Tally, more: Mapping
         **more,
     }
     store.end_run(run_id, status, counts, cost_usd=tally.cost_usd)
+
+
+def _say_parked(selection: Selection, say: Say) -> None:
+    if selection.parked:
+        say(
+            f"{selection.parked} samples failed in {PARKED_AFTER} runs in a row and are parked; "
+            "--retry failed asks them again"
+        )
 
 
 def _say_what_limits(store: Store, options: Options, say: Say) -> None:

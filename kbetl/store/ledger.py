@@ -192,6 +192,10 @@ def set_outcomes(store: Store, decisions: Iterable[Decided], at: str) -> None:
     )
 
 
+PARKED_AFTER = 3
+"""Runs in a row that a sample failed in, after which a plain run asks it no more."""
+
+
 class Selection:
     """The samples a run is about, and those of them that it asks, as temp tables on disk."""
 
@@ -204,6 +208,8 @@ class Selection:
         """Samples that the run asks, each as often as it asks; set by `wait`."""
         self.missing = 0
         """Samples that it would ask without a limit; set by `wait`."""
+        self.parked = 0
+        """Samples that failed too often in a row to be asked once more; set by `wait`."""
         self.handed_out = 0
         """Samples that wait for a batch file instead; set by `wait`."""
         self.empty = 0
@@ -252,6 +258,7 @@ class Selection:
     ) -> None:
         """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any.
 
+        What failed in PARKED_AFTER runs in a row is left out where new ones are wanted.
         What waits for a batch file is left out, but where the run `takes_back` what was handed out.
         `wants_rollouts` counts as new what was answered and has not become a rollout.
         `before_run` leaves out what an answer of that run or a later one settled.
@@ -269,6 +276,10 @@ class Selection:
                 },
             )
             self.waiting = self.missing = cursor.rowcount
+            if wants_new:
+                values = {"task_hash": self.task_hash, "parked_after": PARKED_AFTER}
+                self.parked = self.store.execute("leave_parked", values).rowcount
+                self.waiting = self.missing = self.missing - self.parked
             if not takes_back and self.store.rows("any_handed_out")[0][0]:
                 self.handed_out = self.store.execute(
                     "leave_handed_out", {"task_hash": self.task_hash}

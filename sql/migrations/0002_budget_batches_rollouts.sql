@@ -169,3 +169,6 @@ create table reservations (
 -- What counts in full, by run; and whether an answer is among it.
 create index reservations_by_run on reservations (run_id, model, reserved_at, tokens, cost_usd);
 create index reservations_by_request on reservations (request_hash, attempt, try);
+
+alter table outcomes add column
+  failures integer not null default 0 check (failures >= 0);  -- runs in a row in which it failed; from the third on it is parked

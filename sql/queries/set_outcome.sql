@@ -1,7 +1,7 @@
 -- What a task concluded about a sample, in place of what it concluded before.
 -- :try  which answer settled it; null with :is_answered 1: the newest answer that is no fault
 insert into outcomes (
-  sample_hash, task_hash, attempt, status, try, request_hash, parser_version, decided_at, reason, value
+  sample_hash, task_hash, attempt, status, try, request_hash, parser_version, decided_at, reason, value, failures
 )
 values (
   :sample_hash,
@@ -19,7 +19,7 @@ values (
         and answers.fault is null
     )
   ),
-  :request_hash, :parser_version, :decided_at, :reason, :value
+  :request_hash, :parser_version, :decided_at, :reason, :value, :status = 'failed'
 )
 on conflict (task_hash, sample_hash, attempt) do update
 set
@@ -29,4 +29,5 @@ set
   parser_version = excluded.parser_version,
   decided_at = excluded.decided_at,
   reason = excluded.reason,
-  value = excluded.value
+  value = excluded.value,
+  failures = iif(excluded.status = 'failed', outcomes.failures + 1, 0)

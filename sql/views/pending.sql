@@ -2,6 +2,7 @@
 -- Rewards must be above min_reward where the task says so. A task with another `where` of its own is
 -- listed with its failed samples alone: only `kbetl enrich --dry-run` can evaluate that `where`.
 -- A task whose template asks for the completion leaves out rollouts without an answer.
+-- What failed in three runs in a row is parked: `--retry failed` asks it.
 -- What is handed out in batch files is left out; `waiting_for_batch` has it.
 create view pending as
 select
@@ -25,7 +26,7 @@ where tasks.in_use = 1
       where coded.hash = samples.hash and coded.code_hash is not null
     )
   )
-  and (outcomes.status is null or outcomes.status = 'failed')
+  and (outcomes.status is null or (outcomes.status = 'failed' and outcomes.failures < 3))
   and (
     tasks.restriction is null
     or (tasks.restriction <> 'reward > :min_reward' and outcomes.status = 'failed')
