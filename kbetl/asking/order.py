@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbetl.asking.budget import Budget
 from kbetl.asking.loop import Generate
 from kbetl.asking.question import Prepare, Question
+from kbetl.prices import Price
 from kbetl.records import Completion, Outcome, Reading
 from kbetl.store.ledger import Selection
 
@@ -26,6 +28,10 @@ class Order:
     select: Callable[[], Selection]
     """Chooses what is asked; called once, when the task's lock is held."""
     prepare: Prepare
+    budget: Callable[[], Budget | None] = lambda: None
+    """What the task may still take; called under its lock, raises ConfigError where it cannot be kept."""
+    price: Price | None = None
+    """Of the model; None where none is known."""
     generate: Callable[[], Generate] | None = None
     """What makes the rollouts that answers are; called in a transaction."""
 

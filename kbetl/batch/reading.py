@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kbetl.asking.spending import settle_one
 from kbetl.asking.tally import Tally
 from kbetl.batch.naming import Key
 from kbetl.batch.results import Failure, Result, read_result
@@ -20,7 +21,6 @@ from kbetl.store.core import now
 from kbetl.store.handing import (
     BatchResult,
     Ending,
-    HandedOut,
     add_result,
     batches,
     end_handed_out,
@@ -181,6 +181,7 @@ class _Reading:
         self._host = host
         self._tasks: dict[str, _Task] = {}
         self._runs: dict[str, int] = {}
+        self._priced: set[tuple[int, int]] = set()
         self._answered: set[str] = set()
         """Tasks of which one was put in use if none was."""
 
@@ -200,13 +201,19 @@ class _Reading:
     def conclude(self, ended: Ended) -> None:
         """Fails the requests of a batch that have no result."""
         self.batch_ids.add(ended.batch_id)
+        failure = Failure(ended.reason, True)
         for chunk in still_out_of(self._store, ended.batch_id):
             for _, request_hash, attempt in chunk:
                 for sample in samples_of_request(self._store, request_hash, attempt):
                     self._task(sample.task_hash)
             with self._store.transaction():
                 for handed_out_id, request_hash, attempt in chunk:
-                    self._settle(Key(request_hash, attempt), Failure(ended.reason, True), handed_out_id)
+                    key = Key(request_hash, attempt)
+                    handed_out = newest_handed_out(self._store, *key)
+                    if handed_out is not None:
+                        request = _request(handed_out.request)
+                        settle_one(self._store, handed_out.run_id, request, None, attempt)
+                    self._settle(key, failure, handed_out_id)
 
     def end(self, status: int) -> None:
         """Records how it ended."""
@@ -268,7 +275,16 @@ class _Reading:
         counts.new += 1
         self.batch_ids.add(handed_out.batch_id)
         run_id = self._task(handed_out.task_hash).run_id
-        try_number = self._keep_answer(result, handed_out, run_id)
+        request = _request(handed_out.request)
+        self._copy_price(handed_out.run_id, run_id)
+        try_number = None
+        if isinstance(result.found, Completion):
+            try_number = self._keep_answer(result.found, request, run_id, result.key.attempt)
+            settle_one(
+                self._store, handed_out.run_id, request, (result.found, try_number), result.key.attempt
+            )
+        else:
+            settle_one(self._store, handed_out.run_id, request, None, result.key.attempt)
         is_out = handed_out.ending is None
         self._settle(result.key, result.found, handed_out.id if is_out else None, try_number)
         if not is_out and _ending(result.found) == "answered":
@@ -285,14 +301,19 @@ class _Reading:
             ),
         )
 
-    def _keep_answer(self, result: Result, handed_out: HandedOut, run_id: int) -> int | None:
-        """The number of the try that it is; None for an error."""
-        if isinstance(result.found, Failure):
-            return None
-        request = _request(handed_out.request)
-        self.report.tally.count_answers([result.found])
-        add_answers(self._store, [Kept(request, result.key.attempt, result.found, run_id)], now())
-        return newest_try(self._store, *result.key)
+    def _copy_price(self, from_run_id: int, run_id: int) -> None:
+        """What the run that handed out reckoned with, the run that reads reckons with too."""
+        if (from_run_id, run_id) not in self._priced:
+            self._priced.add((from_run_id, run_id))
+            self._store.execute("copy_price", {"run_id": run_id, "from_run_id": from_run_id})
+
+    def _keep_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
+        """The number of the try that it is."""
+        self.report.tally.count_answers([found])
+        add_answers(self._store, [Kept(request, attempt, found, run_id)], now())
+        number = newest_try(self._store, request.hash, attempt)
+        assert number is not None
+        return number
 
     def _settle(
         self, key: Key, found: Completion | Failure, awaited: int | None, try_number: int | None = None

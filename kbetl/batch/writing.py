@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from kbetl import offline
+from kbetl.asking.budget import Budget
 from kbetl.asking.order import Order
 from kbetl.asking.question import Question
 from kbetl.asking.starting import task_lock
@@ -15,8 +17,9 @@ from kbetl.batch.naming import custom_id
 from kbetl.batch.settling import Settling
 from kbetl.errors import ConfigError, KbetlError
 from kbetl.store import Store
-from kbetl.store.handing import Handing, NewBatch, out_now, publish, settle_with
+from kbetl.store.handing import Handing, NewBatch, out_now, publish, reserved_for_file, settle_with
 from kbetl.store.ledger import Selection, add_task
+from kbetl.store.spending import Worst, add_price
 
 
 @dataclass
@@ -36,6 +39,10 @@ class Written:
     """Samples that needed no request, by status: an answer was there, or a field is lacking."""
     too_large: int = 0
     """Requests that no file may hold."""
+    beyond_budget: int = 0
+    """Samples whose request would not fit into the budget."""
+    budget_used: str = ""
+    """What the budget counts now; empty without one."""
     put_in_use: bool = False
 
     @property
@@ -45,7 +52,7 @@ class Written:
 
     @property
     def exit_status(self) -> int:
-        left_over = self.too_large or any(status != "ok" for status in self.settled)
+        left_over = self.too_large or self.beyond_budget or any(status != "ok" for status in self.settled)
         return 3 if left_over else 0
 
     def lines(self) -> list[str]:
@@ -53,6 +60,8 @@ class Written:
         lines = []
         if self.too_large:
             lines.append(f"{self.too_large} requests are larger than a file may be: ask them online")
+        if self.beyond_budget:
+            lines.append(f"budget reached: {self.beyond_budget} samples were not handed out")
         lines += [
             f"{shown(each.path)}: {each.requests:,} requests, {each.size_bytes:,} bytes"
             for each in self.files
@@ -66,6 +75,8 @@ class Written:
         if self.settled:
             parts = ", ".join(f"{status} {count}" for status, count in sorted(self.settled.items()))
             lines.append(f"settled without a request: {parts}")
+        if self.budget_used:
+            lines.append(f"budget: {self.budget_used} used, what is handed out counted in full")
         if self.put_in_use:
             lines.append(f"{self.task}: the datasets use the labels of {self.model} from now on")
         return lines
@@ -83,11 +94,14 @@ def write_batches(
     _check(order)
     with task_lock(store, order.task_name):
         finish_files(store)
+        budget = order.budget()
         selection = order.select()
         run_id = store.begin_run(f"batch write {order.command}", order.options, task=order.task_name)
         status = 1
         try:
-            writing = _Writing(store, order, _Place(folder, run_id), limits or FileLimits(), again)
+            writing = _Writing(
+                store, order, _Place(folder, run_id), _Rules(limits or FileLimits(), again, budget)
+            )
             report = writing.write(selection)
             status = report.exit_status
         except KbetlError as error:
@@ -110,15 +124,20 @@ class _Place:
         return (self.folder / f"{command}-{self.run_id}-{number}.jsonl").absolute()
 
 
+class _Rules(NamedTuple):
+    limits: FileLimits
+    again: bool
+    budget: Budget | None
+
+
 class _Writing:
     """One `batch write` under way."""
 
-    def __init__(self, store: Store, order: Order, place: _Place, limits: FileLimits, again: bool) -> None:
+    def __init__(self, store: Store, order: Order, place: _Place, rules: _Rules) -> None:
         self._store = store
         self._order = order
         self._place = place
-        self._limits = limits
-        self._again = again
+        self._limits, self._again, self._budget = rules
         self._handing = Handing(store)
         self._settling = Settling(store, order)
         self._file: BatchFile | None = None
@@ -132,6 +151,8 @@ class _Writing:
         self._report.elsewhere = selection.handed_out
         with self._store.transaction():
             add_task(self._store, self._order.task_row, self._place.run_id)
+            if self._order.price is not None:
+                add_price(self._store, self._place.run_id, self._order.model, self._order.price)
             values = {"run_id": self._place.run_id, "task_hash": self._order.task_hash}
             self._store.execute("set_run_task", values)
         try:
@@ -147,6 +168,7 @@ class _Writing:
             if self._file is not None:
                 self._file.discard()
         self._report.settled = self._settling.statuses
+        self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
         self._report.put_in_use = self._settling.put_in_use
         return self._report
 
@@ -168,10 +190,33 @@ class _Writing:
             self._end_file()
             self._hand_out(question)
             return
-        if self._handing.add(request, attempt, name):
+        if not self._handing.has(request.hash, attempt):
+            worst = None if self._budget is None else self._budget.worst_case(request)
+            if not self._fits(worst, question):
+                self._report.beyond_budget += 1
+                return
+            self._handing.add(request, attempt, name, worst)
             self._open_file().add(line)
         self._handing.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)
+
+    def _fits(self, worst: Worst | None, question: Question) -> bool:
+        """Whether a budget has room for one more, which is taken; none has room once one did not fit."""
+        if self._budget is None or worst is None:
+            return True
+        if self._report.beyond_budget:
+            return False
+        room, before = self._budget.room, None
+        if self._again and question.request is not None:
+            before = reserved_for_file(self._store, question.request.hash, question.attempt)
+        if before is not None:
+            room.give_back(before)
+        fits = room.fits(worst)
+        if fits:
+            room.take(worst)
+        elif before is not None:
+            room.take(before)
+        return fits
 
     def _count(self, *, is_own: bool) -> None:
         if is_own:

@@ -12,6 +12,7 @@ import click
 
 from kbetl.cli.enrich import (
     again_options,
+    budget_options,
     choosing_options,
     given_options,
     parameter_options,
@@ -77,6 +78,7 @@ def writing_options(function: Decorated) -> Decorated:
                 show_default=True,
                 help="Megabytes (10^6 bytes) per file at most.",
             ),
+            budget_options,
         )
     ):
         function = option(function)

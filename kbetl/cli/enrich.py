@@ -151,6 +151,27 @@ def asking_options(function: Decorated) -> Decorated:
     return common(function)
 
 
+def budget_options(function: Decorated) -> Decorated:
+    """The options that say what a task may take."""
+    for option in reversed(
+        (
+            click.option(
+                "--max-cost",
+                type=click.FloatRange(min=0),
+                metavar="USD",
+                help="What the task may cost in this store in all.",
+            ),
+            click.option(
+                "--max-tokens-total",
+                type=click.IntRange(min=0),
+                help="The same in prompt and completion tokens.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def pace_options(function: Decorated) -> Decorated:
     """The options that say how fast a server is asked, and for how long."""
     for option in reversed(
@@ -165,17 +186,7 @@ def pace_options(function: Decorated) -> Decorated:
             ),
             click.option("--rpm", type=click.IntRange(min=1), help="Requests per minute at most."),
             click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute at most."),
-            click.option(
-                "--max-cost",
-                type=click.FloatRange(min=0),
-                metavar="USD",
-                help="What the task may cost in this store in all.",
-            ),
-            click.option(
-                "--max-tokens-total",
-                type=click.IntRange(min=0),
-                help="The same in prompt and completion tokens.",
-            ),
+            budget_options,
             click.option(
                 "--timeout",
                 type=click.FloatRange(min=0, min_open=True),

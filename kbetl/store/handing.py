@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from kbetl.prices import pusd_of
 from kbetl.records import Request
 from kbetl.store.core import Store, now
+from kbetl.store.spending import ToReserve, Worst, reserve
 
 Ending = Literal["answered", "failed", "expired", "released"]
 
@@ -20,6 +22,8 @@ class HandedOut(NamedTuple):
     batch_id: int
     task_hash: str
     """The task whose run handed it out."""
+    run_id: int
+    """That run."""
     ending: Ending | None
     """None: still out."""
     request: str
@@ -111,16 +115,23 @@ class Handing:
             for query in ("drop_handing", "drop_handing_samples", "handing_table", "handing_samples_table"):
                 self._store.execute(query)
 
-    def add(self, request: Request, attempt: int, custom_id: str) -> bool:
-        """One more request; False where the file has it already."""
+    def has(self, request_hash: str, attempt: int) -> bool:
+        """Whether the file has a request already."""
+        key = {"request_hash": request_hash, "attempt": attempt}
+        return bool(self._store.rows("is_in_handing", key))
+
+    def add(self, request: Request, attempt: int, custom_id: str, worst: Worst | None = None) -> None:
+        """One more request; `worst` is to be reserved when it is handed out."""
         values = {
             "request_hash": request.hash,
             "attempt": attempt,
             "custom_id": custom_id,
             "request": request.text,
+            "tokens": None if worst is None else worst.tokens,
+            "pusd": None if worst is None else worst.pusd,
         }
         with self._store.explained():
-            return self._store.execute("add_handing", values).rowcount == 1
+            self._store.execute("add_handing", values)
 
     def add_sample(self, request_hash: str, attempt: int, sample_hash: str) -> None:
         """One more sample that the request's answer settles."""
@@ -131,7 +142,7 @@ class Handing:
     def keep(self, batch: NewBatch) -> int:
         """Records the file and its requests as handed out, in one transaction; gives the batch's id.
 
-        What an older file has of them is taken back from it.
+        What an older file has of them is taken back from it; what a budget is to count is reserved.
         """
         store = self._store
         with store.transaction():
@@ -139,6 +150,10 @@ class Handing:
             store.execute("take_back_handing", {"ended_at": now()})
             store.execute("keep_handed_out", {"batch_id": batch_id})
             store.execute("keep_handed_out_samples", {"task_hash": batch.task_hash})
+            store.execute("drop_reservations_taken_back")
+            for request_hash, attempt, tokens, pusd in store.execute("handing_worst_cases").fetchall():
+                worst = Worst(tokens, pusd)
+                reserve(store, ToReserve(batch.run_id, request_hash, attempt, batch.model, worst))
         return batch_id
 
 
@@ -201,11 +216,22 @@ def batches(store: Store, batch_id: int | None = None) -> list[Batch]:
     return [replace(Batch(*row), headers=tuple(json.loads(row[16] or "[]"))) for row in found]
 
 
+def reserved_for_file(store: Store, request_hash: str, attempt: int) -> Worst | None:
+    """What taking a request back from its file would give back to a budget; None for nothing."""
+    found = store.rows("reserved_for_file", {"request_hash": request_hash, "attempt": attempt})
+    if not found:
+        return None
+    tokens, cost_usd = found[0]
+    return Worst(tokens, None if cost_usd is None else pusd_of(cost_usd))
+
+
 def take_back_waiting(store: Store, task_hash: str) -> int:
     """Takes back from batch files what waits in a `Selection`; gives the number of requests."""
     with store.transaction():
         values = {"task_hash": task_hash, "ended_at": now()}
-        return store.execute("take_back_waiting", values).rowcount
+        taken = store.execute("take_back_waiting", values).rowcount
+        store.execute("drop_reservations_taken_back")
+    return taken
 
 
 class State(NamedTuple):

@@ -40,7 +40,7 @@ def dry_run(store: Store, options: Options, say: Say) -> DryReport:
 def ordered(store: Store, options: Options, say: Say) -> Order:
     """The questions of `synthesize`, for a batch file."""
     _check(options)
-    return order_of(_plan(store, options, say), options, "synth")
+    return order_of(store, _plan(store, options, say), options, "synth")
 
 
 def ordered_rollouts(store: Store, options: Options, batch_id: int, say: Say) -> Order:
@@ -56,7 +56,7 @@ def ordered_rollouts(store: Store, options: Options, batch_id: int, say: Say) ->
     prepare = preparer(
         store, plan.asked, replace(options, retry=()), None, problems(store, options, plan.asked.task)
     )
-    return replace(order_of(plan, options, "synth"), select=select_answered, prepare=prepare)
+    return replace(order_of(store, plan, options, "synth"), select=select_answered, prepare=prepare)
 
 
 def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:

@@ -1,5 +1,4 @@
--- One more request for the batch file that is being written; changes nothing where it is there already.
--- :request_hash, :attempt, :custom_id, :request
-insert into temp.handing (request_hash, attempt, custom_id, request)
-values (:request_hash, :attempt, :custom_id, :request)
-on conflict (request_hash, attempt) do nothing
+-- One more request for the batch file that is being written.
+-- :request_hash, :attempt, :custom_id, :request   :tokens, :pusd its worst case, null without a budget
+insert into temp.handing (request_hash, attempt, custom_id, request, tokens, pusd)
+values (:request_hash, :attempt, :custom_id, :request, :tokens, :pusd)

@@ -5,5 +5,7 @@ create temp table handing (
   attempt integer not null,
   custom_id text not null,
   request text not null,
+  tokens integer,  -- at most, where a budget reserves it; null without one, as the next
+  pusd integer,  -- picodollars at most
   unique (request_hash, attempt)
 ) strict

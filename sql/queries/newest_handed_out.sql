@@ -3,6 +3,7 @@ select
   handed_out.id,
   handed_out.batch_id,
   batches.task_hash,
+  batches.run_id,
   handed_out.ending,
   coalesce(
     handed_out.request,
