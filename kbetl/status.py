@@ -16,6 +16,7 @@ from kbetl.store.ledger import PARKED_AFTER
 
 SHOWN_FAILURES = 8
 LEFT_OVER = 3
+RECORD = "synth record"
 
 _TASK_COMMANDS = {"difficulty": ("enrich",), "prompts": ("prompts",)}
 _TAKEN = ("task", "model", "base_url", "base_urls", "rollouts", "api_key_var")
@@ -328,9 +329,20 @@ def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> s
             taken = {key: told[key] for key in _TAKEN if key in told}
             return command_line(database, *_asking(task, taken), "--resume")
         return command_line(database, *_asking(task, told))
-    if name == "ingest" and status == LEFT_OVER:
+    if name in ("ingest", RECORD) and status == LEFT_OVER:
         return command_line(database, "query", "select * from rejected_rows")
-    return None
+    return command_line(database, *_recording(json.loads(options))) if name == RECORD else None
+
+
+def _recording(told: Told) -> tuple[str, ...]:
+    """The command that records the same runs in the same way."""
+    words = [*RECORD.split(), *told["paths"]]
+    for option in ("as", "model", "env"):
+        if option in told:
+            words += [f"--{option}", told[option]]
+    for path in told.get("input", ()):
+        words += ["--input", path]
+    return (*words, "--follow") if told.get("follow") else tuple(words)
 
 
 def _is_running(database: Path, task: str | None, pid: int) -> bool:

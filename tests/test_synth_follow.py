@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from enrich_case import ended, query, started, until
 
+from kbetl.status import read_status
+
 RUNS = Path(__file__).parent / "rollouts"
 REAL = RUNS / "verifiers-0.1.14" / "kernelbook-env--mock--glm-err500" / "21e570b9"
 TRACES = RUNS / "verifiers-0.4.0" / "kb-tiny--mock--glm-think--null--30aed7c1" / "traces.jsonl"
@@ -70,6 +72,8 @@ def test_lines_are_recorded_as_they_come(tmp_path, file):
     assert done.status == 130
     assert "interrupted: run: read 4, new 4, known 0, rejected 0 (rollouts 4)" in done.err
     assert query(tmp_path, "select status from runs") == [(130,)]
+    (unfinished,) = read_status(tmp_path / "kbetl.db").unfinished
+    assert unfinished.resume == f"kbetl synth record run --follow -d {tmp_path}/kbetl.db"
 
 
 def test_a_killed_one_goes_on_where_it_was(tmp_path, file):

@@ -7,36 +7,28 @@ create view rollouts as
 select
   samples.hash as sample_hash,
   samples.module_name as module_name,
-  case
-    (
-      select count(distinct sources.model)
-      from source_samples
-      cross join sources on sources.id = source_samples.source_id
-      where source_samples.sample_hash = samples.hash
-    )
-    when 0 then iif(rollout_facts.sample_hash is null, samples.row ->> '$.model', rollout_facts.model)
-    when 1 then (
-      select max(sources.model)
-      from source_samples
-      cross join sources on sources.id = source_samples.source_id
-      where source_samples.sample_hash = samples.hash
-    )
-  end as model,
-  case
-    (
-      select count(distinct sources.environment)
-      from source_samples
-      cross join sources on sources.id = source_samples.source_id
-      where source_samples.sample_hash = samples.hash
-    )
-    when 0 then iif(rollout_facts.sample_hash is null, samples.row ->> '$.env_id', rollout_facts.environment)
-    when 1 then (
-      select max(sources.environment)
-      from source_samples
-      cross join sources on sources.id = source_samples.source_id
-      where source_samples.sample_hash = samples.hash
-    )
-  end as environment,
+  (
+    select
+      case
+        when min(sources.model) is null
+          then iif(rollout_facts.sample_hash is null, samples.row ->> '$.model', rollout_facts.model)
+        when min(sources.model) = max(sources.model) then min(sources.model)
+      end
+    from source_samples
+    cross join sources on sources.id = source_samples.source_id
+    where source_samples.sample_hash = samples.hash
+  ) as model,
+  (
+    select
+      case
+        when min(sources.environment) is null
+          then iif(rollout_facts.sample_hash is null, samples.row ->> '$.env_id', rollout_facts.environment)
+        when min(sources.environment) = max(sources.environment) then min(sources.environment)
+      end
+    from source_samples
+    cross join sources on sources.id = source_samples.source_id
+    where source_samples.sample_hash = samples.hash
+  ) as environment,
   iif(rollout_facts.sample_hash is null, samples.row ->> '$.example_id', rollout_facts.example_id) as example_id,
   coalesce(
     (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
