@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sqlite3
@@ -377,3 +378,57 @@ def test_what_is_no_run_is_said(home, capfd, name, content, words):
     assert record(name) == 1
     assert words in capfd.readouterr().err
     assert not Path("kbetl.db").exists()
+
+
+def test_metadata_win_over_what_a_server_calls_itself(home, query):
+    """An option that agrees with them does too: only what no file says is checked line by line."""
+    file = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-tool/*")
+    change(file, 0, lambda row: row["trajectory"][0]["response"].update(model="served-as"))
+    assert record(file.parent, "--model", "mock/glm-tool") == 0
+    assert query(
+        "select rollouts.model, rollout_facts.model from rollouts join rollout_facts using (sample_hash)"
+    ) == [("mock/glm-tool", "served-as")]
+
+
+def test_files_beside_the_rollouts_are_left_alone(home, query, capfd):
+    """Logs and settings without a word; what is named like rows and holds none is said."""
+    folder = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-tool/*").parent
+    (folder / "eval.log").write_text("started\n" * 1000)
+    (folder / "model.bin").write_bytes(bytes(range(256)) * 100)
+    (folder / "requests.jsonl").write_text('{"what": 1}\n')
+    (folder / ".hidden.jsonl").write_bytes((folder / "results.jsonl").read_bytes())
+    assert kbetl(["synth", "record", str(folder)]) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{folder}: read 1, new 1, known 0, rejected 0 (rollouts 1)\n"
+    assert err == f"{folder}/requests.jsonl: skipped, no rollouts in it\n"
+
+
+def test_packed_files_are_read_too(home, query):
+    file = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-err500/*")
+    content = file.read_bytes()
+    file.unlink()
+    file.with_suffix(".jsonl.gz").write_bytes(gzip.compress(content))
+    assert record(file.parent) == 0
+    assert record(file.parent, "--follow", "--idle-s", "0") == 0
+    assert query("select count(*), count(distinct model) from rollouts") == [(3, 1)]
+
+
+def test_options_of_a_group_stand_in_their_table(home, query, capfd):
+    Path("kbetl.toml").write_text('database = "other.db"\n[synth.record]\nenv = "from the file"\n')
+    shutil.copy(the_file("synthesize/kernelbook--mock--glm-new/*"), "loose.jsonl")
+    assert record("loose.jsonl") == 0
+    with sqlite3.connect("other.db") as plain:
+        assert plain.execute("select environment from sources").fetchall() == [("from the file",)]
+    plain.close()
+    Path("kbetl.toml").write_text("[synth]\nenv = 5\n")
+    assert record("loose.jsonl") == 2
+    assert "[synth] has no key 'env': it knows the tables [synth.record]" in capfd.readouterr().err
+
+
+def test_both_models_of_the_same_rollout_are_counted(home, query):
+    """Two models failed alike: one rollout, of which nobody can say whose it is; each run has it."""
+    for run in ("one", "two"):
+        shutil.copytree(the_file("synthesize/kernelbook--mock--glm-think/*").parent, run)
+        assert record(run, "--model", run) == 0
+    assert query("select count(*), count(model) from rollouts") == [(4, 0)]
+    assert query("select model, rollouts from model_counts order by model") == [("one", 4), ("two", 4)]

@@ -63,6 +63,9 @@ class Found:
     run: Run
     shape: Shape
     notes: Sequence[str] = ()
+    model_given: str | None = None
+    """By an option alone: a rollout that says another one is not of this run. So below."""
+    environment_given: str | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -136,7 +139,11 @@ class Finder:
         for path in sorted(folder.iterdir()):
             if path.name.startswith(".") or not path.is_file():
                 continue
-            sniffed = self.sniff(path)
+            try:
+                sniffed = self.sniff(path)
+            except SourceError as error:
+                self.notes.append(str(error))
+                continue
             if sniffed.shape not in (None, "batch input"):
                 files.append(path)
             elif sniffed.shape is None and path.name.lower().endswith(_DATA):
@@ -148,10 +155,21 @@ class Finder:
         self, name: str, folder: Path, files: Sequence[Path], given: Sequence[Path], shape: Shape
     ) -> Found:
         first = self.sniff(files[0])
-        run, notes = _described(name, folder, first, self.options)
+        told, options = _told(folder), self.options
+        run, notes = _described(name, folder, told, first, options)
         beside = [] if shape != "batch" else self._inputs_in(folder)
         inputs = list(dict.fromkeys([*given, *beside])) if shape == "batch" else []
-        return Found(printable_path(name), name, files, inputs, run, shape, notes)
+        return Found(
+            printable_path(name),
+            name,
+            files,
+            inputs,
+            run,
+            shape,
+            notes,
+            None if told.model else options.model,
+            None if told.environment else options.environment,
+        )
 
     def _inputs_in(self, folder: Path) -> list[Path]:
         files = [
@@ -237,9 +255,8 @@ def _why_nothing(path: Path, sniffed: Sniffed) -> str:
     return f"{name} holds no rollouts of a run; `kbetl ingest` reads modules and evals rows"
 
 
-def _described(name: str, folder: Path, first: Sniffed, options: Options) -> tuple[Run, list[str]]:
+def _described(name: str, folder: Path, told: Run, first: Sniffed, options: Options) -> tuple[Run, list[str]]:
     """What is known of a run: from its files, else the options, else the names of its folders."""
-    told = _told(folder)
     of_names = rollouts.run_of_names(folder.absolute().parts)
     model = _one_of("--model", options.model, told.model or first.model, name)
     environment = _one_of("--env", options.environment, told.environment or first.environment, name)

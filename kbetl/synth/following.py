@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
@@ -65,6 +66,8 @@ class Tail:
 
     def lines(self) -> Iterator[Line]:
         """The lines that have an end and were not given yet."""
+        if is_packed(self.path):
+            return
         with self.path.open("rb", buffering=0) as file:
             file.seek(self._offset)
             rest = b""
@@ -187,9 +190,8 @@ class _Follower:
                 scanned_s = time.monotonic()
             if self._read_news():
                 changed_s = time.monotonic()
-                continue
             quiet_s = time.monotonic() - changed_s
-            if quiet_s >= idle_s or (quiet_s >= SETTLED_S and self._are_complete(texts)):
+            if quiet_s > idle_s or (quiet_s >= SETTLED_S and self._are_complete(texts)):
                 return
             self._stop.wait(min(POLL_S, idle_s))
 
@@ -236,27 +238,33 @@ class _Follower:
             run.position = 0
             for tail in tails:
                 tail.start_over()
+        lines = self._lines(tails, whole=whole)
+        first = next(lines, None)
+        if first is None and not whole:  # a line that has no end yet
+            return
         intake = Intake(self._store, origin_of(run.found), self._run_id, first_position=run.position)
-        taker = Taker(self._store, run.found, self._options, run.report)
-        for tail in tails:
-            taker.start_file()
-            for line in lines_of(tail.path) if whole else _lines(tail):
-                taker.take(intake, line, printable_path(tail.path))
-                self._tally.count(line.raw)
-                if self._stop.signal is not None:
-                    break
+        taker = Taker(self._store, run.found, run.report)
+        last = None
+        for path, line in chain([first] if first else [], lines):
+            if path != last:
+                taker.start_file()
+                last = path
+            taker.take(intake, line, printable_path(path))
+            self._tally.count(line.raw)
         intake.add()
         run.position += intake.counts.read
         _count(run.report.counts, intake.counts)
 
-
-def _lines(tail: Tail) -> Iterator[Line]:
-    """What is new; a packed file cannot be read on from within, and is read when it has ended."""
-    try:
-        if not is_packed(tail.path):
-            yield from tail.lines()
-    except OSError:  # gone for a moment, between two names
-        return
+    def _lines(self, tails: Sequence[Tail], *, whole: bool) -> Iterator[tuple[Path, Line]]:
+        """What is new, or all; up to a signal. A packed file cannot be read from within: it is at the end."""
+        for tail in tails:
+            try:
+                for line in lines_of(tail.path) if whole else tail.lines():
+                    yield tail.path, line
+                    if self._stop.signal is not None:
+                        return
+            except FileNotFoundError:  # gone for a moment, between two names
+                continue
 
 
 def _count(counts: Counts, more: Counts) -> None:

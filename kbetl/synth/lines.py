@@ -18,7 +18,7 @@ from kbetl.records import Sample
 from kbetl.sampling import sample_of
 from kbetl.store import Store
 from kbetl.store.intake import Intake, Known, Original
-from kbetl.synth.finding import Found, Options
+from kbetl.synth.finding import Found
 from kbetl.taking import Report, reject
 
 
@@ -104,9 +104,9 @@ class Requests:
 class Taker:
     """Takes the lines of one run into the store; made after the run's intake, which sets up temp tables."""
 
-    def __init__(self, store: Store, found: Found, options: Options, report: Report) -> None:
+    def __init__(self, store: Store, found: Found, report: Report) -> None:
         self.report = report
-        self._model, self._environment = options.model, options.environment
+        self._model, self._environment = found.model_given, found.environment_given
         self._requests = Requests(store, found.inputs) if found.shape == "batch" else None
 
     def start_file(self) -> None:

@@ -34,7 +34,7 @@ def record(
         try:
             for each in found:
                 reports.append(Report(each.name, notes=each.notes))
-                _record_one(store, each, options, run_id, reports[-1], tally or Tally())
+                _record_one(store, each, run_id, reports[-1], tally or Tally())
         except BaseException as error:
             with contextlib.suppress(KbetlError):
                 store.end_run(run_id, status_after(error), counts_of(reports))
@@ -70,12 +70,10 @@ def origin_of(found: Found) -> Origin:
     )
 
 
-def _record_one(
-    store: Store, found: Found, options: Options, run_id: int, report: Report, tally: Tally
-) -> None:
+def _record_one(store: Store, found: Found, run_id: int, report: Report, tally: Tally) -> None:
     tally.start(found.name, found.size_bytes)
     intake = Intake(store, origin_of(found), run_id)
-    taker = Taker(store, found, options, report)
+    taker = Taker(store, found, report)
     report.counts = intake.counts
     is_whole = True
     for path in found.files:
