@@ -9,21 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kbetl import config
 from kbetl.config import command_line
 from kbetl.store import Store, is_locked
 from kbetl.store.ledger import PARKED_AFTER
+from kbetl.wording import RECORD, Told, asking_words, recording_words
 
 SHOWN_FAILURES = 8
 LEFT_OVER = 3
-RECORD = "synth record"
 
-_TASK_COMMANDS = {"difficulty": ("enrich",), "prompts": ("prompts",)}
 _TAKEN = ("task", "model", "base_url", "base_urls", "rollouts", "api_key_var")
 """What `--resume` has to be told again, to be seen for what it is; it knows the rest."""
-
-Told = Mapping[str, Any]
-"""`runs.options` of a run that asked; empty where there is none."""
 
 
 class Source(NamedTuple):
@@ -224,7 +219,7 @@ def _next(
     if has_good_rollouts and not any(label.task == "difficulty" and label.in_use for label in labels):
         return ("enrich",)
     if pending:
-        return _asking(pending[0].task, asking.get(pending[0].task, {}))
+        return asking_words(pending[0].task, asking.get(pending[0].task, {}))
     if not any(kind.kind == "rollout" for kind in samples):
         has_prompts = any(label.task == "prompts" and label.in_use for label in labels)
         return (
@@ -232,47 +227,10 @@ def _next(
         )
     again = next((failure for failure in failures if failure.status in ("unparsed", "truncated")), None)
     if again is not None:
-        return (*_asking(again.task, asking.get(again.task, {})), "--retry", again.status)
+        return (*asking_words(again.task, asking.get(again.task, {})), "--retry", again.status)
     if not is_measured:
         return ("lengths",)
     return ("export", "filtered", "-o", "outputs/filtered_dataset.jsonl")
-
-
-def _asking(task: str, told: Told) -> tuple[str, ...]:
-    """The command that asks a task as a run was told to, less what is the default."""
-    task = told.get("task") or task
-    is_synth = "rollouts" in told
-    words = _synth_words(task, told) if is_synth else [*_TASK_COMMANDS.get(task, ("enrich", "--task", task))]
-    for option, key, usual in (
-        ("-m", "model", config.MODEL),
-        ("-b", "" if is_synth else "base_url", config.BASE_URL),
-        ("-k", "api_key_var", None),
-    ):
-        value = told.get(key)
-        if value is not None and value != usual:
-            words += [option, value]
-    for header in told.get("headers", ()):
-        words += ["--header", header]
-    for key, value in told.get("parameters", {}).items():
-        words += ["-o", key, json.dumps(value)]
-    return tuple(words)
-
-
-def _synth_words(task: str, told: Told) -> list[str]:
-    """`synth run` with what it alone can be told."""
-    words = ["synth", "run"]
-    for option, key, usual in (
-        ("--task", "task", "kernels"),
-        ("--from", "prompts", "modules"),
-        ("--rollouts", "rollouts", 1),
-        ("--as", "name", None),
-    ):
-        value = told.get(key, task if key == "task" else usual)
-        if value is not None and value != usual:
-            words += [option, str(value)]
-    for address in told.get("base_urls", ()):
-        words += ["-b", address]
-    return [*words, "--stream"] if told.get("stream") else words
 
 
 def _told(rows: Sequence[tuple[str, str]]) -> dict[str, Told]:
@@ -327,22 +285,11 @@ def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> s
         told = json.loads(options)
         if newest[task] == run_id:
             taken = {key: told[key] for key in _TAKEN if key in told}
-            return command_line(database, *_asking(task, taken), "--resume")
-        return command_line(database, *_asking(task, told))
+            return command_line(database, *asking_words(task, taken), "--resume")
+        return command_line(database, *asking_words(task, told))
     if name in ("ingest", RECORD) and status == LEFT_OVER:
         return command_line(database, "query", "select * from rejected_rows")
-    return command_line(database, *_recording(json.loads(options))) if name == RECORD else None
-
-
-def _recording(told: Told) -> tuple[str, ...]:
-    """The command that records the same runs in the same way."""
-    words = [*RECORD.split(), *told["paths"]]
-    for option in ("as", "model", "env"):
-        if option in told:
-            words += [f"--{option}", told[option]]
-    for path in told.get("input", ()):
-        words += ["--input", path]
-    return (*words, "--follow") if told.get("follow") else tuple(words)
+    return command_line(database, *recording_words(json.loads(options))) if name == RECORD else None
 
 
 def _is_running(database: Path, task: str | None, pid: int) -> bool:

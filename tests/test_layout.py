@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
-    ("facts",),
+    ("facts", "wording"),
     ("records", "prices"),
     ("sampling",),
     ("files",),
