@@ -20,7 +20,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from fake_llm import Asked, FakeLlm
+
 ROOT = Path(__file__).parents[1]
+SERVER = "http://127.0.0.1:8000/v1"
+"""The address of a model server in the README; its commands ask a local one in its place."""
 README = ROOT / "README.md"
 _BLOCK = re.compile(
     r"(?P<marker><!-- (?P<kind>help|run|hidden): (?P<argument>.*?) -->\n)(?P<body>```[a-z]*\n.*?^```\n)?"
@@ -49,7 +53,15 @@ def rewritten(text: str) -> str:
         shutil.copy(ROOT / "data" / "sample.jsonl", Path(folder) / "work" / "rollouts.jsonl")
         shutil.copytree(ROOT / "data" / "tokenizer", Path(folder) / "work" / "tokenizer")
         shutil.copytree(ROOT / "tests" / "rollouts", Path(folder) / "work" / "runs")
-        return _BLOCK.sub(lambda match: _part(match, Path(folder)), text)
+        with FakeLlm(content=_kernel) as llm:
+            served = text.replace(SERVER, llm.url)
+            found = _BLOCK.sub(lambda match: _part(match, Path(folder)), served)
+            return found.replace(llm.url, SERVER)
+
+
+def _kernel(asked: Asked) -> str:
+    """What the model server of the README answers."""
+    return f"BEGIN_PYTHON\nimport triton  # answer {asked.index:02}\nEND_PYTHON"
 
 
 def _part(match: re.Match[str], folder: Path) -> str:
