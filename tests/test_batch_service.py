@@ -222,6 +222,15 @@ def test_what_would_be_paid_twice_is_refused(written, service):
     assert "2 of its 2 requests are answered or taken back" in refused.err
 
 
+def test_taking_back_from_a_service_says_that_it_is_paid_there_too(written, service):
+    case = written
+    submit(case, service, "out/enrich-2-1.jsonl")
+    online = case.enrich("--also-handed-out", "-n", 2)
+    assert "2 requests; 2 of them are at a service, and paid for there too" in online.err
+    again = case.kbetl("batch", "write", "enrich", "again", "-m", "m", "--again")
+    assert "4 requests; 2 of them are at a service, and paid for there too" in again.out
+
+
 def test_no_key_is_kept(written, service, monkeypatch):
     """Only the name of its variable; without the variable nothing is sent, and status says so."""
     case = written

@@ -14,6 +14,11 @@ from kbetl.records import Completion, Outcome, Reading
 from kbetl.store.ledger import Selection
 
 
+def paid_too(at_service: int) -> str:
+    """What to say of requests that were taken back while a service answers them; nothing of none."""
+    return f"; {at_service} of them are at a service, and paid for there too" if at_service else ""
+
+
 @dataclass(frozen=True)
 class Order:
     """The questions of one command about one task."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kbetl import offline
 from kbetl.asking.budget import Budget
-from kbetl.asking.order import Order
+from kbetl.asking.order import Order, paid_too
 from kbetl.asking.question import Question
 from kbetl.asking.starting import task_lock
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
@@ -44,6 +44,10 @@ class Written:
     budget_used: str = ""
     """What the budget counts now; empty without one."""
     put_in_use: bool = False
+    taken_back: int = 0
+    """Requests that older files had."""
+    taken_at_service: int = 0
+    """Of those, in files that a service was asked to begin."""
 
     @property
     def requests(self) -> int:
@@ -70,6 +74,10 @@ class Written:
             f"{self.task} by {self.model} ({self.task_hash[:15]}): handed out {self.requests} requests "
             f"in {len(self.files)} files, for {self.samples} samples; samples chosen {self.chosen}"
         )
+        if self.taken_back:
+            lines.append(
+                f"taken back from older files: {self.taken_back} requests{paid_too(self.taken_at_service)}"
+            )
         if self.elsewhere:
             lines.append(f"{self.elsewhere} samples wait for other files; see: kbetl batch status")
         if self.settled:
@@ -196,6 +204,8 @@ class _Writing:
                 self._report.beyond_budget += 1
                 return
             self._handing.add(request, attempt, name, worst)
+            self._report.taken_back += out is not None
+            self._report.taken_at_service += out is not None and out.is_at_service
             self._open_file().add(line)
         self._handing.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)

@@ -21,6 +21,7 @@ from kbetl.asking import (
     output_limit,
 )
 from kbetl.asking.addresses import check_address, endpoint_at, is_local
+from kbetl.asking.order import paid_too
 from kbetl.asking.starting import limit_of_stage, task_lock
 from kbetl.client import Limits
 from kbetl.enrich.estimate import Estimator
@@ -124,7 +125,7 @@ def carry_out(
         try:
             if options.takes_back:
                 taken = take_back_waiting(store, asked.hash)
-                say(f"taken back from batch files: {taken} requests")
+                say(f"taken back from batch files: {taken.requests} requests{paid_too(taken.at_service)}")
             running = _Running(run_id, claims, answerer, limits.concurrency, tally, say, budget)
             tally.price = price_of(options, asked)
             report = _run(plan, selection, running)

@@ -35,6 +35,16 @@ class Out(NamedTuple):
 
     id: int
     batch_id: int
+    is_at_service: bool
+    """Whether a service was asked to begin the file: its answer costs, whoever takes the request back."""
+
+
+class TakenBack(NamedTuple):
+    """Requests that were taken back from batch files."""
+
+    requests: int
+    at_service: int
+    """Of those, in files that a service was asked to begin."""
 
 
 class SettledSample(NamedTuple):
@@ -225,13 +235,14 @@ def reserved_for_file(store: Store, request_hash: str, attempt: int) -> Worst | 
     return Worst(tokens, None if cost_usd is None else pusd_of(cost_usd))
 
 
-def take_back_waiting(store: Store, task_hash: str) -> int:
-    """Takes back from batch files what waits in a `Selection`; gives the number of requests."""
+def take_back_waiting(store: Store, task_hash: str) -> TakenBack:
+    """Takes back from batch files what waits in a `Selection`."""
     with store.transaction():
+        at_service = store.execute("count_waiting_at_service", {"task_hash": task_hash}).fetchone()[0]
         values = {"task_hash": task_hash, "ended_at": now()}
         taken = store.execute("take_back_waiting", values).rowcount
         store.execute("drop_reservations_taken_back")
-    return taken
+    return TakenBack(taken, at_service)
 
 
 class State(NamedTuple):
