@@ -55,11 +55,11 @@ def facts_of(row: Row) -> Facts:
 
     Raises BadRow where prompt, completion or reasoning have no shape that `kbetl.fields` reads.
     """
-    steps = list(_steps(row))
+    steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    reasoning = fields.reasoning(row)
-    tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
+    reasoning = fields.reasoning(row) if steps else None
+    tokens = _tokens(row, steps)
     times = _times(row)
     return Facts(
         is_empty=not (fields.completion(row) or "").strip(),
@@ -134,19 +134,24 @@ _TOKENS = {
 """Where a usage object has each count; verifiers' own totals first, then OpenAI's places."""
 
 
-def _tokens(row: Row, steps: Sequence[Row], *, has_reasoning: bool) -> dict[str, int | None]:
+_NO_TOKENS: dict[str, int | None] = dict.fromkeys(_TOKENS)
+
+
+def _tokens(row: Row, steps: Sequence[Row]) -> dict[str, int | None]:
     """Totals of the row where it has them, else sums over the steps.
 
     verifiers 0.1.14 writes 0 reasoning tokens whatever the server said: beside reasoning that is no count.
     """
+    totals = [usage for key in ("usage", "token_usage") if isinstance(usage := row.get(key), Mapping)]
+    if not totals and not steps:
+        return _NO_TOKENS
     found: dict[str, int | None] = {}
-    totals = [row.get("usage"), row.get("token_usage")]
     for name, places in _TOKENS.items():
         told = (_count(usage, place) for usage in totals for place in places)
         found[name] = next((count for count in told if count is not None), None)
         if found[name] is None and steps:
             found[name] = _sum([_count_of_step(step, places) for step in steps])
-    if found["reasoning_tokens"] == 0 and has_reasoning:
+    if found["reasoning_tokens"] == 0 and fields.reasoning(row) is not None:
         found["reasoning_tokens"] = None
     return found
 
@@ -175,34 +180,34 @@ _Times = tuple[float | None, float | None, float | None]
 def _times(row: Row) -> _Times:
     """As milliseconds at the top (prime-rl, verifiers to 0.1.9) or in `timing` (0.1.10); later as seconds."""
     timing = row.get("timing")
+    in_ms = _number(row.get("generation_ms")), _number(row.get("scoring_ms")), _number(row.get("total_ms"))
     if not isinstance(timing, Mapping):
-        timing = {}
-    in_ms = [_number(row.get(name), timing.get(name)) for name in ("generation_ms", "scoring_ms", "total_ms")]
-    in_s = [
-        _number(_duration_s(timing.get("generation"))),
-        _number(_duration_s(timing.get("scoring"))),
-        _number(timing.get("total")),
-    ]
-    first, second, third = (
-        ms if ms is not None else (None if s is None else s * 1000) for ms, s in zip(in_ms, in_s, strict=True)
-    )
-    return first, second, third
+        return in_ms
+    if "total_ms" in timing or "generation_ms" in timing:
+        told = (timing.get(name) for name in ("generation_ms", "scoring_ms", "total_ms"))
+        generation_ms, scoring_ms, total_ms = (_number(value) for value in told)
+        return generation_ms, scoring_ms, total_ms
+    in_s = _duration_s(timing.get("generation")), _duration_s(timing.get("scoring")), timing.get("total")
+    generation_s, scoring_s, total_s = (_number(value) for value in in_s)
+    return _ms(generation_s), _ms(scoring_s), _ms(total_s)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 def _duration_s(span: Any) -> Any:
     return span.get("duration") if isinstance(span, Mapping) else None
 
 
-def _number(*values: Any) -> float | None:
-    for value in values:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            try:
-                found = float(value)
-            except OverflowError:
-                continue
-            if math.isfinite(found):
-                return found
-    return None
+def _number(value: Any) -> float | None:
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _metrics(row: Row) -> str | None:

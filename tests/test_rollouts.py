@@ -7,6 +7,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ import pytest
 
 from kbetl import fields
 from kbetl.cli import run as kbetl
+from kbetl.facts import facts_of
 from kbetl.json_text import read_json
+from kbetl.records import sample_hash
+from kbetl.resources import sql
 from kbetl.rollouts import rows_of, run_of_names, shape_of
+from kbetl.store.migrating import statements
+from kbetl.store.opening import APPLICATION_ID
 
 RUNS = Path(__file__).parent / "rollouts"
 TRACES = RUNS / "verifiers-0.4.0" / "kb-tiny--mock--glm-think--null--30aed7c1" / "traces.jsonl"
@@ -426,3 +432,48 @@ def test_recorded_rollouts_go_all_the_way(query, tmp_path):
                 for call in message.get("tool_calls") or []:
                     assert json.loads(call["function"]["arguments"]) == {"n": 3}
     assert kbetl(["check"]) == 0
+
+
+def test_an_old_store_gets_its_facts(query):
+    """Rows of schema 1 read as if they had come in today, as far as their JSON says it at once."""
+    rows = [
+        {
+            "example_id": 1,
+            "completion": [{"role": "assistant", "content": "code"}],
+            "reward": 1.0,
+            "model": "m",
+        },
+        {"example_id": "a", "completion": [{"role": "assistant", "content": " \n"}], "error": "no server"},
+        {"completion": [], "env_id": "kernels", "finish_reason": "stop"},
+        {"completion": "text", "example_id": 2},
+    ]
+    with closing(sqlite3.connect("kbetl.db", isolation_level=None)) as old:
+        for statement in statements(sql("migrations/0001_initial")):
+            old.execute(statement)
+        old.execute(f"pragma application_id = {APPLICATION_ID}")
+        old.execute("pragma user_version = 1")
+        for row in rows:
+            old.execute(
+                "insert into samples (hash, kind, code_point, name_point, row) "
+                "values (?, 'rollout', 0, 0, ?)",
+                (sample_hash(row), json.dumps(row)),
+            )
+    assert kbetl(["use", "--min-reward", "0.85"]) == 0
+    stored = query(
+        "select sample_hash, is_empty, example_id, model, environment, finish_reason, error "
+        "from rollout_facts"
+    )
+    assert sorted(stored) == sorted(
+        (
+            sample_hash(row),
+            facts.is_empty,
+            facts.example_id,
+            facts.model,
+            facts.environment,
+            facts.finish_reason,
+            facts.error,
+        )
+        for row in rows
+        for facts in [facts_of(row)]
+    )
+    assert query("select count(*) from rollouts where completion is null") == [(1,)]
