@@ -25,6 +25,13 @@ from kbetl.store.ledger import Selection, StoredAnswer
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
+REQUESTS_PER_PLACE, FREE_PLACES_FROM = 8, 32
+"""From so many requests at once there is, for every eight, one place more: it sends while answers of other
+places become durable.
+
+A commit takes the time of some ten requests; without these places the server would wait for our disk.
+They are few: a disk that does not keep up holds up the asking, and a kill loses little.
+"""
 Generate = Callable[[Question, Completion], Generated]
 Key = str | tuple[str, int]
 """Of a question; see `Question.key`."""
@@ -49,6 +56,7 @@ class Job:
     claims: Claims
     answerer: Answerer
     concurrency: int
+    """Requests in flight at most; the answerer holds to it."""
     tally: Tally
     say: Callable[[str], None]
     """Takes a line for the user, such as what Ctrl-C waits for."""
@@ -100,6 +108,7 @@ class _Loop:
 
     async def run(self) -> None:
         job = self._job
+        job.tally.count_in_flight = lambda: job.answerer.in_flight
         self._writer = Writer(
             job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
         )
@@ -107,7 +116,9 @@ class _Loop:
             try:
                 self._company.begin()
                 async with job.answerer:
-                    self._workers = [asyncio.create_task(self._work()) for _ in range(job.concurrency)]
+                    self._workers = [
+                        asyncio.create_task(self._work()) for _ in range(_places(job.concurrency))
+                    ]
                     _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
             finally:
                 self._questions.close()
@@ -172,7 +183,6 @@ class _Loop:
         assert request is not None
         asked = self._asked[key] = _Asked()
         tally = self._job.tally
-        tally.in_flight += 1
         completions: Sequence[Completion] = ()
         stored: StoredAnswer | None = None
         budget = self._job.budget
@@ -189,7 +199,6 @@ class _Loop:
             if meter is not None:
                 meter.end()
         finally:
-            tally.in_flight -= 1
             del self._asked[key]
             asked.ended.set()
         samples = [question, *asked.followers]
@@ -296,6 +305,11 @@ class _Loop:
     def _cancel(self) -> None:
         for worker in self._workers:
             worker.cancel()
+
+
+def _places(concurrency: int) -> int:
+    """How many samples may be under way at once, so that so many requests can be in flight."""
+    return concurrency + max(0, concurrency - FREE_PLACES_FROM) // REQUESTS_PER_PLACE
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kbetl.asking.room import taken_by
@@ -32,7 +32,8 @@ class Tally:
     """Of those, by an answer of another host."""
     handed_out: int = 0
     """Samples that were not asked because a batch file holds their request."""
-    in_flight: int = 0
+    count_in_flight: Callable[[], int] = lambda: 0
+    """Requests that were sent and are not answered yet."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None

@@ -29,7 +29,7 @@ def summary(tally: Tally) -> str:
     parts = [
         f"{tally.asked}/{tally.waiting} done",
         f"{rate_per_s:.1f}/s",
-        f"{tally.in_flight} in flight",
+        f"{tally.count_in_flight()} in flight",
         f"{tally.prompt_tokens + tally.completion_tokens:,} tokens",
     ]
     cost = tally.cost_text()
