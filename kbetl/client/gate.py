@@ -56,6 +56,8 @@ class Gate:
         self._not_before = 0.0
         self._probes = False
         """Whether one goes ahead when the hold is over."""
+        self._bare_since = 0.0
+        """Since when it wants fewer in a time and names no wait; 0 where it does not."""
         self._named_s = 0.0
         """The longest wait that a refusal for a rate named; 0: none since the last hold."""
         self._waiting: deque[tuple[asyncio.Future[int], float]] = deque()
@@ -128,7 +130,9 @@ class Gate:
             self._floor = self._room / 2
             self._borne = self._room * _BORNE_SHARE
         self._hold_for_streak(wait_s)
-        self._probes = self._streak > 1
+        self._probes = wait_s is None or self._streak > 1
+        if is_rate and wait_s is None and not self._bare_since:
+            self._bare_since = time.monotonic()
         return True
 
     def outage(self, round_number: int) -> bool:
@@ -196,6 +200,8 @@ class Gate:
 
     def _recover(self, round_number: int) -> None:
         if round_number == self._round:
+            if self._bare_since:
+                self._learn_unnamed()
             self._streak = 0
             if self._ahead is not None:
                 self._let_follow()
@@ -274,6 +280,15 @@ class Gate:
             self._step_timer = asyncio.get_running_loop().call_later(0, self._step)
         self._probes, self._named_s = False, 0.0
         self._set_room()
+
+    def _learn_unnamed(self) -> None:
+        """How long the wait was that nobody named; one backoff alone may have been too long."""
+        now = time.monotonic()
+        if self._streak > 1:
+            self._named_s = now - self._bare_since
+            self._learn(now)
+            self._named_s = 0.0
+        self._bare_since = 0.0
 
     def _learn(self, now: float) -> None:
         self._learner.refused(now, self._accepted(), self._named_s)
