@@ -284,6 +284,31 @@ def test_another_model_or_parameter_is_another_source(synth):
     assert (taken.status, taken.requests) == (2, 0)
 
 
+def test_a_budget_holds_over_attempts_and_runs(synth):
+    """Each attempt is reserved for itself; what is left is said, and a larger budget goes on."""
+    synth.ingest(modules(2))
+    reached = run(synth, "--rollouts", 4, "-t", 100, "--max-tokens-total", 4500, "-c", 1)
+    assert reached.status == 3
+    assert 0 < reached.requests < 8
+    spent = "select sum(prompt_tokens + completion_tokens) from answers"
+    assert synth.rows(spent)[0][0] <= 4500
+    assert rollouts(synth) == reached.requests
+    assert run(synth, "--rollouts", 4, "-t", 100, "--max-tokens-total", 4500).requests <= 1
+    more = synth.kbetl("synth", "run", "--resume", "--max-tokens-total", 100_000)
+    assert more.status == 0
+    assert rollouts(synth) == 8
+    check_whole(synth)
+
+
+def test_the_time_out_of_the_command_line_holds(synth):
+    """A server that says nothing for so long has lost the request; the next try has it."""
+    synth.ingest(modules(1))
+    synth.llm.faults.extend(["silence"])
+    result = run(synth, "--timeout", 0.2)
+    assert (result.status, result.requests) == (0, 2)
+    assert rollouts(synth) == 1
+
+
 # other prompts
 
 
