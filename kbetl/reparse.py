@@ -89,7 +89,7 @@ def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
     version = task.parser_version
     with store.transaction("begin"):
         for row in _answers(store, stored.hash):
-            sample_hash, status, value, reason, parser_version, module_name, *answer = row
+            sample_hash, attempt, status, value, reason, parser_version, module_name, *answer = row
             found.answers += 1
             reading = task.read(_completion(answer))
             if (reading.status, reading.value) != (status, value):
@@ -99,7 +99,9 @@ def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
                 found.reasons += 1
             else:
                 continue
-            store.execute("add_read_again", _row(stored.hash, sample_hash, reading, version))
+            store.execute(
+                "add_read_again", {**_row(stored.hash, sample_hash, reading, version), "attempt": attempt}
+            )
     return found
 
 
@@ -115,10 +117,13 @@ def _row(task_hash: str, sample_hash: str, reading: Reading, parser_version: str
 
 
 def _answers(store: Store, task_hash: str) -> Iterator[tuple[Any, ...]]:
-    after = ""
-    while rows := store.rows("answers_to_read", {"task_hash": task_hash, "after": after, "limit": _CHUNK}):
+    after, attempt = "", 0
+    while rows := store.rows(
+        "answers_to_read",
+        {"task_hash": task_hash, "after": after, "after_attempt": attempt, "limit": _CHUNK},
+    ):
         yield from rows
-        after = rows[-1][0]
+        after, attempt = rows[-1][:2]
 
 
 def _completion(answer: list[Any]) -> Completion:

@@ -309,6 +309,41 @@ def test_the_time_out_of_the_command_line_holds(synth):
     assert rollouts(synth) == 1
 
 
+def test_reparse_reads_every_attempt_again(synth):
+    """With today's parser, and without a request; rollouts stay as they are."""
+    synth.ingest(modules(2))
+    run(synth, "--rollouts", 3)
+    before = synth.rows("select sample_hash, attempt, value from outcomes order by 1, 2")
+    synth.change("update outcomes set status = 'unparsed', value = null, reason = 'an old parser'")
+    result = synth.kbetl("reparse", "kernels", "--yes")
+    assert "6 labels change" in result.text
+    assert synth.rows("select sample_hash, attempt, value from outcomes order by 1, 2") == before
+    check_whole(synth)
+
+
+def test_one_run_at_a_time_asks_for_rollouts_of_a_task(synth):
+    synth.ingest(modules(2))
+    synth.llm.latency_s = 600.0
+    with started(synth.folder, "synth", "run", "-b", synth.llm.url, "-m", "m") as process:
+        until(lambda: synth.llm.requests)
+        second = run(synth)
+        assert second.status == 1
+        assert f"process {process.pid}" in second.err
+    synth.llm.latency_s = 0.0
+    assert run(synth).requests == 2
+
+
+def test_the_configuration_file_knows_synth_run(synth):
+    """With one or several servers, as a list."""
+    synth.ingest(modules(2))
+    (synth.folder / "kbetl.toml").write_text(
+        f'[synth.run]\nbase-url = ["{synth.llm.url}"]\nmodel = "m"\nrollouts = 3\nstream = true\n'
+    )
+    result = synth.kbetl("synth", "run")
+    assert (result.status, result.requests) == (0, 6)
+    assert synth.llm.requests[0].body["stream"] is True
+
+
 # other prompts
 
 

@@ -1,7 +1,8 @@
--- The outcomes of a task that an answer settled, with that answer, after a sample. :task_hash
--- :after sample hash, '' for the first   :limit number of outcomes
+-- The outcomes of a task that an answer settled, with that answer, after an attempt at a sample. :task_hash
+-- :after sample hash, '' for the first   :after_attempt number   :limit number of outcomes
 select
   outcomes.sample_hash,
+  outcomes.attempt,
   outcomes.status,
   outcomes.value,
   outcomes.reason,
@@ -19,7 +20,6 @@ join answers
   and answers.attempt = outcomes.attempt
   and answers.try = outcomes.try
 where outcomes.task_hash = :task_hash
-  and outcomes.attempt = 0
-  and outcomes.sample_hash > :after
-order by outcomes.sample_hash
+  and (outcomes.sample_hash, outcomes.attempt) > (:after, :after_attempt)
+order by outcomes.sample_hash, outcomes.attempt
 limit :limit

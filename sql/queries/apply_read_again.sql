@@ -9,4 +9,4 @@ set
 from temp.read_again as read_again
 where outcomes.task_hash = read_again.task_hash
   and outcomes.sample_hash = read_again.sample_hash
-  and outcomes.attempt = 0
+  and outcomes.attempt = read_again.attempt

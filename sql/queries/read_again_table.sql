@@ -2,9 +2,10 @@
 create temp table read_again (
   task_hash text not null,  -- as in outcomes
   sample_hash text not null,
+  attempt integer not null,
   status text not null,
   value text,
   reason text,
   parser_version text not null,
-  primary key (task_hash, sample_hash)
+  primary key (task_hash, sample_hash, attempt)
 ) strict, without rowid
