@@ -25,15 +25,17 @@ def test_a_disk_that_does_not_keep_up_holds_up_the_asking(case: Case) -> None:
     """With the store locked, no request follows once 64 + 4 answers wait to be kept; then all are kept."""
     case.ingest(rollouts(300))
 
-    with closing(sqlite3.connect(case.folder / "kbetl.db", isolation_level=None)) as other:
-        with started(case.folder, "enrich", "-b", case.llm.url, "-m", "m", "-c", 64) as process:
-            until(lambda: len(case.llm.answered) >= 1)
-            other.execute("begin immediate")
-            kept = other.execute("select count(*) from answers").fetchone()[0]
-            until(lambda: len(case.llm.answered) >= min(kept + 68, 300))
-            assert len(case.llm.requests) <= kept + 68
-            other.execute("rollback")
-            result = ended(process)
+    with (
+        closing(sqlite3.connect(case.folder / "kbetl.db", isolation_level=None)) as other,
+        started(case.folder, "enrich", "-b", case.llm.url, "-m", "m", "-c", 64) as process,
+    ):
+        until(lambda: len(case.llm.answered) >= 1)
+        other.execute("begin immediate")
+        kept = other.execute("select count(*) from answers").fetchone()[0]
+        until(lambda: len(case.llm.answered) >= min(kept + 68, 300))
+        assert len(case.llm.requests) <= kept + 68
+        other.execute("rollback")
+        result = ended(process)
 
     assert (result.status, len(case.llm.requests)) == (0, 300)
     assert case.statuses() == {"ok": 300}
