@@ -477,3 +477,13 @@ def test_an_old_store_gets_its_facts(query):
         for facts in [facts_of(row)]
     )
     assert query("select count(*) from rollouts where completion is null") == [(1,)]
+
+
+def test_a_recorded_trace_is_the_same_rollout_by_parquet(query):
+    """What the store made of a trace goes out as a row, and comes back as what it is."""
+    assert record(TRACES) == 0
+    for name in ("rows.jsonl", "rows.parquet"):
+        assert kbetl(["export", "evals", "--all-sources", "-o", name, "-q"]) == 0
+        assert kbetl(["ingest", name, "-q"]) == 0
+    assert query("select count(*) from samples") == [(3,)]
+    assert query("select count(distinct source_id) from source_samples") == [(3,)]

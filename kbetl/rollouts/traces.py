@@ -84,7 +84,7 @@ def _rollout(trace: Row, way: Sequence[int], env: str | None, errors: Sequence[R
         "reward": _reward(trace, nonfinite),
         "rewards": trace.get("rewards") or None,
         "metrics": _metrics(trace, nonfinite),
-        "info": {key: value for key, value in data.items() if key not in _NOT_INFO} or None,
+        "info": _info(data),
         "trace_info": trace.get("info") or None,
         "model": _model(trace),
         "env_id": env,
@@ -100,6 +100,11 @@ def _rollout(trace: Row, way: Sequence[int], env: str | None, errors: Sequence[R
         "timing": _timing(trace),
     }
     return Built(row, nonfinite)
+
+
+def _info(data: Row) -> Row | None:
+    """The task's data, but for what has a place of its own, and empty objects: they hold nothing to keep."""
+    return {key: value for key, value in data.items() if key not in _NOT_INFO and value != {}} or None
 
 
 def _prompt(data: Row) -> list[Row]:
