@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -432,3 +433,24 @@ def test_both_models_of_the_same_rollout_are_counted(home, query):
         assert record(run, "--model", run) == 0
     assert query("select count(*), count(model) from rollouts") == [(4, 0)]
     assert query("select model, rollouts from model_counts order by model") == [("one", 4), ("two", 4)]
+
+
+def test_names_that_are_no_text_are_shown_and_stored_spelled_out(home, query, capfd):
+    """Escape codes and bytes that are no UTF-8, in names of folders and in what lines say."""
+    name = b"kb--\x1b[31m\xff"
+    os.makedirs(name + b"/52279e7f")
+    shutil.copy(the_file("synthesize/kernelbook--mock--glm-new/*"), os.fsdecode(name) + "/52279e7f")
+    assert kbetl(["synth", "record", os.fsdecode(name)]) == 0
+    out, err = capfd.readouterr()
+    assert "\x1b" not in out + err
+    ((model, source),) = query("select model, name from sources")
+    assert (model, source) == ("\\x1b[31m\\xff", "kb--\\x1b[31m\\xff/52279e7f")
+    change(
+        the_file("verifiers-0.4.0/kb-nan*"),
+        0,
+        lambda row: row["traces"][0]["calls"][0].update(model="\x1b[31m"),
+    )
+    (Path("runs/verifiers-0.4.0/kb-nan--mock--glm-new--null--ab5ee8d1/configs/resolved/eval.json")).unlink()
+    assert kbetl(["synth", "record", "runs/verifiers-0.4.0", "--model", "x"]) == 2
+    assert "\x1b" not in capfd.readouterr().err
+    assert kbetl(["synth", "record", "runs", "--model", os.fsdecode(b"\xff")]) == 2

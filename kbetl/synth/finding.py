@@ -14,9 +14,10 @@ from kbetl import rollouts
 from kbetl.errors import BadRow, ConfigError, SourceError
 from kbetl.facts import facts_of
 from kbetl.json_text import read_json
-from kbetl.lines import printable_path, raw_lines, unpacked
+from kbetl.lines import plain_text, printable_path, raw_lines, unpacked
 from kbetl.rollouts import Run, Shape, Tool, shape_of, tool_of
 from kbetl.rollouts.shapes import WORDS
+from kbetl.tasks.plain import check_unicode
 
 METADATA = "metadata.json"
 CONFIG = Path("configs", "resolved", "eval.json")
@@ -96,6 +97,8 @@ class Finder:
         files do not agree.
         """
         self.notes = []
+        for value, option in ((self.options.model, "--model"), (self.options.environment, "--env")):
+            check_unicode(value or "", option)
         found: dict[str, Found] = {}
         inputs = [*self.options.inputs, *self._inputs_among(texts)]
         for text in texts:
@@ -257,7 +260,7 @@ def _why_nothing(path: Path, sniffed: Sniffed) -> str:
 
 def _described(name: str, folder: Path, told: Run, first: Sniffed, options: Options) -> tuple[Run, list[str]]:
     """What is known of a run: from its files, else the options, else the names of its folders."""
-    of_names = rollouts.run_of_names(folder.absolute().parts)
+    of_names = rollouts.run_of_names([printable_path(part) for part in folder.absolute().parts])
     model = _one_of("--model", options.model, told.model or first.model, name)
     environment = _one_of("--env", options.environment, told.environment or first.environment, name)
     run = replace(
@@ -292,7 +295,8 @@ def _one_of(option: str, given: str | None, said: str | None, name: str) -> str 
     """What the option or the files say. Raises ConfigError where they do not agree."""
     if given and said and given != said:
         raise ConfigError(
-            f"{option} {given}: the files of {printable_path(name)} say {said}; leave {option} out"
+            f"{option} {given}: the files of {printable_path(name)} say {plain_text(said)}; "
+            f"leave {option} out"
         )
     return given or said
 

@@ -13,7 +13,7 @@ from kbetl import rollouts
 from kbetl.errors import BadRow
 from kbetl.facts import Facts, facts_of
 from kbetl.json_text import Parsed, read_json, stored_value
-from kbetl.lines import Raw, raw_lines, unpacked
+from kbetl.lines import Raw, plain_text, raw_lines, unpacked
 from kbetl.records import Sample
 from kbetl.sampling import sample_of
 from kbetl.store import Store
@@ -130,7 +130,8 @@ class Taker:
         except BadRow as bad:
             location = f"{file}:{raw.line}"
             if line.is_cut:
-                self.report.notes = (*self.report.notes, f"{location}: cut; the line has no end yet ({bad})")
+                note = f"{location}: cut; the line has no end yet ({plain_text(str(bad))})"
+                self.report.notes = (*self.report.notes, note)
             else:
                 reject(intake, location, str(bad), self.report)
 
