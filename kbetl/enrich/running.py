@@ -43,7 +43,7 @@ from kbetl.store.ledger import (
 )
 from kbetl.store.spending import add_price
 
-LOCAL_ALONE_S = 0.1
+LOCAL_ALONE_S = 0.4
 """How long the first request to this machine goes alone, so that a refusal costs one request.
 
 Also one that takes 200 ms to come; where nothing comes, a run of two-second replies is that much longer.
