@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
 import pytest
-from enrich_case import Case, Result
+from enrich_case import DEADLINE_S, Case, Result
 from fake_llm import FakeLlm
 from fake_stream import BODIES, Reply
 from test_synth_run import check_whole, kernel, modules, rollouts
 
-from kbetl.asking import pool
+from kbetl.asking import Question, pool
+from kbetl.client import Endpoint, Limits
 from kbetl.client.facts import counters_in
+from kbetl.records import Completion, Request
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -87,6 +90,36 @@ def test_a_server_that_goes_away_loses_no_request(synth, other, monkeypatch):
     assert rollouts(synth) == 40
     assert by_host(synth)[host(synth.llm)] >= 30
     check_whole(synth)
+
+
+def test_a_server_that_comes_back_is_asked_again(synth, other, monkeypatch):
+    """After its rest it is tried; meanwhile nothing waits for it."""
+    monkeypatch.setattr(pool, "REST_S", 0.05)
+    other.stop_listening()
+    endpoints = [Endpoint(synth.llm.url), Endpoint(other.url)]
+    said: list[str] = []
+
+    async def ask() -> None:
+        limits = Limits(backoff_s=0.01, alone_s=0)
+        async with pool.ServerPool(endpoints, limits, said.append) as servers:
+
+            async def answer(number: int) -> str:
+                request = Request("m", [{"role": "user", "content": f"Module{number}"}], {})
+                completion = await servers.complete(Question(f"s{number}", request, {}), no_waste)
+                return completion.host
+
+            first = [await answer(number) for number in range(4)]
+            assert set(first) == {host(synth.llm)}
+            other.listen_again()
+            number = 4
+            while await answer(number) != host(other):
+                number += 1
+
+    async def no_waste(_: Completion | None) -> None:
+        return None
+
+    asyncio.run(asyncio.wait_for(ask(), DEADLINE_S))
+    assert any("the other servers have its requests" in line for line in said)
 
 
 def test_no_server_at_all_stops_the_run(synth, other):

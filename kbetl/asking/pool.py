@@ -130,9 +130,8 @@ class ServerPool:
 
     async def _wake(self, server: _Server) -> None:
         """A client that was given up is of no more use: a new one tries."""
+        server.model = await self._exit.enter_async_context(self._model(server.endpoint))
         server.rests_until_s = 0.0
-        server.model = self._model(server.endpoint)
-        await self._exit.enter_async_context(server.model)
 
     def _leave_alone(self, server: _Server, model: ModelServer, error: RunStopped) -> None:
         """Raises RunStopped where there is no other server, or where none has answered for too long."""
