@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from filling import Filling
 from kbetl.errors import BadRow
 from kbetl.lengths import Chosen, Report, measure
 from kbetl.lengths.chat import Chat
-from kbetl.lengths.conversation import conversation_of
+from kbetl.lengths.conversation import MAPPING_VERSION, conversation_of
 from kbetl.lengths.files import find
+from kbetl.records import content_hash
 from kbetl.resources import data_path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -437,3 +439,23 @@ def test_odd_rows_are_refused_by_name(store, row, reason):
 def test_a_mapping_that_fails_says_which_field():
     with pytest.raises(BadRow, match=r"'completion\[1\]\.tool_calls' is text that is not JSON"):
         conversation_of(rollout(said(), said(tool_calls="{")))
+
+
+MAPPED = (
+    rollout(said("a", reasoning="r"), USER, said([{"type": "text", "text": "b"}], reasoning_content="s")),
+    {"prompt": "Do it.", "completion": "c", "reasoning": "beside"},
+    rollout(said(None, tool_calls=[{"id": "1", "function": {"name": "f", "arguments": '{"x": 1}'}}])),
+    rollout(said("d"), oai_tools='[{"name": "f", "description": null}]'),
+    rollout(said("e", thinking="t", refusal="no"), said([{"type": "image"}])),
+    rollout(said("g"), trajectory=[{"response": {"message": {"content": "g", "reasoning_content": "u"}}}]),
+)
+"""A row for each rule by which fields are mapped."""
+
+
+def test_rules_that_map_fields_have_a_version():
+    """Where this fails, counts change: step MAPPING_VERSION too, or old and new ones mix in one report."""
+    found = content_hash("test", {"mapped": [asdict(conversation_of(row)) for row in MAPPED]})
+    assert (MAPPING_VERSION, found) == (
+        2,
+        "test:2a07d8cb25c748ce7a56e8bd906a7628eefbad8ceb61e1105cd66be6459bdba7",
+    )

@@ -11,8 +11,9 @@ from kbetl import fields
 from kbetl.errors import BadRow
 from kbetl.fields import Row
 
-MAPPING_VERSION = 1
-"""Of the rules in this file; part of every template_hash, so that new rules count anew."""
+MAPPING_VERSION = 2
+"""Of the rules in this file and of those of `kbetl.fields` that it uses; part of every template_hash, so that
+new rules count anew. From 2 on, reasoning that stands in the steps of a `trajectory` alone is counted."""
 
 TOOL_FIELDS = ("oai_tools", "tool_defs", "tools")
 OTHER_TEXT = ("thinking", "refusal")

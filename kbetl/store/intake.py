@@ -19,6 +19,8 @@ _PLACE = ("position", "sample_hash", "line_hash")
 _REJECTION = ("position", "location", "reason")
 _FACTS = tuple(name for name in Facts.__slots__ if name != "other_reasoning")
 CACHE_KIB = 32 * 1024
+SORTING_KIB = 4 * 1024
+"""While all lines are sorted: SQLite sorts in as much memory as its cache may have, beside the cache."""
 CHECKPOINT_PAGES = 8000
 """128 MB of WAL between checkpoints: pages of indexes that many batches change are copied once."""
 
@@ -214,7 +216,9 @@ class Intake:
                 self._store.execute("drop_other_memberships", source)
                 self._store.execute("drop_other_rejections", source)
             placed = {**source, "first": first, "run_id": self._run_id}
+            _set_cache(self._store, SORTING_KIB)
             self._store.execute("keep_incoming_lines")
+            _set_cache(self._store, CACHE_KIB)
             self._store.execute("keep_incoming_samples", placed)
             self._store.execute("keep_incoming_rejections", placed)
             self._store.execute("describe_source", source_columns(self._origin, features))
@@ -243,11 +247,15 @@ def source_columns(origin: Origin, features: Any = None) -> dict[str, Any]:
 
 def _prepare(store: Store) -> None:
     """Sets up the connection: room for hot pages, few checkpoints, temp tables on disk."""
-    store.connection.execute(f"pragma cache_size = -{CACHE_KIB}")
+    _set_cache(store, CACHE_KIB)
     store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     store.connection.execute("pragma temp_store = file")
     store.execute("incoming_samples_table")
     store.execute("incoming_rejections_table")
+
+
+def _set_cache(store: Store, size_kib: int) -> None:
+    store.connection.execute(f"pragma cache_size = -{size_kib}")
 
 
 def _write_facts(store: Store, batch: _Batch) -> None:
