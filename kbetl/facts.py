@@ -46,6 +46,7 @@ class Facts:
     rewards: str | None = None
     metrics: str | None = None
     error_text: str | None = None
+    has_labels: bool | None = None
     other_reasoning: str | None = None
     """All reasoning of the row, where its messages do not hold all of it themselves."""
 
@@ -80,6 +81,7 @@ def facts_of(row: Row) -> Facts:
         total_ms=times[2],
         rewards=_json(row.get("rewards")),
         metrics=_metrics(row),
+        has_labels=any(name in row for name in fields.LABELS),
         other_reasoning=None if not steps or reasoning == fields.own_reasoning(row) else reasoning,
     )
 

@@ -20,6 +20,9 @@ TRITON_CODE = ("triton_code", "original_triton_code")
 REASONING = ("reasoning", "reasoning_content")
 """In order of weight: vLLM and the evals rows use the first, verifiers and older vLLM the second."""
 
+LABELS = ("difficulty", "evaluation_raw")
+"""The columns that `filtered` and `unique` add; a row's own ones of these names give way."""
+
 
 def info(row: Row) -> Row:
     """The `info` object of a rollout, also where a tool stored it as JSON text; empty if there is none."""

@@ -109,6 +109,37 @@ def test_a_column_of_the_same_name_gets_our_value_and_that_is_said(tmp_path, mon
     ]
 
 
+def test_columns_of_the_same_name_are_found_when_rows_come_in(tmp_path, monkeypatch, capfd):
+    """However they are spelled; a row without them is not searched for them when it goes out."""
+    monkeypatch.chdir(tmp_path)
+    texts = [
+        f'{{"completion": "a", "reward": 1.0{own}}}'
+        for own in (
+            ', "difficulty": null',
+            ', "\\u0064ifficulty": "high", "n": 1',
+            "",
+            ', "n": {"difficulty": "x"}',
+        )
+    ]
+    Path("rows.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    assert run(["ingest", "rows.jsonl"]) == 0
+    with Filling(Path("kbetl.db")) as store:
+        task = store.task()
+        for (sample,) in store.rows("select sample_hash from source_samples group by sample_hash"):
+            store.outcome(sample, task, value="low")
+        known = store.rows("select has_labels, count(*) from rollout_facts group by has_labels")
+    assert known == [(0, 1), (1, 2)]  # the row without the key is the sample of the row with null
+    capfd.readouterr()
+    assert run(["export", "filtered", "-o", "f.jsonl", "--no-splits"]) == 0
+    ours = '"difficulty": "low", "evaluation_raw": "low"'
+    assert Path("f.jsonl").read_text(encoding="utf-8").splitlines() == [
+        f'{{"completion": "a", "reward": 1.0, {ours}}}',
+        '{"completion": "a", "reward": 1.0, "\\u0064ifficulty": "low", "n": 1, "evaluation_raw": "low"}',
+        f'{{"completion": "a", "reward": 1.0, "n": {{"difficulty": "x"}}, {ours}}}',
+    ]
+    assert "a column difficulty of their own" in capfd.readouterr().err
+
+
 def test_a_later_score_is_the_reward_that_goes_out(store, capfd):
     sample = store.rows("select hash from samples where module_name = 'NoReward'")[0][0]
     store.add("scores", sample_hash=sample, reward=0.5, scored_at="2027", run_id=store.run_id)

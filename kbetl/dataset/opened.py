@@ -116,7 +116,8 @@ class Opened:
             ours = {"difficulty": row.difficulty, "evaluation_raw": row.evaluation_raw}
         if row.score is not None:
             ours["reward"] = row.score
-        spliced = appended(row.text, ours) if ours else Spliced(row.text, ())
+        is_new = row.has_labels == 0 and row.score is None
+        spliced = appended(row.text, ours, is_new=is_new) if ours else Spliced(row.text, ())
         self.replaced.update(column for column in spliced.replaced if column != "reward")
         return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from kbetl.dataset import Dataset, Opened, Row, Split, check_sources, opened
-from kbetl.dataset.arrow import OURS
 from kbetl.dataset.declared import Declared, declared_columns
 from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset
@@ -20,6 +19,7 @@ from kbetl.export import beside
 from kbetl.export.formats import FORMATS, Format, converter
 from kbetl.export.target import Target, target_of, whole_file, whole_folder
 from kbetl.export.writing import Writer
+from kbetl.fields import LABELS
 from kbetl.lines import plain_text
 from kbetl.store import Store, check_conditions, guarded_query
 from kbetl.store.datasets import longest_rows
@@ -99,7 +99,7 @@ class DatasetRows:
     def __init__(self, dataset: Opened, convert: Callable[[Row], bytes], *, is_plain: bool) -> None:
         self.splits: Sequence[Split | None] = list(dataset.counts)
         self.declared: dict[str, Declared] = declared_columns(dataset.declared) if is_plain else {}
-        self.last: Sequence[str] = OURS if is_plain else ()
+        self.last: Sequence[str] = LABELS if is_plain else ()
         self.left_out: dict[Split | None, LeftOut] = {}
         self._dataset = dataset
         self._convert = convert

@@ -38,6 +38,8 @@ class RolloutRow(NamedTuple):
     evaluation_raw: str | None
     score: float | None
     """A reward that came later than the row and differs from the row's own."""
+    has_labels: int | None
+    """0: the row has no column that is called as a label of ours; None: nobody looked."""
     text: bytes
     """The row's own JSON text in UTF-8."""
 

@@ -41,7 +41,8 @@ create table rollout_facts (
   total_ms real,  -- both, and what lies between
   rewards text check (rewards is null or json_valid(rewards)),  -- JSON object of the parts of the reward: score and weight by name
   metrics text check (metrics is null or json_valid(metrics)),  -- JSON object of numbers by name
-  error_text text  -- what the tool says of the error
+  error_text text,  -- what the tool says of the error
+  has_labels integer check (has_labels in (0, 1))  -- 1: the row has a column difficulty or evaluation_raw itself; null where nobody looked
 ) strict, without rowid;
 
 -- Rows stored before this schema: what their JSON says at once; tokens and times come with a row that is stored anew.

@@ -18,7 +18,8 @@ insert into rollout_facts (
   total_ms,
   rewards,
   metrics,
-  error_text
+  error_text,
+  has_labels
 )
 values (
   :sample_hash,
@@ -39,6 +40,7 @@ values (
   :total_ms,
   :rewards,
   :metrics,
-  :error_text
+  :error_text,
+  :has_labels
 )
 on conflict (sample_hash) do nothing
