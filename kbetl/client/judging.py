@@ -1,0 +1,253 @@
+"""What an exchange that went wrong means: time for all, a try, the sample, or the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from kbetl.client.adapting import Adaptations, Body
+from kbetl.client.endpoint import Limits
+from kbetl.client.gate import Gate
+from kbetl.client.health import REFUSED_ALIKE, Health
+from kbetl.client.reading import ProviderError, Reply
+from kbetl.client.sorting import Kind, advice, describe, refused_parameter, sort_error
+from kbetl.client.waits import asked_wait_s
+from kbetl.errors import RequestFailed, RunStopped, TryAgain
+from kbetl.records import Completion, Request
+
+if TYPE_CHECKING:
+    from kbetl.client.wire import NoReply
+
+OnWasted = Callable[[Completion | None], Awaitable[None]]
+"""Awaited after a try that may have been paid for and brought nothing usable, before anything else is
+sent: with what came back, or None where nothing did. What it raises ends the request."""
+
+
+class Meter(Protocol):
+    """Hears of each try of one request, where a budget is kept."""
+
+    async def before_send(self) -> None:
+        """Awaited before a try is sent; what it raises ends the request, and nothing is sent."""
+
+    def unpaid(self) -> None:
+        """The last try did not reach the server, or was refused by it: it was not billed."""
+
+    def end(self) -> None:
+        """The last try is over, whatever came of it; said more than once, it means nothing more."""
+
+
+SILENT_ROUNDS = 3
+"""Tries without a reply after which a run that never had one stops."""
+
+_OUTAGES_FREE = 10
+"""Failures of one request that pass as the server's own trouble; later ones use up its tries."""
+_THROTTLED_FREE = 100
+"""Refusals of one request while others succeed that pass as throttling; later ones use up its tries."""
+_MANY_ERRORS = 3
+"""So many requests with an error and no success between them are an outage, and not their own fault."""
+_SILENT_SHARE = 0.1
+"""Silences per success from which on the server is slow, and not the question too hard."""
+_SAY_HOLD_S = 1.0
+_SAY_AGAIN_S = 30.0
+"""Holds that are worth a line, and how long it is before there may be another one."""
+
+_PAID_PERHAPS = frozenset({408, 504, 524})
+_REFUSED_BUSY = frozenset({503, 529})
+"""Answers of a server, from 500 on, that did not begin with the request."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request on its way."""
+
+    request: Request
+    on_wasted: OnWasted | None
+    meter: Meter | None
+    tries: int = 0
+    """Those that count."""
+    outages: int = 0
+    """Failures that were taken for the server's trouble."""
+    throttles: int = 0
+    """Refusals as too many, while others succeeded."""
+    silences: int = 0
+
+
+@dataclass(slots=True)
+class Sent:
+    """One try on its way: its body, and what the run had seen when it went out."""
+
+    body: Body
+    round_number: int
+    successes: int
+    silences: int
+    tokens: float
+
+
+Say = Callable[[str], None]
+"""Takes a line for the user."""
+
+
+class Judge:
+    """Decides what failures mean, and tells the gate. Asked only where something went wrong."""
+
+    def __init__(
+        self, host: str, limits: Limits, gate: Gate, adaptations: Adaptations, say: Say | None
+    ) -> None:
+        self.is_gone = False
+        """Whether the server was given up: it said nothing at all, or failed for too long."""
+        self.throttled = 0
+        """Refusals as too many."""
+        self.health = Health(limits.give_up_after_s)
+        self._host = host
+        self._limits = limits
+        self._gate = gate
+        self._adaptations = adaptations
+        self._say = say
+        self._said_at_s: float | None = None
+
+    def spoilt(self, asked: Asked, fault: str) -> Exception:
+        """What an answer means that came and cannot be used."""
+        asked.tries += 1
+        self._check_health(fault)
+        return TryAgain(f"{self._host}: {fault}", counts=True)
+
+    def refuse(self, asked: Asked, sent: Sent, reply: Reply, status: int, error: ProviderError) -> NoReturn:
+        """Raises what an error reply means."""
+        if asked.meter is not None and not _may_be_billed(status):
+            asked.meter.unpaid()
+        reason = describe(self._host, status, error)
+        names = asked.request.parameters if sent.body.names is None else sent.body.names
+        parameter = refused_parameter(status, error, names)
+        if parameter is not None:
+            self._adapt(parameter, reason, value_only=error.code == "unsupported_value")
+        kind = sort_error(status, error)
+        if kind == "run":
+            raise self._stopped(f"{reason}; {advice(status, error)}")
+        self._check_health(reason)
+        if kind == "sample":
+            if self.health.refused_alike(reason):
+                raise self._stopped(
+                    f"{reason}; the first {REFUSED_ALIKE} requests were all refused so: "
+                    "change the model or the parameters and run again"
+                )
+            raise RequestFailed(reason)
+        self._fail(asked, sent, reply, kind=kind, reason=reason, status=status)
+
+    def _fail(
+        self, asked: Asked, sent: Sent, reply: Reply, *, kind: Kind, reason: str, status: int
+    ) -> NoReturn:
+        """Raises what an error means that a later try may not meet."""
+        wait_s = asked_wait_s(reply.headers)
+        paid_perhaps = status in _PAID_PERHAPS
+        if kind == "throttled":
+            is_own = self._throttle(asked, sent, wait_s, reason, is_rate=status == 429)
+        else:
+            # an error within a reply comes from behind the gateway: it was there
+            many = 2 if kind == "gateway" and reply.status >= 300 else _MANY_ERRORS
+            others_broke = self.health.broke(asked.request.hash) >= many
+            is_own = not others_broke and (many > 2 or self.health.successes > sent.successes)
+            is_own = is_own or asked.outages >= _OUTAGES_FREE
+            if not is_own:
+                self._blame_server(asked, sent, reason)
+        if not is_own:
+            raise TryAgain(reason, counts=False, paid_perhaps=paid_perhaps)
+        asked.tries += 1
+        raise TryAgain(reason, counts=True, paid_perhaps=paid_perhaps, wait_s=wait_s or 0.0)
+
+    def _throttle(
+        self, asked: Asked, sent: Sent, wait_s: float | None, reason: str, *, is_rate: bool
+    ) -> bool:
+        """Slows down; whether it is this request alone that is refused so, time and again."""
+        self.throttled += 1
+        if wait_s is not None and wait_s > self._limits.give_up_after_s:
+            raise self._stopped(
+                f"{reason}; it asks to wait {wait_s:.0f} s, longer than --give-up-after: run again later"
+            )
+        if self._gate.throttled(sent.round_number, wait_s, is_rate=is_rate):
+            self.say_hold(reason)
+        asked.throttles += self.health.successes > sent.successes
+        return asked.throttles > _THROTTLED_FREE
+
+    def _blame_server(self, asked: Asked, sent: Sent, reason: str) -> None:
+        """A failure that is the server's: it slows down who still succeeds, or waits until it is back."""
+        asked.outages += 1
+        if self.health.successes > sent.successes:
+            is_news = self._gate.throttled(sent.round_number, None)
+        else:
+            is_news = self._gate.outage(sent.round_number)
+            self.health.silent_rounds += is_news and not self.health.replied
+        if is_news:
+            self.say_hold(reason)
+
+    def say_hold(self, reason: str) -> None:
+        """One line about what holds everything back, unless it is short or was said just now."""
+        hold_s = self._gate.hold_s()
+        now = time.monotonic()
+        is_news = self._said_at_s is None or now - self._said_at_s >= _SAY_AGAIN_S
+        if self._say is not None and hold_s >= _SAY_HOLD_S and is_news:
+            self._said_at_s = now + hold_s
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + hold_s))
+            self._say(f"{reason}; nothing is sent for {hold_s:.0f} s, until {until}")
+
+    def _adapt(self, parameter: str, reason: str, *, value_only: bool) -> NoReturn:
+        """A refused parameter is not the sample's fault: learn it, and send the request without it."""
+        if self._adaptations.learn(parameter, value_only=value_only) == "fatal":
+            raise self._stopped(
+                f"{reason}; the request makes no sense without {parameter}: change or remove it"
+            )
+        raise TryAgain(reason, counts=False)
+
+    def unanswered(self, asked: Asked, sent: Sent, failure: NoReply) -> Exception:
+        """What an exchange without a reply means: an outage, or this request's own trouble."""
+        if asked.meter is not None and not failure.was_sent:
+            asked.meter.unpaid()
+        reason = f"{self._host}: {failure.reason}"
+        if failure.for_all:
+            return self._stopped(f"{reason}; {advice(407, ProviderError(''))}")
+        self._check_health(reason)
+        if self._is_own(asked, sent, failure):
+            asked.tries += 1
+            return TryAgain(reason, counts=True, paid_perhaps=True)
+        self._blame_server(asked, sent, reason)
+        if self.health.silent_rounds >= SILENT_ROUNDS and not self.health.replied:
+            return self._gone(
+                f"{reason}; no reply at all in {SILENT_ROUNDS} tries: "
+                "check the base URL, the network and the proxy"
+            )
+        return TryAgain(reason, counts=False, paid_perhaps=failure.was_sent)
+
+    def _is_own(self, asked: Asked, sent: Sent, failure: NoReply) -> bool:
+        """Whether an exchange without a reply is the request's own fault: others meanwhile had theirs."""
+        others_broke = self.health.broke(asked.request.hash) > 1
+        succeeded = self.health.successes - sent.successes
+        if failure.was_silent:
+            others_silent = self.health.silences - sent.silences
+            self.health.silences += 1
+            asked.silences += 1
+            others_broke = asked.silences == 1 or others_silent > _SILENT_SHARE * succeeded
+        if not failure.was_sent:
+            return False
+        return asked.outages >= _OUTAGES_FREE or (succeeded > 0 and not others_broke)
+
+    def _check_health(self, reason: str) -> None:
+        """Notes a failure. Raises RunStopped where there has been nothing else for too long."""
+        if self.health.failed():
+            limit_s = self._limits.give_up_after_s
+            raise self._gone(
+                f"nothing but failures for {limit_s:.0f} s, the last one: {reason}; run again later to go on"
+            )
+
+    def _gone(self, message: str) -> RunStopped:
+        self.is_gone = True
+        return self._stopped(message)
+
+    def _stopped(self, message: str) -> RunStopped:
+        self._gate.close(message)
+        return RunStopped(message)
+
+
+def _may_be_billed(status: int) -> bool:
+    """Whether a request that got an error of this status may be billed all the same."""
+    return status == 408 or (status >= 500 and status not in _REFUSED_BUSY)
