@@ -7,7 +7,7 @@
 
 Steps, in the order in which a submission and a fetch come by: `upload received`, `uploaded`, `listed`,
 `create received`, `created`, `asked`, `half a file`. `failures` has HTTP statuses to answer at a step, each
-once; at `uploaded` and `created` what was asked for is done all the same.
+once; at `uploaded` and `created` what was asked for is done all the same. Errors end with `said`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class FakeBatches:
         self.requests: Counter[str] = Counter()
         """Requests by method and path, ids left out."""
         self.failures: dict[str, list[int]] = {}
+        self.said = ""
         self.page = page
         self.keeps_metadata = keeps_metadata
         self._held: str | None = None
@@ -170,7 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
         names = parts.path.removeprefix("/v1/").split("/")
         self.service.requests[" ".join([self.command, names[0], *names[2:]])] += 1
         if self.headers.get("Authorization") != f"Bearer {KEY}":
-            self._json({"error": {"message": "wrong key", "code": "invalid_api_key"}}, 401)
+            self._json(
+                {"error": {"message": f"wrong key{self.service.said}", "code": "invalid_api_key"}}, 401
+            )
         elif self.command == "POST" and names == ["files"]:
             self._upload(body)
         elif self.command == "POST" and names == ["batches"]:
@@ -188,7 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _failed(self, step: str) -> bool:
         status = self.service.passes(step)
         if status is not None:
-            self._json({"error": {"message": f"failed at {step}", "type": "server_error"}}, status)
+            self._json(
+                {"error": {"message": f"failed at {step}{self.service.said}", "type": "server_error"}}, status
+            )
         return status is not None
 
     def _upload(self, body: bytes) -> None:

@@ -55,12 +55,14 @@ class FakeHub:
     `faults`: statuses that the next commits fail with, first in first out (0: none); a pair of a status and
     the seconds of its `Retry-After`; or "lost": the commit is made and the connection closed without a word.
     `requests`: what was asked, as `METHOD PATH`.
+    `said`: what a fault on order says, in its headers and its body.
     `watch`: called with each request before it is answered, in the thread that answers it.
     """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.faults: list[int | str | tuple[int, int]] = []
+        self.said = "a fault on order"
         self.watch: Callable[[str], None] = lambda _request: None
         self.requests: list[str] = []
         self.lock = threading.RLock()
@@ -322,9 +324,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub.lock:
             fault = self.hub.faults.pop(0) if self.hub.faults else 0
             if isinstance(fault, tuple):
-                raise _Refusal(fault[0], "", "a fault on order", **{"Retry-After": str(fault[1])})
+                raise _Refusal(fault[0], "", self.hub.said, **{"Retry-After": str(fault[1])})
             if isinstance(fault, int) and fault:
-                raise _Refusal(fault, "", "a fault on order")
+                raise _Refusal(fault, "", self.hub.said)
             sha, _ = self._commit(name, revision)
             changes: dict[str, bytes | None] = {}
             for line in body.decode().splitlines():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,19 @@ LOGIN = "planted-proxy-password"
 MARKERS = (KEY, HEADER_VALUE, LOGIN, KEY.replace("/", "\\/"), KEY[3:-2], "planted_Key_0123456789")
 
 
-def found_in(text: str | bytes) -> list[str]:
+def found_in(text: str | bytes, markers: Sequence[str] = MARKERS) -> list[str]:
     raw = text.encode() if isinstance(text, str) else text
-    return [marker for marker in MARKERS if marker.encode() in raw]
+    return [marker for marker in markers if marker.encode() in raw]
 
 
-def leaks(folder: Path) -> list[str]:
+def leaks(folder: Path, markers: Sequence[str] = MARKERS) -> list[str]:
     """Files below a folder that hold a marker, `.env` apart; compressed ones are opened."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file() and path.name != ".env":
             raw = path.read_bytes()
             raw += gzip.decompress(raw) if path.suffix == ".gz" else b""
-            found += [f"{path.name}: {marker}" for marker in found_in(raw)]
+            found += [f"{path.name}: {marker}" for marker in found_in(raw, markers)]
     return found
 
 
@@ -192,11 +193,3 @@ def test_addresses_with_a_password_are_refused_without_showing_it(case):
         assert run.status == 2
         assert found_in(run.text) == []
     assert leaks(case.folder) == []
-
-
-def test_no_cassette_holds_a_header_that_carries_a_key():
-    cassettes = list((Path(__file__).parent / "cassettes").rglob("*.yaml"))
-    assert cassettes
-    for path in cassettes:
-        text = path.read_text(encoding="utf-8").lower()
-        assert not any(word in text for word in ("authorization", "x-prime", "bearer "))

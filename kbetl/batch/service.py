@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from kbetl.asking.addresses import endpoint_at
+from kbetl.asking.addresses import check_names, endpoint_at
 from kbetl.batch.files import URL, finish_files, shown
 from kbetl.client import Endpoint
 from kbetl.client.batches import BatchService, RemoteBatch
@@ -36,11 +36,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Address:
-    """A service and the names of what holds its key; no secrets."""
+    """A service and the names of what holds its key; no secrets. Raises ConfigError for a key typed in."""
 
     base_url: str
     api_key_var: str | None = None
     headers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_names(self.api_key_var, self.headers)
 
     def endpoint(self) -> Endpoint:
         """With the key; raises KbetlError where its variable is not set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -20,6 +21,10 @@ _OF_ONE = {
     "dataset": f"say what `kbetl run` exports with {DATASETS} = [...]",
     "sql": "a query is for one file: give it on the command line, as kbetl export --sql",
 }
+_SECRET_NAME = re.compile(
+    "key|token(?!s|izer)|secret|passw|auth(?!or)|header|url|bearer|credential", re.IGNORECASE
+)
+"""Keys whose value may be a secret that stands in the wrong place: it is not shown."""
 _KINDS = {
     "integer": "a whole number",
     "integer range": "a whole number",
@@ -48,7 +53,10 @@ def click_defaults(toml: Mapping[str, Any], commands: Iterable[click.Command]) -
         elif key == "prices":
             check_prices(value)
         else:
-            _refuse(f"unknown key {key!r}", "it knows database, prices and tables named like commands")
+            _refuse(
+                f"unknown key {key!r}",
+                f"it knows database, prices and tables named like commands{_where_keys_go(key)}",
+            )
     return defaults
 
 
@@ -121,13 +129,16 @@ def _table(table: str, command: click.Command, values: Mapping[str, Any]) -> dic
     for key, value in values.items():
         parameters = known.get(key.replace("-", "_"))
         if parameters is None:
-            _refuse(f"{table} has no option {key!r}", f"it knows {', '.join(_names(command))}")
+            _refuse(
+                f"{table} has no option {key!r}",
+                f"it knows {', '.join(_names(command))}{_where_keys_go(key)}",
+            )
         if isinstance(value, dict):
             _refuse(f"{table} {key}", "it is a table, not a value")
         name = parameters[0].name or ""
         if name in found:
             _refuse(f"{table} {key} = {_shown(value)}", "the same option stands above by another name")
-        place = f"{table} {key} = {_shown(value)}"
+        place = f"{table} {key}" if _SECRET_NAME.search(key) else f"{table} {key} = {_shown(value)}"
         found[name] = _value(place, parameters, key.replace("-", "_"), value)
     return found
 
@@ -195,6 +206,13 @@ def _typed(place: str, parameter: click.Parameter, type_: click.ParamType[Any], 
     except click.UsageError as error:
         _refuse(place, error.message)
     return value
+
+
+def _where_keys_go(key: str) -> str:
+    """What to do with a key that stands in this file; nothing where the name is that of something else."""
+    if not _SECRET_NAME.search(key):
+        return ""
+    return ". No key belongs into this file: put NAME=... into .env, and name it with api-key-var or header"
 
 
 def _shown(value: Any) -> str:

@@ -172,7 +172,18 @@ def explained(repo: str, *, may_have_happened: bool = False) -> Iterator[None]:
     except tuple(failures) as error:
         # an upload that failed is a RuntimeError around what the server said
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        raise _explained(repo, cause, may_have_happened=may_have_happened) from None
+        found = _explained(repo, cause, may_have_happened=may_have_happened)
+        found.args = (_without_token(str(found)),)
+        raise found from None
+
+
+def _without_token(text: str) -> str:
+    """What a Hub, or what stands in for one, said, should it say our token back."""
+    from huggingface_hub import get_token
+
+    from kbetl.client.redacting import Redactor
+
+    return Redactor([get_token() or ""])(text.encode()).decode()
 
 
 def _explained(repo: str, error: BaseException, *, may_have_happened: bool) -> HubError:
