@@ -1,0 +1,172 @@
+"""Reads what a store holds now, and finds what to run next."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kbetl.config import command_line
+from kbetl.status.tables import (
+    Cost,
+    Difficulty,
+    Failure,
+    HandedOut,
+    Kind,
+    Labels,
+    Made,
+    Parked,
+    Pending,
+    Source,
+    Status,
+    Unfinished,
+)
+from kbetl.store import Store, is_locked
+from kbetl.store.ledger import PARKED_AFTER
+from kbetl.wording import RECORD, Told, asking_words, recording_words
+
+LEFT_OVER = 3
+
+_TAKEN = ("task", "model", "base_url", "base_urls", "rollouts", "api_key_var")
+"""What `--resume` has to be told again, to be seen for what it is; it knows the rest."""
+
+
+def read_status(database: Path) -> Status:
+    """What the store holds now. Raises StoreError where there is no store to read."""
+    with Store.read(database) as store:
+        pending = [Pending(*row) for row in store.rows("pending_by_task")]
+        handed_out = [HandedOut(*row) for row in store.rows("handed_out_by_task")]
+        failures = [Failure(*row) for row in store.rows("failures_by_reason")]
+        samples = [Kind(*row) for row in store.rows("sample_counts")]
+        labels = _labels(store.rows("outcomes_by_status"))
+        told = _told(store.rows("asking_runs"))
+        asking = {label.task: told.get(label.task_hash, {}) for label in labels if label.in_use}
+        is_measured = bool(store.rows("measured_lengths")[0][0])
+        return Status(
+            database=str(database),
+            size_bytes=database.stat().st_size,
+            pending=pending,
+            handed_out=handed_out,
+            failures=failures,
+            parked=[Parked(*row) for row in store.rows("parked_by_task", {"parked_after": PARKED_AFTER})],
+            unfinished=_unfinished(store.rows("unfinished_runs"), database),
+            sources=[Source(*row) for row in store.rows("sources_by_name")],
+            models=[Made(*row) for row in store.rows("models_by_source")],
+            samples=samples,
+            labels=labels,
+            difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
+            costs=[Cost(*row) for row in store.rows("costs_by_task")],
+            settings=dict(store.rows("all_settings")),
+            next=command_line(
+                database,
+                *(
+                    ("batch", "status")
+                    if handed_out and not pending
+                    else _next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
+                ),
+            ),
+        )
+
+
+def _next(
+    samples: Sequence[Kind],
+    labels: Sequence[Labels],
+    pending: Sequence[Pending],
+    failures: Sequence[Failure],
+    *,
+    asking: Mapping[str, Told],
+    is_measured: bool,
+) -> tuple[str, ...]:
+    if not samples:
+        return ("ingest",)
+    has_good_rollouts = any(kind.kind == "rollout" and kind.good for kind in samples)
+    if has_good_rollouts and not any(label.task == "difficulty" and label.in_use for label in labels):
+        return ("enrich",)
+    if pending:
+        return asking_words(pending[0].task, asking.get(pending[0].task, {}))
+    if not any(kind.kind == "rollout" for kind in samples):
+        has_prompts = any(label.task == "prompts" and label.in_use for label in labels)
+        return (
+            ("export", "synthetic", "-o", "outputs/synthetic_prompts.jsonl") if has_prompts else ("prompts",)
+        )
+    again = next((failure for failure in failures if failure.status in ("unparsed", "truncated")), None)
+    if again is not None:
+        return (*asking_words(again.task, asking.get(again.task, {})), "--retry", again.status)
+    if not is_measured:
+        return ("lengths",)
+    return ("export", "filtered", "-o", "outputs/filtered_dataset.jsonl")
+
+
+def _told(rows: Sequence[tuple[str, str]]) -> dict[str, Told]:
+    """The options of the newest run of each task, by its hash.
+
+    Its parameters are of the newest that was no retry: a retry may have others and stays with the task.
+    """
+    found: dict[str, Told] = {}
+    for task_hash, options in rows:
+        told = json.loads(options)
+        if told.get("retry"):
+            told["parameters"] = found.get(task_hash, {}).get("parameters", {})
+        found[task_hash] = told
+    return found
+
+
+def _labels(rows: Sequence[tuple[str, str, str, int, str | None, int]]) -> list[Labels]:
+    found: dict[str, Labels] = {}
+    outcomes: dict[str, dict[str, int]] = {}
+    for name, task_hash, model, in_use, status, samples in rows:
+        counts = outcomes.setdefault(task_hash, {})
+        if status is not None:
+            counts[status] = samples
+        found[task_hash] = Labels(name, task_hash, model, bool(in_use), counts)
+    return list(found.values())
+
+
+_RunRow = tuple[int, str, str | None, str, int | None, int, str]
+
+
+def _unfinished(rows: Sequence[_RunRow], database: Path) -> list[Unfinished]:
+    newest = {task: run_id for run_id, _, task, *_ in rows}
+    return [
+        Unfinished(
+            run_id=run_id,
+            command=name,
+            task=task,
+            started_at=started_at,
+            status=status,
+            pid=pid,
+            is_running=status is None and _is_running(database, task, pid),
+            resume=_resume((run_id, name, task, started_at, status, pid, options), newest, database),
+        )
+        for run_id, name, task, started_at, status, pid, options in rows
+    ]
+
+
+def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> str | None:
+    """`--resume` takes up the newest run of a task's name; an older one goes on as a plain run."""
+    run_id, name, task, _, status, _, options = row
+    if task is not None:
+        told = json.loads(options)
+        if newest[task] == run_id:
+            taken = {key: told[key] for key in _TAKEN if key in told}
+            return command_line(database, *asking_words(task, taken), "--resume")
+        return command_line(database, *asking_words(task, told))
+    if name in ("ingest", RECORD) and status == LEFT_OVER:
+        return command_line(database, "query", "select * from rejected_rows")
+    return command_line(database, *recording_words(json.loads(options))) if name == RECORD else None
+
+
+def _is_running(database: Path, task: str | None, pid: int) -> bool:
+    """A run that asks holds its task's lock; of others only the process can be looked for."""
+    return _is_alive(pid) and (task is None or is_locked(database, task))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
