@@ -3,20 +3,22 @@
 A place gets the type that its source declares where all its values fit, else the one its values show,
 over all rows: keys of objects are united (a row gets null where it lacks one), integers and floats
 together are float64, null alone is null. Where no Arrow type holds all values as they are (text beside
-objects, integers beyond 64 bit, empty objects alone) the place is JSON text, and that is said.
+objects, integers beyond 64 bit, empty objects alone) the place is JSON text, and that is said; its Arrow
+field is marked, so that `ingest` reads the values back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from kbetl.dataset.declared import Declared, declared_columns
 from kbetl.dataset.opened import Opened, Row
 from kbetl.dataset.shape import BOOLEAN, FLOAT, INTEGER, LIST, OBJECT, TEXT, Shape
 from kbetl.dataset.splicing import json_bytes
 from kbetl.fields import LABELS
+from kbetl.files import IS_JSON_TEXT
 from kbetl.json_text import stored_value
 from kbetl.store.datasets import Split
 
@@ -136,14 +138,26 @@ def columns_of_shape(seen: Shape, declared: Mapping[str, Declared], last: Sequen
     typing = _Typing()
     fields, readers = [], {}
     for name in names:
-        type_, reader = typing.type_of(seen.fields[name], declared.get(name), name)
-        fields.append(pa.field(name, type_))
-        if reader is not None:
-            readers[name] = reader
+        typed = typing.type_of(seen.fields[name], declared.get(name), name)
+        fields.append(_field(name, typed))
+        if typed.reader is not None:
+            readers[name] = typed.reader
     return Columns(pa.schema(fields), tuple(typing.notes), readers)
 
 
-Typed = tuple[Any, Reader | None]
+class Typed(NamedTuple):
+    """The Arrow type of a place, and what makes JSON text of the values in it that need it."""
+
+    type: Any
+    reader: Reader | None = None
+    is_json_text: bool = False
+    """Whether the place itself holds such text."""
+
+
+def _field(name: str, typed: Typed) -> Any:
+    import pyarrow as pa
+
+    return pa.field(name, typed.type, metadata=IS_JSON_TEXT if typed.is_json_text else None)
 
 
 class _Typing:
@@ -153,9 +167,9 @@ class _Typing:
         self.notes: list[str] = []
 
     def type_of(self, shape: Shape, declared: Declared, path: str) -> Typed:
-        """The type for all values of a shape, and what makes JSON text of them where that is needed."""
+        """The type for all values of a shape."""
         if isinstance(declared, str) and (shape.kinds == 0 or _fits(shape, declared)):
-            return _plain(declared), None
+            return Typed(_plain(declared))
         if isinstance(declared, list) and shape.kinds in (0, LIST):
             return self._list(shape, declared[0], path)
         if isinstance(declared, dict) and declared and shape.kinds in (0, OBJECT):
@@ -168,21 +182,22 @@ class _Typing:
         import pyarrow as pa
 
         if shape.kinds == 0:
-            return pa.null(), None
+            return Typed(pa.null())
         if shape.kinds == LIST:
             return self._list(shape, None, path)
         if shape.kinds == OBJECT:
             return self._struct(shape, {}, path)
         for name in ("bool", "string", "int64", "uint64", "float64"):
             if _fits(shape, name):
-                return _plain(name), None
+                return Typed(_plain(name))
         return self._json(path, "values of different kinds, or numbers beyond 64 bit")
 
     def _list(self, shape: Shape, declared: Declared, path: str) -> Typed:
         import pyarrow as pa
 
-        type_, reader = self.type_of(shape.item or Shape(), declared, f"{path}[]")
-        return pa.list_(type_), None if reader is None else _list_reader(reader)
+        item = self.type_of(shape.item or Shape(), declared, f"{path}[]")
+        reader = None if item.reader is None else _list_reader(item.reader)
+        return Typed(pa.list_(_field("item", item)), reader)
 
     def _struct(self, shape: Shape, declared: Mapping[str, Declared], path: str) -> Typed:
         import pyarrow as pa
@@ -195,17 +210,17 @@ class _Typing:
         fields, readers = [], {}
         for name in names:
             inner = shape.fields.get(name) or Shape()
-            type_, reader = self.type_of(inner, declared.get(name), f"{path}.{name}")
-            fields.append(pa.field(name, type_))
-            if reader is not None:
-                readers[name] = reader
-        return pa.struct(fields), _struct_reader(readers) if readers else None
+            typed = self.type_of(inner, declared.get(name), f"{path}.{name}")
+            fields.append(_field(name, typed))
+            if typed.reader is not None:
+                readers[name] = typed.reader
+        return Typed(pa.struct(fields), _struct_reader(readers) if readers else None)
 
     def _json(self, path: str, why: str) -> Typed:
         import pyarrow as pa
 
         self.notes.append(f"column {path} is JSON text: it holds {why}")
-        return pa.string(), _json_reader
+        return Typed(pa.string(), _json_reader, is_json_text=True)
 
 
 def _fits(shape: Shape, name: str) -> bool:

@@ -1,5 +1,6 @@
 """The rows of files: JSONL, JSON, CSV and Parquet, however they are packed."""
 
+from kbetl.files.parquet_rows import IS_JSON_TEXT
 from kbetl.files.rows import (
     KINDS_IN_WORDS,
     features_of,
@@ -11,6 +12,7 @@ from kbetl.files.rows import (
 )
 
 __all__ = [
+    "IS_JSON_TEXT",
     "KINDS_IN_WORDS",
     "features_of",
     "kind_of",

@@ -18,6 +18,9 @@ _BATCH_BYTES = 4 * 2**20
 _MOST_ROWS = 1000
 _READ_BYTES = 2**20
 
+IS_JSON_TEXT = {b"kbetl": b"json"}
+"""Metadata of an Arrow field whose text is JSON, because no Arrow type holds its values as they are."""
+
 _Reader = Callable[[Any], Any]
 
 
@@ -32,7 +35,7 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
     pa.set_memory_pool(_steady_pool())
     parquet = _opened(file, name)
     _check_columns(parquet, name)
-    readers = {field.name: reader for field in parquet.schema_arrow if (reader := _reader_of(field.type))}
+    readers = {field.name: reader for field in parquet.schema_arrow if (reader := _reader_of(field))}
     number = 0
     for group in range(parquet.metadata.num_row_groups):
         end = number + parquet.metadata.row_group(group).num_rows
@@ -51,7 +54,7 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[Raw]:
 def features(file: Path) -> Any:
     """The declared column types: those of `datasets` where it wrote the file, else Arrow's names.
 
-    None where the file cannot be opened.
+    None where the file cannot be opened. Of columns that hold JSON text Arrow has no type to tell.
     """
     try:
         schema = _opened(file, str(file)).schema_arrow
@@ -63,7 +66,7 @@ def features(file: Path) -> Any:
             return json.loads(for_datasets)["info"]["features"]
         except (ValueError, KeyError, TypeError):
             pass  # not as `datasets` writes it: Arrow's own types hold
-    return {field.name: str(field.type) for field in schema}
+    return {field.name: str(field.type) for field in schema if _reader_of(field) is None}
 
 
 def _steady_pool() -> Any:
@@ -111,20 +114,30 @@ def _raw(number: int, row: dict[str, Any], readers: Mapping[str, _Reader]) -> Ra
         return row_fault(number, str(error.__cause__ or error))
 
 
-def _reader_of(type_: Any) -> _Reader | None:
-    """What makes JSON of values of an Arrow type that holds `arrow.json` texts; None for any other type.
+def _reader_of(field: Any) -> _Reader | None:
+    """What makes JSON of the values of an Arrow field that holds JSON text; None for any other field.
 
-    `datasets` 5 writes objects with different keys in that way.
+    `datasets` 5 writes objects with different keys as `arrow.json`; our own exports mark such text.
     """
     import pyarrow as pa
 
-    if getattr(type_, "extension_name", None) == "arrow.json":
+    type_ = field.type
+    if getattr(type_, "extension_name", None) == "arrow.json" or _is_marked(field):
         return _unless_null(orjson.Fragment)
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
-        return _list_reader(_reader_of(type_.value_type))
+        return _list_reader(_reader_of(type_.value_field))
     if pa.types.is_struct(type_):
-        return _struct_reader({field.name: _reader_of(field.type) for field in type_})
+        return _struct_reader({inner.name: _reader_of(inner) for inner in type_})
     return None
+
+
+def _is_marked(field: Any) -> bool:
+    """By us, and still text: other tools keep metadata of what they have changed."""
+    import pyarrow as pa
+
+    metadata = field.metadata or {}
+    is_text = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    return is_text and all(metadata.get(key) == value for key, value in IS_JSON_TEXT.items())
 
 
 def _list_reader(inner: _Reader | None) -> _Reader | None:
