@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbetl.dataset import why_empty
 from kbetl.lines import plain_text
 from kbetl.store import Store
 from kbetl.store.datasets import (
@@ -27,6 +28,9 @@ from kbetl.store.datasets import (
 
 TOP = 10
 LISTED = 10
+NAME_CHARACTERS = 80
+MOST_PLAIN = 1e6
+"""Rewards from here on are shown with an exponent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Report:
     codes: int
     """Codes that stand under several module names."""
     first_codes: Sequence[CodeOverNames]
+    why_empty: str | None = None
+    """Why there are no rows, and what to run; None where there are some."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -73,8 +79,10 @@ class Report:
             f"unique by {self.by}: {counts.kept:,} of {counts.rows:,} rows of filtered kept, "
             f"reduction {_reduction_percent(counts)} %"
         ]
-        if counts.kept:
-            lines.append(f"reward from {counts.lowest:.4f} to {counts.highest:.4f}")
+        if self.why_empty is not None:
+            lines.append(self.why_empty)
+        if counts.kept and counts.lowest is not None and counts.highest is not None:
+            lines.append(f"reward from {_reward(counts.lowest)} to {_reward(counts.highest)}")
             lines += ["", f"the first {len(self.top)}:", *map(_top_line, self.top)]
         return [*lines, "", *self._choice_lines(), *self._name_lines(), *self._code_lines()]
 
@@ -92,7 +100,7 @@ class Report:
     def _name_lines(self) -> list[str]:
         lines = [f"names that hide different code: {self.names:,}{_shown(self.names)}"]
         lines += [
-            f"  {plain_text(row.module_name)}: {row.codes:,} codes in {row.rows:,} rows"
+            f"  {_name(row.module_name)}: {row.codes:,} codes in {row.rows:,} rows"
             for row in self.first_names
         ]
         return lines
@@ -100,7 +108,7 @@ class Report:
     def _code_lines(self) -> list[str]:
         lines = [f"codes under several names: {self.codes:,}{_shown(self.codes)}"]
         for row in self.first_codes:
-            names = ", ".join(plain_text(name) for name in row.names)
+            names = ", ".join(map(_name, row.names[:LISTED]))
             lines.append(f"  {row.code_hash[:11]}: {names} in {row.rows:,} rows")
         return lines
 
@@ -114,7 +122,8 @@ def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> Repo
         ids = source_ids(store, sources) if sources else None
         with chosen_rows(store, Choice("unique", ids, by="code" if by == "name" else "name")):
             other = unique_counts(store)
-        with chosen_rows(store, Choice("unique", ids, by=by)):
+        choice = Choice("unique", ids, by=by)
+        with chosen_rows(store, choice):
             names, first_names = names_over_codes(store, LISTED)
             codes, first_codes = codes_over_names(store, LISTED)
             return Report(
@@ -127,6 +136,7 @@ def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> Repo
                 first_names,
                 codes,
                 first_codes,
+                why_empty(store, choice, sources),
             )
 
 
@@ -135,7 +145,18 @@ def _reduction_percent(counts: UniqueCounts) -> float:
 
 
 def _top_line(row: UniqueRow) -> str:
-    return f"  {row.reward:.4f}  {row.difficulty:<6}  {plain_text(row.module_name or '(no name)')}"
+    return f"  {_reward(row.reward)}  {row.difficulty:<6}  {_name(row.module_name or '(no name)')}"
+
+
+def _reward(value: float) -> str:
+    """With four decimals, as long as that is short."""
+    return f"{value:.4f}" if abs(value) < MOST_PLAIN else f"{value:.4e}"
+
+
+def _name(name: str) -> str:
+    """Its first characters: a name from outside may be a page long."""
+    shown = plain_text(name)
+    return shown if len(shown) <= NAME_CHARACTERS else f"{shown[:NAME_CHARACTERS]}..."
 
 
 def _shown(number: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evals_rows import UNREAD, Row, evals_rows, store_with
+from evals_rows import UNREAD, Row, evals_row, evals_rows, store_with
 from filling import Filling
 
 from kbetl.cli import run
@@ -141,3 +141,33 @@ def test_several_sources_are_named_and_an_empty_store_says_so(store, capfd):
         "unique by name: 0 of 0 rows of filtered kept, reduction 0.0 %"
     )
     assert run(["dedupe", "--source", "x"]) == 2
+
+
+def test_a_report_on_nothing_says_why(tmp_path, monkeypatch, capfd):
+    """As an export would."""
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"completion": "x", "reward": 1.0}\n')
+    assert run(["ingest", "rows.jsonl"]) == 0
+    capfd.readouterr()
+    assert run(["dedupe"]) == 0
+    shown = capfd.readouterr().out.splitlines()[1]
+    assert shown == (
+        "the dataset unique is empty: none of 1 rollouts with a good reward is rated; run: kbetl enrich"
+    )
+
+
+def test_long_names_and_huge_rewards_stay_on_their_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    rows = [evals_row(1, "N" * 5000, 1e308, "a = 1"), evals_row(2, "N" * 5000, 1.25, "a = 2")]
+    store_with(Path("kbetl.db"), evals=rows)
+    assert run(["dedupe"]) == 0
+    shown = capfd.readouterr().out
+    assert max(map(len, shown.splitlines())) < 120
+    assert f"  1.0000e+308  medium  {'N' * 80}...\n" in shown
+    assert "reward from 1.0000e+308 to 1.0000e+308\n" in shown
+
+
+def test_a_source_that_is_named_twice_is_one(store, capfd):
+    assert run(["dedupe", "--source", "evals", "--source", "evals", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert (json.loads(out)["sources"], err) == (["evals"], "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.options import common, each_once
 from kbetl.cli.reading import reader_may_leave
 
 if TYPE_CHECKING:
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="What one row is kept of.",
 )
-@click.option("--source", "sources", multiple=True, metavar="NAME", help="Only rows of it; repeatable.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    callback=each_once,
+    metavar="NAME",
+    help="Only rows of it; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def dedupe(database: Path, *, by: Any, sources: tuple[str, ...], as_json: bool, **others: Any) -> None:
     """Report on the dataset unique: the best row of each module, and what each way to group drops.

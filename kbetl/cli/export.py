@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.options import common
+from kbetl.cli.options import common, each_once
 from kbetl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +43,14 @@ DEFAULT_OUTPUTS = {
 )
 @click.option("--random-split", is_flag=True, help="Sides as train_test_split(0.1, seed=42) draws them.")
 @click.option("--where", metavar="SQL", help="Rows of the dataset for which it holds.")
-@click.option("--source", "sources", multiple=True, metavar="NAME", help="Only rows of it; repeatable.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    callback=each_once,
+    metavar="NAME",
+    help="Only rows of it; repeatable.",
+)
 @click.option("--all-sources", is_flag=True, help="Mix the rows of all sources.")
 @click.option("--by", type=click.Choice(["name", "code"]), default="name", help="unique: one row of each.")
 @click.option("--sql", metavar="SQL", help="What this query gives, in place of a dataset.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.options import common
+from kbetl.cli.options import common, each_once
 
 if TYPE_CHECKING:
     from kbetl.lengths import Report
@@ -33,7 +33,9 @@ BAR_CHARACTERS = 40
     type=click.Choice(["samples", "filtered", "unique"]),
     help="What is measured; samples are all rollouts.  [default: DATASET_PATH, else samples]",
 )
-@click.option("--source", "sources", multiple=True, help="Only samples of this source; repeatable.")
+@click.option(
+    "--source", "sources", multiple=True, callback=each_once, help="Only samples of this source; repeatable."
+)
 @click.option("-n", "--limit", type=click.IntRange(min=0), help="Count so many samples at most.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **options: Any) -> int:

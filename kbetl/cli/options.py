@@ -72,3 +72,8 @@ def common(function: Decorated) -> Decorated:
     ):
         function = option(function)
     return function
+
+
+def each_once(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """What a repeatable option was given, in order, without repeats."""
+    return tuple(dict.fromkeys(values))

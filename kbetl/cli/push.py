@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.options import common, each_once
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-schema-change", is_flag=True, help="Replace a dataset that has other columns or splits."
 )
-@click.option("--source", multiple=True, help="Only samples of this source; repeatable.")
+@click.option("--source", multiple=True, callback=each_once, help="Only samples of this source; repeatable.")
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
 @click.option("--first-wait-s", type=click.FloatRange(min=0), default=1.0, hidden=True)
 def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:

@@ -18,7 +18,7 @@ from kbetl.dataset.arrow import (
     columns_of,
     write_parquet,
 )
-from kbetl.dataset.opened import SPLIT_BY_DEFAULT, Dataset, Opened, Row, check_sources, opened
+from kbetl.dataset.opened import SPLIT_BY_DEFAULT, Dataset, Opened, Row, check_sources, opened, why_empty
 from kbetl.store.datasets import NAMES, SPLITS, By, Name, Split
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "check_sources",
     "columns_of",
     "opened",
+    "why_empty",
     "write_parquet",
 ]

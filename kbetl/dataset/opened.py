@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -136,9 +136,8 @@ def opened(store: Store, dataset: Dataset) -> Iterator[Opened]:
         _split(store, dataset)
         counts = _counts(store, is_split=dataset.is_split)
         declared = tuple(features_of_sources(store, choice))
-        is_empty = not sum(counts.values())
-        why_empty = _why_empty(store, dataset, choice) if is_empty else None
-        yield Opened(dataset, counts, declared, _notes(store, choice), store, why_empty=why_empty)
+        why = why_empty(store, choice, dataset.sources)
+        yield Opened(dataset, counts, declared, _notes(store, choice), store, why_empty=why)
 
 
 def check_sources(store: Store, dataset: Dataset) -> None:
@@ -192,26 +191,29 @@ def _notes(store: Store, choice: Choice) -> list[str]:
     return [f"{number:,} {text}" for text, number in notes.items() if number]
 
 
-def _why_empty(store: Store, dataset: Dataset, choice: Choice) -> str:
+def why_empty(store: Store, choice: Choice, sources: Sequence[str] = ()) -> str | None:
+    """Why no row is chosen, and what to run; None where one is. `sources` are the names of the choice's."""
+    if sum(rows_by_split(store).values()):
+        return None
     found = why_no_rows(store, choice)
     run = partial(command_line, store.path)
-    of = f" of {', '.join(dataset.sources)}" if dataset.sources else ""
+    of = f" of {', '.join(sources)}" if sources else ""
     if not found.eligible:
         why = f"there is no {choice.kind}{of} in {store.path}; run: {run('ingest')}"
-    elif dataset.name == "synthetic" and not found.answered:
+    elif choice.name == "synthetic" and not found.answered:
         why = f"none of {found.eligible:,} modules{of} has a specification; run: {run('prompts')}"
-    elif dataset.name in ("filtered", "unique") and not found.good:
+    elif choice.name in ("filtered", "unique") and not found.good:
         why = (
             f"none of {found.eligible:,} rollouts{of} has a reward above {found.min_reward}; "
             f"see: {run('status')}"
         )
-    elif dataset.name in ("filtered", "unique") and not found.answered:
+    elif choice.name in ("filtered", "unique") and not found.answered:
         why = f"none of {found.good:,} rollouts{of} with a good reward is rated; run: {run('enrich')}"
-    elif dataset.where is not None:
-        why = f"no row satisfies {dataset.where!r}"
+    elif choice.where is not None:
+        why = f"no row satisfies {choice.where!r}"
     else:
         why = f"no rollout with a good reward has a rating that could be read; see: {run('status')}"
-    return f"the dataset {dataset.name} is empty: {why}"
+    return f"the dataset {choice.name} is empty: {why}"
 
 
 def _synthetic(row: SyntheticRow) -> Row:

@@ -17,7 +17,7 @@ from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset
 from kbetl.export import beside
 from kbetl.export.formats import FORMATS, Format, converter
-from kbetl.export.target import Target, target_of, whole_file, whole_folder
+from kbetl.export.target import Target, refuse_store, target_of, whole_file, whole_folder
 from kbetl.export.writing import Writer
 from kbetl.fields import LABELS
 from kbetl.lines import plain_text
@@ -122,6 +122,7 @@ def export(database: Path, options: Options) -> Report:
     """
     check(options)
     target = target_of(options.output)
+    refuse_store(target, database)
     with Store.read(database) as store, opened(store, options.dataset) as dataset:
         if dataset.why_empty is not None:
             raise EmptyDataset(dataset.why_empty)
@@ -149,7 +150,9 @@ def check(options: Options, store: Store | None = None) -> None:
     Rows need not be there yet.
     """
     dataset = options.dataset
-    target_of(options.output)
+    target = target_of(options.output)
+    if store is not None:
+        refuse_store(target, store.path)
     if options.format not in FORMATS:
         raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
     if dataset.name == "synthetic" and (options.format != "rows" or not options.has_reasoning):
@@ -276,6 +279,7 @@ def export_query(database: Path, statement: str, output: str) -> Report:
     Raises ConfigError for SQL that fails, EmptyDataset where it gives no row.
     """
     target = target_of(output)
+    refuse_store(target, database)
     report = Report("query")
     try:
         with guarded_query(database) as connection:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from kbetl.dataset import SPLITS
 from kbetl.errors import ConfigError, ExportFailed
+from kbetl.lines import plain_text
 
 FileKind = Literal["jsonl", "jsonl.gz", "parquet", "csv"]
 KINDS: tuple[FileKind, ...] = ("jsonl.gz", "jsonl", "parquet", "csv")
@@ -18,6 +20,8 @@ IN_WORDS = ".jsonl, .jsonl.gz, .parquet, .csv, or a folder"
 MARK = "<!-- made by kbetl export -->"
 """In a folder's README.md: that it may be replaced by another export."""
 _README = "README.md"
+_WRITTEN = {_README, "data", "dataset_info.json", "sft.toml"}
+"""All that an export puts into a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,16 @@ def target_of(output: str) -> Target:
         _refuse_foreign(path)
         return Target(path, None)
     raise ConfigError(f"-o {output}: not one of {IN_WORDS}")
+
+
+def refuse_store(target: Target, database: Path) -> None:
+    """Raises ConfigError where writing the target would replace the store, or the folder that it is in."""
+    store = database.resolve()
+    paths = [target.path, *(target.beside(split) for split in SPLITS)]
+    if any(path.resolve() == store for path in paths) or target.path.resolve() in store.parents:
+        is_within = target.kind is None
+        what = "the folder that the store is in" if is_within else "the store itself"
+        raise ConfigError(f"-o {target.path} is {what} ({database}); name another one")
 
 
 @contextlib.contextmanager
@@ -112,12 +126,19 @@ def _refuse_device(path: Path) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """A folder is replaced as a whole, so it must be empty or an export of ours."""
-    if not path.is_dir() or not any(path.iterdir()):
+    """A folder is replaced as a whole, so it must be empty or an export of ours, with nothing else in it."""
+    names = {each.name for each in path.iterdir()} if path.is_dir() else set()
+    if not names:
         return
     readme = path / _README
     if not readme.is_file() or MARK not in readme.read_text(encoding="utf-8", errors="replace"):
         raise ConfigError(f"-o {path} is a folder with other files in it; name a new one")
+    added = sorted(names - _WRITTEN)
+    if added:
+        raise ConfigError(
+            f"-o {path} has in it what no export wrote: {plain_text(', '.join(added)[:200])}; "
+            "move that away, or name a new folder"
+        )
 
 
 def _sync_folder(path: Path) -> None:
