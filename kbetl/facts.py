@@ -122,7 +122,7 @@ def _error(value: Any) -> tuple[str | None, str | None]:
         return kind or _json(value), next((text for text in texts if text), None)
     text = _text(value)
     if text is None:
-        return None, None
+        return _json(value), None
     shown = _KIND.fullmatch(text)
     return (shown[1], text) if shown else (text, None)
 

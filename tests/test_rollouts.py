@@ -487,3 +487,13 @@ def test_a_recorded_trace_is_the_same_rollout_by_parquet(query):
         assert kbetl(["ingest", name, "-q"]) == 0
     assert query("select count(*) from samples") == [(3,)]
     assert query("select count(distinct source_id) from source_samples") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(5, "5"), (["late"], '["late"]'), (True, "true"), (False, None), ({}, None), ("", None)],
+)
+def test_an_error_of_any_kind_is_one(error, told):
+    """What no tool is known to write is shown as it stands; what is empty is none."""
+    facts = facts_of({"completion": [], "error": error})
+    assert (facts.error, facts.error_text) == (told, None)

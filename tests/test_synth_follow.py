@@ -142,10 +142,25 @@ def test_it_ends_when_nothing_comes(tmp_path, file):
     ]
 
 
-def test_nothing_to_follow_ends_too(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "run cannot be read: No such file or directory"),
+        (b"", "run/results.jsonl: empty so far"),
+        (
+            b'{"a": 1}\n',
+            "run/results.jsonl: skipped, no rollouts in it (line 1: no rollout of a known shape; it has a)",
+        ),
+    ],
+    ids=["nothing", "an empty file", "no rollouts"],
+)
+def test_nothing_to_follow_ends_with_the_reason(tmp_path, file, content, words):
+    if content is not None:
+        append(file, [content])
     with following(tmp_path, "--idle-s", "0") as process:
         done = ended(process)
-    assert (done.status, done.out) == (0, "")
+    assert (done.status, done.out, done.err) == (1, "", f"kbetl: {words}\n")
+    assert query(tmp_path, "select status from runs") == [(1,)]
 
 
 def test_a_resumed_trace_adds_just_what_is_new(tmp_path):

@@ -336,6 +336,53 @@ def test_an_option_that_the_files_deny_is_refused(home, capfd, run, option, valu
     assert said
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"example_id": 1, "completion": [', "line 1: not JSON: "),
+        (b'{"example_id": 1, "completion": null}', "line 1: field 'completion' is null"),
+        (b'{"example_id": 1, "completion": [], "a": "\\ud800"}', "line 1: a lone surrogate at $.a"),
+        (b'\n{"\x1b[31m": 1}', "line 2: not JSON"),
+        (b'\n{"\\u001b[31m": 1}', "line 2: no rollout of a known shape; it has \\x1b[31m"),
+        (gzip.compress(b'{"example_id": 1}' * 99)[:40], "line 1: the gzip data is cut"),
+    ],
+)
+def test_a_file_without_rollouts_says_why_its_first_line_is_none(home, capfd, line, reason):
+    """By its own name, and in a folder."""
+    Path("odd").mkdir()
+    Path("odd/results.jsonl").write_bytes(line + b"\n" * (line[:1] != b"\x1f"))
+    assert record("odd/results.jsonl") == 1
+    assert f"kbetl: odd/results.jsonl holds no rollouts of a run ({reason}" in capfd.readouterr().err
+    assert record("odd") == 1
+    assert f"kbetl: odd/results.jsonl: skipped, no rollouts in it ({reason}" in capfd.readouterr().err
+
+
+def test_settings_that_cannot_be_read_or_deny_the_rollouts_are_said(home, capfd):
+    run = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-err500/*").parent
+    settings = json.loads((run / "metadata.json").read_text())
+    (run / "metadata.json").write_text(json.dumps({**settings, "model": "other"}))
+    assert kbetl(["synth", "record", str(run)]) == 0
+    said = f"{run}: its settings say model other, its first rollout mock/glm-err500; the settings hold\n"
+    assert capfd.readouterr().err == said
+    (run / "metadata.json").write_text('{"model": ')
+    assert kbetl(["synth", "record", str(run)]) == 0
+    said = f"{run}/metadata.json: no JSON object, so it does not say the model\n"
+    assert capfd.readouterr().err.startswith(said)
+
+
+def test_links_to_folders_elsewhere_are_said(home, capfd, query):
+    """Those within what is read, such as `logs/latest`, lead to nothing new."""
+    Path("some").mkdir()
+    shutil.copytree("runs/synthesize/kernelbook--mock--glm-new", "some/run")
+    Path("some/latest").symlink_to("run")
+    Path("some/more").symlink_to("../runs/vllm-0.32.0")
+    assert kbetl(["synth", "record", "some"]) == 0
+    assert "some/more: skipped, a link to a folder elsewhere\n" in (err := capfd.readouterr().err)
+    assert "latest" not in err
+    assert record("some/more", "some/latest", "--model", "m") == 3
+    assert query("select count(*) from sources") == [(3,)]
+
+
 def test_options_say_what_files_do_not(home, query, capfd):
     shutil.copy(the_file("synthesize/kernelbook--mock--glm-new/*"), "loose.jsonl")
     assert kbetl(["synth", "record", "loose.jsonl"]) == 0
@@ -401,7 +448,8 @@ def test_files_beside_the_rollouts_are_left_alone(home, query, capfd):
     assert kbetl(["synth", "record", str(folder)]) == 0
     out, err = capfd.readouterr()
     assert out == f"{folder}: read 1, new 1, known 0, rejected 0 (rollouts 1)\n"
-    assert err == f"{folder}/requests.jsonl: skipped, no rollouts in it\n"
+    words = "no rollout of a known shape; it has what"
+    assert err == f"{folder}/requests.jsonl: skipped, no rollouts in it (line 1: {words})\n"
 
 
 def test_packed_files_are_read_too(home, query):

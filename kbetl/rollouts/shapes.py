@@ -47,6 +47,8 @@ def why_no_rollout(value: Any) -> str:
         return f"the line is {fields.type_name(value)}, not an object with fields"
     if value.get("completion") is not None or any(key in value for key in fields.PYTHON_CODE):
         return "no rollout of a run (no field 'example_id'); `kbetl ingest` reads modules and evals rows"
+    if value.get("example_id") is not None and "completion" in value:
+        return "field 'completion' is null: no rollout of a known shape"
     names = ", ".join(list(value)[:12]) or "no fields"
     return f"no rollout of a known shape; it has {names}"
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl import rollouts
 from kbetl.errors import BadRow, ConfigError, SourceError
@@ -16,7 +16,7 @@ from kbetl.facts import facts_of
 from kbetl.json_text import read_json
 from kbetl.lines import plain_text, printable_path, raw_lines, unpacked
 from kbetl.rollouts import Run, Shape, Tool, shape_of, tool_of
-from kbetl.rollouts.shapes import WORDS
+from kbetl.rollouts.shapes import WORDS, why_no_rollout
 from kbetl.tasks.plain import check_unicode
 
 METADATA = "metadata.json"
@@ -51,6 +51,8 @@ class Sniffed:
     environment: str | None = None
     tool: Tool = _NO_TOOL
     is_empty: bool = False
+    why: str = ""
+    """Why its first line is no rollout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Finder:
 
     def _below(self, text: str, folder: Path, inputs: Sequence[Path]) -> Iterator[Found]:
         is_any = False
-        for place in _folders(folder):
+        for place in self._folders(folder):
             files = self._rollout_files(place)
             if files:
                 is_any = True
@@ -150,7 +152,7 @@ class Finder:
             if sniffed.shape not in (None, "batch input"):
                 files.append(path)
             elif sniffed.shape is None and path.name.lower().endswith(_DATA):
-                why = "empty so far" if sniffed.is_empty else "skipped, no rollouts in it"
+                why = "empty so far" if sniffed.is_empty else f"skipped, no rollouts in it ({sniffed.why})"
                 self.notes.append(f"{printable_path(path)}: {why}")
         return files
 
@@ -158,7 +160,7 @@ class Finder:
         self, name: str, folder: Path, files: Sequence[Path], given: Sequence[Path], shape: Shape
     ) -> Found:
         first = self.sniff(files[0])
-        told, options = _told(folder), self.options
+        (told, note), options = _told(folder), self.options
         run, notes = _described(name, folder, told, first, options)
         beside = [] if shape != "batch" else self._inputs_in(folder)
         inputs = list(dict.fromkeys([*given, *beside])) if shape == "batch" else []
@@ -169,7 +171,7 @@ class Finder:
             inputs,
             run,
             shape,
-            notes,
+            [*([note] if note else []), *notes],
             None if told.model else options.model,
             None if told.environment else options.environment,
         )
@@ -179,6 +181,16 @@ class Finder:
             path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")
         ]
         return [path for path in files if self.sniff(path).shape == "batch input"]
+
+    def _folders(self, folder: Path) -> Iterator[Path]:
+        """A folder and all below it in order of their path; hidden ones left out, links out of it noted."""
+        top = Path(os.path.realpath(folder))
+        for place, folders, _ in os.walk(folder, onerror=_refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for path in (Path(place, name) for name in folders):
+                if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
+                    self.notes.append(f"{printable_path(path)}: skipped, a link to a folder elsewhere")
+            yield Path(place)
 
     def sniff(self, path: Path) -> Sniffed:
         """What a file holds; asked anew as long as that is nothing yet."""
@@ -196,33 +208,26 @@ def _mode(path: Path) -> int:
         raise SourceError(f"{printable_path(path)} cannot be read: {words}") from None
 
 
-def _folders(folder: Path) -> Iterator[Path]:
-    """A folder and all below it in order of their path; hidden ones and links left out."""
-
-    def refuse(error: OSError) -> None:
-        raise SourceError(f"folder {printable_path(error.filename)} cannot be read: {error.strerror}")
-
-    for place, folders, _ in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place)
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"folder {printable_path(error.filename)} cannot be read: {error.strerror}")
 
 
 def _sniff(path: Path) -> Sniffed:
     """What the first line with a shape says; a file of another kind is given up soon."""
-    is_empty = True
+    is_empty, why = True, ""
     try:
         with path.open("rb", buffering=0) as file:
             for number, raw in enumerate(raw_lines(_start(unpacked(file)))):
                 is_empty = False
-                if raw.fault is None:
-                    sniffed = _sniff_line(raw.text)
-                    if sniffed.shape is not None:
-                        return sniffed
+                sniffed = _sniff_line(raw.text) if raw.fault is None else Sniffed(why=raw.fault)
+                if sniffed.shape is not None:
+                    return sniffed
+                why = why or f"line {raw.line}: {plain_text(sniffed.why)}"
                 if number >= _SNIFFED_LINES:
                     break
     except OSError as error:
         raise SourceError(f"{printable_path(path)} cannot be read: {error.strerror}") from None
-    return Sniffed(is_empty=is_empty)
+    return Sniffed(is_empty=is_empty, why=why)
 
 
 def _start(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -238,14 +243,16 @@ def _sniff_line(text: bytes) -> Sniffed:
     try:
         parsed = read_json(text)
         shape = shape_of(parsed.value)
-        if shape is None or shape == "batch input":
+        if shape is None:
+            return Sniffed(why=why_no_rollout(parsed.value))
+        if shape == "batch input":
             return Sniffed(shape)
         tool = tool_of(parsed.value)
         if shape == "batch":
             return Sniffed(shape, tool=tool)
         facts = facts_of(rollouts.rows_of(parsed)[0].value)
-    except BadRow:
-        return Sniffed()
+    except BadRow as bad:
+        return Sniffed(why=str(bad))
     return Sniffed(shape, facts.model, facts.environment, tool)
 
 
@@ -255,7 +262,7 @@ def _why_nothing(path: Path, sniffed: Sniffed) -> str:
         return f"{name} holds the requests of a batch; name its output file, and this one with --input"
     if sniffed.is_empty:
         return f"{name} is empty; with --follow it is waited for"
-    return f"{name} holds no rollouts of a run; `kbetl ingest` reads modules and evals rows"
+    return f"{name} holds no rollouts of a run ({sniffed.why})"
 
 
 def _described(name: str, folder: Path, told: Run, first: Sniffed, options: Options) -> tuple[Run, list[str]]:
@@ -280,7 +287,7 @@ def _described(name: str, folder: Path, told: Run, first: Sniffed, options: Opti
         )
         if not known and guess
     ]
-    notes = []
+    notes = _disagreements(name, told, first)
     if guessed:
         notes.append(
             f"{printable_path(name)}: {' and '.join(guessed)}, by the name of its folder; "
@@ -289,6 +296,16 @@ def _described(name: str, folder: Path, told: Run, first: Sniffed, options: Opti
     if first.shape != "batch" and not (model or run.model):
         notes.append(f"{printable_path(name)}: its files do not say the model; --model does")
     return run, notes
+
+
+def _disagreements(name: str, told: Run, first: Sniffed) -> list[str]:
+    """Where run and first rollout name different models; a server may spell one out: `m`, `m-2026`."""
+    if not told.model or not first.model or first.model.startswith(told.model):
+        return []
+    return [
+        f"{printable_path(name)}: its settings say model {plain_text(told.model)}, its first rollout "
+        f"{plain_text(first.model)}; the settings hold"
+    ]
 
 
 def _one_of(option: str, given: str | None, said: str | None, name: str) -> str | None:
@@ -301,17 +318,28 @@ def _one_of(option: str, given: str | None, said: str | None, name: str) -> str 
     return given or said
 
 
-def _told(folder: Path) -> Run:
+class Told(NamedTuple):
+    """What stands beside the rollouts of a run. `note` says which of it could not be read."""
+
+    run: Run
+    note: str | None = None
+
+
+def _told(folder: Path) -> Told:
     """What metadata.json or the settings beside the rollouts say."""
-    metadata = _settings(folder / METADATA)
-    if metadata is not None:
-        return rollouts.run_of_metadata(metadata)
-    config = _settings(folder / CONFIG)
-    return Run() if config is None else rollouts.run_of_config(config)
+    readers = ((METADATA, rollouts.run_of_metadata), (CONFIG, rollouts.run_of_config))
+    for name, read in readers:
+        path = folder / name
+        if path.exists():
+            settings = _settings(path)
+            if settings is not None:
+                return Told(read(settings))
+            return Told(Run(), f"{printable_path(path)}: no JSON object, so it does not say the model")
+    return Told(Run())
 
 
 def _settings(path: Path) -> Any:
-    """The object that a file of settings is; None where there is none, or it is being written."""
+    """The object that a file of settings is; None where it is none, or is being written."""
     try:
         if path.stat().st_size > _SETTINGS_BYTES:
             return None

@@ -151,6 +151,7 @@ def follow(
         try:
             follower.follow(texts, idle_s)
             if stop.signal is None:
+                follower.check_any()
                 follower.read_all_again()
             if stop.signal is not None:
                 raise _interrupted(stop.signal, follower.reports)
@@ -174,6 +175,7 @@ class _Follower:
         self._stop, self._tally = stop, tally
         self._finder = Finder(options)
         self._runs: dict[str, Followed] = {}
+        self._why_none: Sequence[str] = ()
 
     @property
     def reports(self) -> list[Report]:
@@ -195,6 +197,11 @@ class _Follower:
                 return
             self._stop.wait(min(POLL_S, idle_s))
 
+    def check_any(self) -> None:
+        """Raises SourceError with the reason where nothing was there to follow."""
+        if not self._runs:
+            raise SourceError("; ".join(self._why_none) or "nothing to follow")
+
     def read_all_again(self) -> None:
         """At the end each file is read whole once more: what was recorded costs a look-up, and nothing that
         a rewriting hid is missed; a last line without an end is recorded if it is whole."""
@@ -209,8 +216,10 @@ class _Follower:
     def _scan(self, texts: Sequence[str]) -> None:
         try:
             found = self._finder.find(texts)
-        except SourceError:  # not there yet
+        except SourceError as error:  # not there yet
+            self._why_none = [str(error)]
             return
+        self._why_none = self._finder.notes
         for each in found:
             if each.name not in self._runs:
                 self._runs[each.name] = Followed(each, Report(each.name))
