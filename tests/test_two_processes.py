@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
+from batch_case import lines_of
 from enrich_case import DEADLINE_S, Case, ended, rollout, rollouts, started, until
 
-from kbetl.store import Store
+from kbetl.batch.claiming import Claiming
+from kbetl.store import Store, paying_lock
 from kbetl.store.opening import BUSY_TIMEOUT_MS
 
 HELD_S = 1.5
@@ -245,6 +249,113 @@ def test_what_failed_for_one_is_asked_by_the_other(case):
     assert statuses == {0, 3}
     assert case.rows("select status, count(*) from outcomes group by status") == [("failed", 2), ("ok", 10)]
     assert case.llm.counts["requests"] == 8
+
+
+def test_who_waits_for_a_process_that_stands_still_says_so(case):
+    """The first is stopped before it can make room: the second names its run and process, and waits."""
+    case.ingest(rollouts(6))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = lambda index: HELD_S if index < 2 else 0.0  # nothing is being written meanwhile
+    with asking(case, "-c", 2, "--task", "one.md") as one:
+        is_asking(case, 2)
+        one.send_signal(signal.SIGSTOP)
+        with asking(case, "-c", 2, "--task", "two.md") as two:
+            assert two.stderr is not None
+            line = next(line for line in two.stderr if line.startswith("waiting for"))
+            ((run_id,),) = case.rows("select id from runs where pid = ?", one.pid)
+            assert line.startswith(
+                f"waiting for run {run_id} about one, process {one.pid}, which has requests"
+            )
+            one.send_signal(signal.SIGCONT)
+            for process in (one, two):
+                done = ended(process)
+                assert (done.status, "waiting for" in done.err) == (0, False)
+    paid_once(case, 6, 2)
+
+
+# batch files and those who pay online
+
+
+def handed_out(case: Case) -> set[str]:
+    """The requests in the files below `out`."""
+    files = (case.folder / "out").glob("*.jsonl")
+    return {json.dumps(line["body"]["messages"]) for line in lines_of(*files)}
+
+
+def asked(case: Case) -> set[str]:
+    """The requests that were sent, each once."""
+    found = [json.dumps(each.body["messages"]) for each in case.llm.requests]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+@pytest.mark.parametrize("per_file", [1000, 5])
+def test_what_is_in_flight_is_not_handed_out_and_the_other_way(case, per_file):
+    """One question is paid for once, online or in a file, whoever came first to it."""
+    case.ingest(rollouts(60))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = lambda index: 600.0 if index < 4 else 0.0
+    with asking(case, "-c", 4, "--task", "one.md") as one:
+        is_asking(case, 4)
+        done = case.kbetl(
+            "batch", "write", "enrich", "out", "--task", "two.md", "-m", "m", "--max-requests", per_file
+        )
+        assert done.status == 3
+        assert "4 samples are being asked by another process: write again later" in done.out
+        assert "handed out 56 requests" in done.out
+        assert len(handed_out(case)) == 56
+        assert handed_out(case).isdisjoint(asked(case))
+        one.kill()
+        one.wait()
+    case.llm.latency_s = 0
+    rest = case.kbetl("enrich", "-b", case.llm.url, "-m", "m", "--task", "one.md")
+    assert rest.requests == 4
+    assert "56" in rest.out
+    case.llm.requests.clear()
+    again = case.kbetl("batch", "write", "enrich", "out", "--task", "two.md", "-m", "m")
+    assert "settled without a request: ok 4" in again.out
+    assert len(handed_out(case)) == 56
+
+
+def test_what_is_handed_out_under_a_run_is_not_asked_by_it(case):
+    """The run looked its questions up before they stood in a file; it leaves them."""
+    case.ingest(rollouts(60))
+    same_questions(case, "one", "two")
+    case.llm.latency_s = lambda index: 2.5 if index < 4 else 0.0
+    with asking(case, "-c", 4, "--task", "one.md") as one:
+        is_asking(case, 4)
+        done = case.kbetl("batch", "write", "enrich", "out", "--task", "two.md", "-m", "m")
+        assert "handed out 56 requests" in done.out
+        online = ended(one)
+    assert online.status == 3, online.text
+    assert len(asked(case)) == 4
+    assert handed_out(case).isdisjoint(asked(case))
+    assert case.statuses() == {"ok": 4}
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_what_waits_while_files_are_written_goes_on(tmp_path, shares):
+    """Who writes files makes room for who pays online, and has what is not recorded yet."""
+    path = tmp_path / "kbetl.db"
+    with Store.open(path) as store, paying_lock(path, "two") as claims:
+        claiming = Claiming(store, claims, print)
+        claiming.begin()
+        assert not claiming.is_shared
+        code = (
+            "import sys; from pathlib import Path; from kbetl.store import paying_lock\n"
+            "with paying_lock(Path(sys.argv[1]), 'one') as claims:\n"
+            "    claims.begin(); print(claims.is_shared, flush=True); sys.stdin.readline()\n"
+            "    print([claims.claim('r1:' + each * 64, 0) for each in '12'], claims.is_held_back())\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "True\n"
+            if shares:
+                claiming.look_round(lambda: [("r1:" + "1" * 64, 0)])
+            out, _ = other.communicate("\n")
+        assert out == ("[False, True] False\n" if shares else "[False, False] True\n")
 
 
 # one store, several paths

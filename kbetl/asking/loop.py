@@ -101,7 +101,7 @@ class _Loop:
         self._settled: dict[Key, _Settled] = {}
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
-        self._company = Company(job.claims, self._under_way, self._questions.look_up, self._end)
+        self._company = Company(job.claims, self._under_way, self._questions, self._end, job.say)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -189,7 +189,11 @@ class _Loop:
         meter = None if budget is None else Meter(budget, request, self._writer.keep, question.attempt)
         try:
             if self._job.claims.is_shared:
-                stored = await self._company.answer(question, self._has_ended)
+                found = await self._company.found(question, self._has_ended)
+                if found is not None and found.is_handed_out:
+                    tally.handed_out += 1 + len(asked.followers)
+                    return
+                stored = None if found is None else found.stored
             if stored is None:
                 on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
                 completions = (await self._job.answerer.complete(question, on_wasted, meter),)

@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kbetl.asking.starting import who_asks
 from kbetl.records import Request
+from kbetl.store import Store
+from kbetl.store.handing import out_now
 from kbetl.store.ledger import Selection, StoredAnswer, Waiting, newest_answers
 
 LOW_WATER = 128
@@ -41,6 +44,23 @@ class Question:
         """What is asked and paid for once: the request, and the attempt where it is not the first."""
         assert self.request is not None
         return (self.request.hash, self.attempt) if self.attempt else self.request.hash
+
+
+class Found(NamedTuple):
+    """What has become of a question's request by now."""
+
+    stored: StoredAnswer | None
+    """Its newest answer."""
+    is_handed_out: bool
+    """Whether it waits for a batch file."""
+
+
+def look_up(store: Store, question: Question) -> Found:
+    """What there is by now. A request is answered and out no more at once, so that is looked up first."""
+    assert question.request is not None
+    key = (question.request.hash, question.attempt)
+    is_handed_out = out_now(store, *key) is not None
+    return Found(newest_answers(store, [key]).get(key), is_handed_out)
 
 
 Prepare = Callable[[Sequence[Waiting]], list[Question]]
@@ -108,13 +128,15 @@ class Questions:
             self._ended = True
         return [Next(question, lookup) for question in self._prepare(chunk)]
 
-    async def look_up(self, question: Question) -> StoredAnswer | None:
-        """The newest answer that is there by now."""
-        assert question.request is not None
-        store, key = self._selection.store, (question.request.hash, question.attempt)
+    async def look_up(self, question: Question) -> Found:
+        """What there is by now."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, newest_answers, store, [key])
-        return found.get(key)
+        return await loop.run_in_executor(self._thread, look_up, self._selection.store, question)
+
+    async def who_asks(self, process: int | None) -> str:
+        """A process that has a request, in words."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, who_asks, self._selection.store, process)
 
     def close(self) -> None:
         """Ends the thread; questions that were not taken stay unasked."""

@@ -23,6 +23,15 @@ def task_lock(store: Store, task_name: str) -> Iterator[Claims]:
         yield claims
 
 
+def who_asks(store: Store, process: int | None) -> str:
+    """A process that has a request and its run, in words; None: a process that is not known."""
+    if process is None:
+        return "another process"
+    found = store.rows("run_of_process", {"pid": process})
+    run = f"run {found[0][0]} about {found[0][1]}, " if found else ""
+    return f"{run}process {process}"
+
+
 def limit_of_stage(limit: int | None) -> int | None:
     """How many samples a stage may ask: the limit given, and at most five under TEST_MODE; None for all."""
     if not config.is_test_mode():

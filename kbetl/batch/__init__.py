@@ -5,7 +5,7 @@ from kbetl.batch.files import FileLimits
 from kbetl.batch.reading import Read, read_batches
 from kbetl.batch.service import LISTED_WITHIN_S, Address, submit
 from kbetl.batch.settling import settle_answered
-from kbetl.batch.writing import Written, write_batches
+from kbetl.batch.writing import Target, Written, write_batches
 
 __all__ = [
     "LISTED_WITHIN_S",
@@ -13,6 +13,7 @@ __all__ = [
     "Fetched",
     "FileLimits",
     "Read",
+    "Target",
     "Written",
     "as_json",
     "fetch",

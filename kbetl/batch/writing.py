@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from kbetl import offline
 from kbetl.asking.budget import Budget
+from kbetl.asking.company import is_newer
 from kbetl.asking.order import Order, paid_too
-from kbetl.asking.question import Question
+from kbetl.asking.question import Question, look_up
 from kbetl.asking.starting import task_lock
+from kbetl.batch.claiming import Claiming
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
 from kbetl.batch.settling import Settling
@@ -39,6 +41,8 @@ class Written:
     """Samples that needed no request, by status: an answer was there, or a field is lacking."""
     too_large: int = 0
     """Requests that no file may hold."""
+    being_asked: int = 0
+    """Samples whose request another process was asking, or handing out, at that moment."""
     beyond_budget: int = 0
     """Samples whose request would not fit into the budget."""
     budget_used: str = ""
@@ -56,14 +60,16 @@ class Written:
 
     @property
     def exit_status(self) -> int:
-        left_over = self.too_large or self.beyond_budget or any(status != "ok" for status in self.settled)
-        return 3 if left_over else 0
+        left = self.too_large + self.being_asked + self.beyond_budget
+        return 3 if left or any(status != "ok" for status in self.settled) else 0
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
         lines = []
         if self.too_large:
             lines.append(f"{self.too_large} requests are larger than a file may be: ask them online")
+        if self.being_asked:
+            lines.append(f"{self.being_asked} samples are being asked by another process: write again later")
         if self.beyond_budget:
             lines.append(f"budget reached: {self.beyond_budget} samples were not handed out")
         lines += [
@@ -90,26 +96,35 @@ class Written:
         return lines
 
 
-def write_batches(
-    store: Store, order: Order, folder: Path, *, limits: FileLimits | None = None, again: bool = False
-) -> Written:
-    """Writes what `order` would ask into files in `folder`, and remembers it as handed out.
+@dataclass(frozen=True)
+class Target:
+    """Where files go, and what may go into them."""
+
+    folder: Path
+    limits: FileLimits = field(default_factory=FileLimits)
+    again: bool = False
+    """Whether to take back what other files have."""
+
+
+def write_batches(store: Store, order: Order, target: Target, say: Callable[[str], None]) -> Written:
+    """Writes what `order` would ask into files, and remembers it as handed out.
 
     Nothing is written twice: neither what another file has (unless `again` takes it back from there) nor
-    what is answered. A file gets its name after its requests are recorded; a crash in between is made
-    good by `finish_files`. Raises Busy while another command asks about the task.
+    what is answered, or being asked by another process. A file gets its name after its requests are
+    recorded; a crash in between is made good by `finish_files`. Raises Busy while another command asks
+    about the task.
     """
     _check(order)
-    with task_lock(store, order.task_name):
+    with task_lock(store, order.task_name) as claims:
         finish_files(store)
+        claiming = Claiming(store, claims, say)
+        claiming.begin()
         budget = order.budget()
         selection = order.select()
         run_id = store.begin_run(f"batch write {order.command}", order.options, task=order.task_name)
         status = 1
         try:
-            writing = _Writing(
-                store, order, _Place(folder, run_id), _Rules(limits or FileLimits(), again, budget)
-            )
+            writing = _Writing(store, order, _Place(target, run_id), budget, claiming)
             report = writing.write(selection)
             status = report.exit_status
         except KbetlError as error:
@@ -125,27 +140,25 @@ def write_batches(
 
 @dataclass(frozen=True)
 class _Place:
-    folder: Path
+    target: Target
     run_id: int
 
     def path(self, command: str, number: int) -> Path:
-        return (self.folder / f"{command}-{self.run_id}-{number}.jsonl").absolute()
-
-
-class _Rules(NamedTuple):
-    limits: FileLimits
-    again: bool
-    budget: Budget | None
+        return (self.target.folder / f"{command}-{self.run_id}-{number}.jsonl").absolute()
 
 
 class _Writing:
     """One `batch write` under way."""
 
-    def __init__(self, store: Store, order: Order, place: _Place, rules: _Rules) -> None:
+    def __init__(
+        self, store: Store, order: Order, place: _Place, budget: Budget | None, claiming: Claiming
+    ) -> None:
         self._store = store
         self._order = order
         self._place = place
-        self._limits, self._again, self._budget = rules
+        self._limits, self._again = place.target.limits, place.target.again
+        self._budget = budget
+        self._claiming = claiming
         self._handing = Handing(store)
         self._settling = Settling(store, order)
         self._file: BatchFile | None = None
@@ -165,12 +178,13 @@ class _Writing:
             self._store.execute("set_run_task", values)
         try:
             for chunk in self._order.questions(selection):
+                self._claiming.look_round(self._handing.requests)
                 self._settling.settle(
                     [each for each in chunk if each.request is None or each.stored is not None]
                 )
                 for question in chunk:
                     if question.request is not None and question.stored is None:
-                        self._hand_out(question)
+                        self._claim(question)
             self._end_file()
         finally:
             if self._file is not None:
@@ -179,6 +193,24 @@ class _Writing:
         self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
         self._report.put_in_use = self._settling.put_in_use
         return self._report
+
+    def _claim(self, question: Question) -> None:
+        """Hands a question out unless another process has its request, or did something about it since."""
+        request, attempt = question.request, question.attempt
+        assert request is not None
+        if not self._claiming.is_shared:
+            self._hand_out(question)
+            return
+        if not self._claiming.claim(request, attempt):
+            self._report.being_asked += 1
+            return
+        found = look_up(self._store, question)
+        if is_newer(found, question):
+            self._settling.settle([replace(question, stored=found.stored)])
+        else:
+            self._hand_out(question)
+        if not self._handing.has(request.hash, attempt):
+            self._claiming.release(request, attempt)
 
     def _hand_out(self, question: Question) -> None:
         request, attempt = question.request, question.attempt
@@ -196,7 +228,7 @@ class _Writing:
             return
         if self._file is not None and not self._file.has_room(line, self._limits):
             self._end_file()
-            self._hand_out(question)
+            self._claim(question)  # anew: what was claimed is free once the file is recorded
             return
         if not self._handing.has(request.hash, attempt):
             worst = None if self._budget is None else self._budget.worst_case(request)
@@ -258,6 +290,7 @@ class _Writing:
         )
         self._file = None
         self._own.add(batch_id)
+        self._claiming.recorded()
         publish_file(whole.path)
         publish(self._store, batch_id)
         self._handing.clear()

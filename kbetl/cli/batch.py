@@ -24,7 +24,7 @@ from kbetl.cli.synth_run import prompt_options
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
-    from kbetl.batch import FileLimits
+    from kbetl.batch import Target
     from kbetl.store import Store
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -139,7 +139,7 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
     _check_there(database)
     with Store.open(database) as store:
         order = ordered(store, options, _sayer(given["quiet"]))
-        report = write_batches(store, order, folder, limits=_limits(given), again=given["again"])
+        report = write_batches(store, order, _target(folder, given), _sayer(given["quiet"]))
     _print(report.lines())
     return report.exit_status
 
@@ -153,7 +153,7 @@ def _write(database: Path, folder: Path, given: dict[str, Any], command: str) ->
     _check_there(database)
     with Store.open(database) as store:
         order = ordered(store, options, command)
-        report = write_batches(store, order, folder, limits=_limits(given), again=given["again"])
+        report = write_batches(store, order, _target(folder, given), _sayer(given["quiet"]))
     _print(report.lines())
     return report.exit_status
 
@@ -279,10 +279,11 @@ def _silent(_line: str) -> None:
     return None
 
 
-def _limits(given: dict[str, Any]) -> FileLimits:
-    from kbetl.batch import FileLimits
+def _target(folder: Path, given: dict[str, Any]) -> Target:
+    from kbetl.batch import FileLimits, Target
 
-    return FileLimits(given["max_requests"], int(given["max_mb"] * _MB))
+    limits = FileLimits(given["max_requests"], int(given["max_mb"] * _MB))
+    return Target(folder, limits, given["again"])
 
 
 def _make_rollouts(store: Store, say: Callable[[str], None]) -> list[str]:

@@ -219,19 +219,18 @@ def preparer(
         return replace(question, stored=stored if settles else None, newest_try=stored.try_number)
 
     def marked(question: Question) -> Question:
-        if question.request is None or question.stored is not None:
-            return question
-        is_out = out_now(store, question.request.hash, question.attempt) is not None
-        return replace(question, is_handed_out=is_out)
+        is_out = question.request and out_now(store, question.request.hash, question.attempt)
+        return replace(question, is_handed_out=True) if is_out else question
 
     def prepare(chunk: Sequence[Waiting]) -> list[Question]:
         questions = [question(waiting) for waiting in chunk]
+        if may_be_out:  # before answers are looked up: a result that is read now is found as one or the other
+            questions = [marked(each) for each in questions]
         keys = [("" if each.request is None else each.request.hash, each.attempt) for each in questions]
         stored = newest_answers(store, keys)
-        looked_up = [
+        return [
             with_answer(each, stored[key]) if key in stored else each
             for each, key in zip(questions, keys, strict=True)
         ]
-        return [marked(each) for each in looked_up] if may_be_out else looked_up
 
     return prepare

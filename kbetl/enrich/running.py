@@ -165,7 +165,7 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
         for question in prepare(chunk):
             if question.request is None:
                 impossible += 1
-            elif question.is_handed_out:
+            elif question.is_handed_out and question.stored is None:
                 handed_out += 1
             elif question.stored is not None or not selection.is_first(
                 question.request.hash, question.attempt

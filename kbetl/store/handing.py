@@ -130,6 +130,10 @@ class Handing:
         key = {"request_hash": request_hash, "attempt": attempt}
         return bool(self._store.rows("is_in_handing", key))
 
+    def requests(self) -> list[tuple[str, int]]:
+        """Hash and attempt of all that the file has so far."""
+        return self._store.rows("handing_requests")
+
     def add(self, request: Request, attempt: int, custom_id: str, worst: Worst | None = None) -> None:
         """One more request; `worst` is to be reserved when it is handed out."""
         values = {

@@ -11,6 +11,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import struct
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ _COMPANY = 2**50
 """The byte that everybody shares who does not pay alone."""
 _REQUESTS, _REQUESTS_END = 2**60, 2**61
 
+_FLOCK = struct.Struct("@hhqqi4x")
+"""`struct flock` of 64-bit Linux: kind, whence, start, length, process."""
 _TRIES, _PAUSE_S = 4, 0.02
 """Whoever looks whether a name is locked holds it for an instant himself."""
 
@@ -77,6 +81,32 @@ class Claims:
         """Lets others have a request: its answer is durable, or there will be none."""
         offset = _request_offset(request_hash, attempt)
         self._release(offset, offset + 1)
+
+    def release_all(self) -> None:
+        """Lets others have every request."""
+        self._release(_REQUESTS, _REQUESTS_END)
+
+    def is_held_back(self) -> bool:
+        """Whether somebody who began alone has not shared yet: nothing can be claimed until then."""
+        is_free = _locked(self._descriptor, _REQUESTS_END - 1, 1)
+        if is_free:
+            self._release(_REQUESTS_END - 1, _REQUESTS_END)
+        return not is_free
+
+    def holder(self, request_hash: str, attempt: int) -> int | None:
+        """The process that has a request; None where none has, or the system does not tell which."""
+        return self._holder(_request_offset(request_hash, attempt))
+
+    def holder_of_all(self) -> int | None:
+        """The process that began alone and has not shared; None as in `holder`."""
+        return self._holder(_REQUESTS_END - 1)
+
+    def _holder(self, offset: int) -> int | None:
+        if sys.platform != "linux":
+            return None
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+        kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(self._descriptor, fcntl.F_GETLK, asked))
+        return None if kind == fcntl.F_UNLCK else int(process)
 
     def _show_company(self) -> None:
         fcntl.lockf(self._descriptor, fcntl.LOCK_SH, 1, _COMPANY)
