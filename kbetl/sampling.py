@@ -143,6 +143,11 @@ def _short(name: str) -> str:
     return name if len(name) <= _FIELD_NAME_CHARACTERS else f"{name[:_FIELD_NAME_CHARACTERS]}..."
 
 
+def remember_code(code: str, code_hash: str) -> None:
+    """Notes the hash of source that a stored sample has, for rows that hold the same source."""
+    _remembered.note(code, code_hash)
+
+
 class _Remembered:
     """Code hashes by the SHA-256 of the source: many rollouts share a module, and reading one costs 0.3 ms.
 
@@ -159,10 +164,17 @@ class _Remembered:
         found = self._young.get(key)
         if found is None:
             found = self._old.get(key) or records.code_hash(code)
-            if len(self._young) >= _REMEMBERED_CODES:
-                self._young, self._old = {}, self._young
-            self._young[key] = found
+            self._note(key, found)
         return found
+
+    def note(self, code: str, code_hash: str) -> None:
+        """What `records.code_hash` gives for this source."""
+        self._note(hashlib.sha256(code.encode()).digest(), code_hash)
+
+    def _note(self, key: bytes, code_hash: str) -> None:
+        if len(self._young) >= _REMEMBERED_CODES:
+            self._young, self._old = {}, self._young
+        self._young[key] = code_hash
 
 
 _remembered = _Remembered()

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbetl.records import Completion, Reading
-from kbetl.tasks import Json, Label, Number, Reader, Text, load_task, read_answer, visible_text
+from kbetl.tasks import Block, Json, Label, Number, Reader, Text, load_task, read_answer, visible_text
 
 RATING = Label("difficulty", ("low", "medium", "high"))
 SCORE = Number("score", 0, 10)
 SPECIFICATION = Text("specification")
+KERNEL = Block("BEGIN_PYTHON", "END_PYTHON")
 LEVEL = Json(
     {
         "type": "object",
@@ -465,11 +466,34 @@ def test_visible_text_has_nothing_of_what_is_thought(content: str) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "reader", [RATING, SCORE, SPECIFICATION, LEVEL], ids=["label", "number", "text", "json"]
+    "reader", [RATING, SCORE, SPECIFICATION, LEVEL, KERNEL], ids=["label", "number", "text", "json", "block"]
 )
 def test_a_long_answer_of_one_repeated_piece_is_read(piece: str, reader: Reader) -> None:
     """Half a million characters: a pattern that backtracks would not come back."""
     content = piece * (500_000 // len(piece))
     inside = f"<difficulty>{content}</difficulty><score>{content}</score>"
-    for text in (content, inside, "{" + content):
+    block = f"BEGIN_PYTHON x{content}x END_PYTHON"
+    for text in (content, inside, "{" + content, block):
         assert read(reader, text).status in ("ok", "unparsed")
+
+
+@pytest.mark.parametrize(
+    ("content", "reading"),
+    [
+        ("BEGIN_PYTHON\n \n\r\n  x = 1\n\n \nEND_PYTHON", Reading("ok", "  x = 1")),
+        ("BEGIN_PYTHON\n```python\n\n  x = 1 \n```\nEND_PYTHON", Reading("ok", "  x = 1")),
+        ("xBEGIN_PYTHON BEGIN_PYTHON x END_PYTHON END_PYTHON_", Reading("ok", " x")),
+        (
+            "-BEGIN_PYTHON x END_PYTHON",
+            Reading("unparsed", None, "END_PYTHON without BEGIN_PYTHON before it"),
+        ),
+        ("BEGIN_PYTHON x -END_PYTHON", Reading("unparsed", None, "BEGIN_PYTHON without END_PYTHON after it")),
+        (
+            "BEGIN_PYTHON \n \nEND_PYTHON",
+            Reading("unparsed", None, "nothing between BEGIN_PYTHON and END_PYTHON"),
+        ),
+    ],
+)
+def test_a_block_stands_between_marks_that_stand_alone(content: str, reading: Reading) -> None:
+    """Less blank lines around it and one code fence; its own indentation stays."""
+    assert read(KERNEL, content) == reading

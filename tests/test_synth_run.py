@@ -119,6 +119,16 @@ def test_every_answer_is_a_rollout_of_its_module(synth):
     assert synth.kbetl("check").status == 0
 
 
+def test_a_rollout_is_what_the_check_derives_from_its_row(synth):
+    """Also with a number beyond 64 bit; code and split are those of its module."""
+    synth.ingest([module(0, uuid=2**70, python_code=code(0) + "# a remark\n"), module(1)])
+    assert run(synth, "--rollouts", 2).status == 0
+    assert synth.kbetl("check").status == 0
+    assert synth.rows("select count(*) from samples where row like '%1180591620717411303424%'") == [(3,)]
+    points = "select distinct module_name, code_hash, code_point, name_point from samples order by 1"
+    assert len(synth.rows(points)) == 2
+
+
 def test_a_second_run_asks_only_for_more(synth):
     """More rollouts of the same prompt are further attempts; those that are there are not asked again."""
     synth.ingest(modules(3))

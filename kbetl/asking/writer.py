@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from kbetl.records import Completion, Outcome, Request
 from kbetl.store import Store
 from kbetl.store.core import now
-from kbetl.store.generated import Generated, add_generated
+from kbetl.store.generated import Generated, add_again, add_new
 from kbetl.store.ledger import Decided, Kept, add_answers, set_outcomes, use_first_task
 
 MAX_GROUP = 512
@@ -128,16 +128,17 @@ class Writer:
         self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
 
     def _write(self, group: Sequence[Entry]) -> None:
-        """One call of SQLite for all answers and one for all outcomes: each holds up the event loop."""
+        """One call of SQLite for all answers, one for all outcomes: each holds up the event loop."""
         at = now()
         add_answers(self._store, [each for entry in group for each in entry.tries(self._run_id)], at)
         decisions = [each for entry in group for each in entry.decisions()]
         set_outcomes(self._store, decisions, at)
+        add_new(self._store, [each for entry in group if entry.completions for each in entry.rollouts])
         for entry in group:
             if entry.also is not None:
                 entry.also(self._store)
-            for rollout in entry.rollouts:
-                add_generated(self._store, rollout, entry.settling.try_number)
+            for rollout in () if entry.completions else entry.rollouts:
+                add_again(self._store, rollout, entry.settling.try_number)
         if self._is_first and decisions:
             self._is_first = False
             if use_first_task(self._store, *self._task):

@@ -10,7 +10,7 @@ from kbetl.asking.order import Order
 from kbetl.records import Reading
 from kbetl.store import Store
 from kbetl.store.core import now
-from kbetl.store.generated import add_generated
+from kbetl.store.generated import add_again
 from kbetl.store.ledger import Decided, set_outcomes, use_first_task
 
 
@@ -45,7 +45,7 @@ class Settling:
         self.statuses[reading.status] += 1
         if stored is not None and order.generate is not None and reading.status != "failed":
             self._generate = self._generate or order.generate()
-            add_generated(self._store, self._generate(question, stored.completion), stored.try_number)
+            add_again(self._store, self._generate(question, stored.completion), stored.try_number)
 
 
 def settle_answered(store: Store, order: Order) -> int:

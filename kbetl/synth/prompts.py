@@ -13,7 +13,7 @@ from kbetl.enrich.planning import Problem
 from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
 from kbetl.json_text import read_json, stored_value
 from kbetl.lines import Raw, plain_text, raw_lines, unpacked
-from kbetl.sampling import prompt_of
+from kbetl.sampling import prompt_of, remember_code
 from kbetl.store import Store
 from kbetl.store.intake import Intake, Origin
 from kbetl.store.ledger import Waiting, tasks_named
@@ -63,13 +63,13 @@ def problems(store: Store, options: Options, task: Task) -> Callable[[Waiting], 
         key = task.template.strip("{} ").partition(".")[2]
         return lambda waiting: _synthetic_problem(store, waiting, key)
     if options.prompts == MODULES:
-        return _module_problem
-    return lambda waiting: _prompt_problem(waiting, task.system)
+        return lambda waiting: _module_problem(store, waiting)
+    return lambda waiting: _prompt_problem(store, waiting, task.system)
 
 
-def _module_problem(waiting: Waiting) -> Problem:
+def _module_problem(store: Store, waiting: Waiting) -> Problem:
     row = stored_value(waiting.row)
-    return Problem(row, _facts(waiting.sample_hash, row))
+    return Problem(row, _facts(store, waiting.sample_hash, row))
 
 
 def _synthetic_problem(store: Store, waiting: Waiting, key: str) -> Problem:
@@ -77,12 +77,12 @@ def _synthetic_problem(store: Store, waiting: Waiting, key: str) -> Problem:
     if not found:
         raise MissingField("it has no synthetic prompt any more; `kbetl prompts` makes one")
     row = stored_value(waiting.row)
-    return Problem({SYNTHETIC: {key: found[0][0]}}, _facts(waiting.sample_hash, row))
+    return Problem({SYNTHETIC: {key: found[0][0]}}, _facts(store, waiting.sample_hash, row))
 
 
-def _prompt_problem(waiting: Waiting, system: str | None) -> Problem:
+def _prompt_problem(store: Store, waiting: Waiting, system: str | None) -> Problem:
     row = stored_value(waiting.row)
-    facts = _facts(waiting.sample_hash, row)
+    facts = _facts(store, waiting.sample_hash, row)
     if isinstance(row.get("prompt"), str):
         return Problem(row, facts)
     told = [{"role": "system", "content": system}] if system is not None else []
@@ -90,15 +90,18 @@ def _prompt_problem(waiting: Waiting, system: str | None) -> Problem:
     return Problem(row, facts, [*told, *messages])
 
 
-def _facts(sample_hash: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(store: Store, sample_hash: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """What a rollout says of its problem: `example_id` and `info`, as the evals rows have them.
 
     Without an `example_id` of its own a problem goes by the first 52 bits of its hash.
     """
     info = {key: value for key, value in fields.info(row).items() if value is not None}
+    code = fields.python_code(row)
+    if code is not None:  # its rollouts hold the same: to read it for each of them would hold up the loop
+        remember_code(code, store.rows("code_of_sample", {"sample_hash": sample_hash})[0][0])
     for key, value in (
         ("module_name", fields.module_name(row)),
-        ("python_code", fields.python_code(row)),
+        ("python_code", code),
         ("triton_code", fields.triton_code(row)),
         ("uuid", row.get("uuid")),
     ):

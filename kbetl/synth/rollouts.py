@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
 from kbetl.asking import Generate, Question
 from kbetl.facts import facts_of
 from kbetl.json_text import Parsed
@@ -23,7 +25,7 @@ def generator(source_id: int, task_hash: str, environment: str) -> Generate:
         if request is None:
             raise ValueError("a question without a request has no answer")
         row = rollout_row(question, request, completion, environment)
-        sample = sample_of(Parsed(row, json.dumps(row, ensure_ascii=False), ()))
+        sample = sample_of(Parsed(row, _spelled(row), ()))
         return Generated(
             sample,
             facts_of(row),
@@ -71,3 +73,10 @@ def rollout_row(
         "is_truncated": completion.finish_reason in _CUT,
         "usage": usage,
     }
+
+
+def _spelled(row: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(row).decode()
+    except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit
+        return json.dumps(row, ensure_ascii=False)

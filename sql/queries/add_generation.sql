@@ -1,14 +1,10 @@
--- Gives the next place in a source to an answer that became a rollout, unless it has one.
--- :source_id   :task_hash, :problem_hash, :attempt, :request_hash
+-- Notes which place in a source an answer that became a rollout has, unless it has one already.
+-- :source_id, :position   :task_hash, :problem_hash, :attempt, :request_hash
 -- :try  of the answer; null: the newest answer that is no fault
 insert into generations (source_id, position, task_hash, problem_hash, attempt, request_hash, try)
 values (
   :source_id,
-  (
-    select coalesce(max(source_samples.position) + 1, 0)
-    from source_samples
-    where source_samples.source_id = :source_id
-  ),
+  :position,
   :task_hash,
   :problem_hash,
   :attempt,
@@ -25,4 +21,3 @@ values (
   )
 )
 on conflict (task_hash, problem_hash, attempt, request_hash, try) do nothing
-returning position
