@@ -67,7 +67,7 @@ class TryAgain(RequestFailed):
         """Whether it uses up one of the request's tries."""
         self.paid_perhaps = paid_perhaps
         self.wait_s = wait_s
-        """Seconds that the server asks to wait, 0 if it names none."""
+        """Seconds that this request waits on its own; 0 where it waits with all others."""
 
 
 class HubError(KbetlError):

@@ -11,7 +11,7 @@ from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, qu
 from fake_llm import FakeLlm, error_reply, json_reply
 
 from kbetl.client import Client, Endpoint, Limits
-from kbetl.client.health import REFUSED_ALIKE
+from kbetl.client.health import REFUSED_ALIKE, Health
 from kbetl.errors import RequestFailed, RunStopped
 from kbetl.records import Completion
 
@@ -414,3 +414,99 @@ def test_server_that_never_replies_stops_after_three_tries(fault):
     with FakeLlm([fault] * 100) as llm:
         assert "no reply at all" in refused(llm, RunStopped)
         assert len(llm.requests) == 3
+
+
+# What one failure among successes costs
+
+
+@pytest.mark.parametrize(
+    "fault", ["429", "500", "502", "503", "529", "reset", "cut body", "empty choices", "error 200 rate"]
+)
+def test_failure_that_stands_alone_holds_up_no_other(fault):
+    """It waits for a quarter of an hour on its own; meanwhile all the others have their answers."""
+    limits = Limits(concurrency=4, backoff_s=3600, backoff_max_s=3600, alone_s=0.0)
+
+    async def main(llm):
+        async with Client(endpoint(llm), limits) as client:
+            await client.complete(question("first"))
+            failing = asyncio.create_task(client.complete(question("fails")))
+            await until(lambda: len(llm.requests) == 2)
+            others = [client.complete(question(str(n))) for n in range(20)]
+            answers = await asyncio.wait_for(asyncio.gather(*others), 30)
+            stats = client.stats
+            client.stop("enough")
+            with pytest.raises(RunStopped):
+                await failing
+            return answers, stats
+
+    with FakeLlm([None, fault]) as llm:
+        answers, stats = asyncio.run(main(llm))
+        assert len(llm.requests) == 22
+    assert {answer.content for answer in answers} <= RATINGS
+    assert (stats.hold_s, stats.allowed) == (0.0, 4)
+
+
+@pytest.mark.parametrize("fault", ["429", "503", "502"])
+def test_failures_without_a_success_between_them_hold_all(fault):
+    """After a few of them nothing more is sent: those in flight, and no second round."""
+    limits = Limits(concurrency=8, backoff_s=3600, backoff_max_s=3600, alone_s=0.0)
+
+    async def main(llm):
+        async with Client(endpoint(llm), limits) as client:
+            await client.complete(question("first"))
+            failing = [asyncio.create_task(client.complete(question(str(n)))) for n in range(100)]
+            await until(lambda: client.stats.hold_s > 0 and not client.stats.in_flight)
+            client.stop("enough")
+            await asyncio.gather(*failing, return_exceptions=True)
+
+    with FakeLlm([None, *[fault] * 1000]) as llm:
+        asyncio.run(main(llm))
+        assert 4 <= len(llm.requests) - 1 <= 3 + 8
+
+
+def test_scattered_failures_cost_one_repeat_each_and_no_line():
+    """One in twelve fails, once: as many requests more, and nothing is held that would be worth a word."""
+    faults = ["500", "503", "429", "reset", "cut body", "502"]
+    met: set[str] = set()
+
+    def scattered(asked):
+        number = 0 if asked.prompt == "first" else int(asked.prompt)
+        if number % 12 != 11 or asked.prompt in met:
+            return None
+        met.add(asked.prompt)
+        return faults[number // 12 % len(faults)]
+
+    said: list[str] = []
+
+    async def main(llm):
+        async with Client(
+            endpoint(llm), Limits(concurrency=8, backoff_s=0.04, alone_s=0.0), said.append
+        ) as client:
+            await client.complete(question("first"))
+            await asyncio.gather(*(client.complete(question(str(n))) for n in range(144)))
+            return client.stats
+
+    with FakeLlm(scattered, latency_s=0.002) as llm:
+        stats = asyncio.run(main(llm))
+        assert len(llm.requests) == 145 + 12
+    assert (stats.repeated, said) == (12, [])
+    assert stats.allowed >= 6
+
+
+@pytest.mark.parametrize(
+    ("successes_between", "is_trouble"), [(0, True), (1, True), (2, True), (5, False), (12, False)]
+)
+def test_failures_are_trouble_for_all_where_few_succeed_between(successes_between, is_trouble):
+    health = Health(1800)
+    health.succeeded()
+    found = []
+    for _ in range(20):
+        found.append(health.is_trouble())
+        for _ in range(successes_between):
+            health.succeeded()
+    assert found[0] is False
+    assert any(found) is is_trouble
+
+
+def test_failures_before_any_success_are_trouble_for_all():
+    assert Health(1800).is_trouble()

@@ -124,6 +124,58 @@ def test_refusal_for_a_named_time_leaves_concurrency_as_it_was():
     asyncio.run(main())
 
 
+def test_refusal_that_stands_alone_takes_one_place_until_sixteen_succeeded():
+    async def main():
+        gate = Gate(Limits(concurrency=32, alone_s=0))
+        rounds = [await gate.enter() for _ in range(32)]
+        assert gate.refused_alone(None)
+        lowered = gate.allowed
+        for number in rounds[:15]:
+            gate.succeeded(number)
+        before = gate.allowed
+        gate.succeeded(rounds[15])
+        return lowered, before, gate.allowed, gate.hold_s()
+
+    assert asyncio.run(main()) == (31, 31, 32, 0.0)
+
+
+def test_wait_that_one_refusal_names_holds_all_and_teaches_no_pace():
+    """Only where many are refused it is a limit in time."""
+
+    async def main():
+        accepted = 0
+        gate = Gate(Limits(concurrency=64, alone_s=0), lambda: accepted)
+        await gate.enter()
+        assert gate.refused_alone(0.02)
+        gate.leave()
+        held_s = gate.hold_s()
+        await gate.enter()
+        await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
+        return held_s, gate._learner.pace
+
+    held_s, pace = asyncio.run(main())
+    assert 0 < held_s <= 0.02
+    assert pace is None
+
+
+def test_limit_used_up_at_a_learned_pace_holds_for_a_moment():
+    """The server names the minute until all of it is there again; a part of it is there much sooner."""
+
+    async def main():
+        gate = Gate(Limits(concurrency=64, alone_s=0))
+        gate.exhausted(60.0)
+        first_s = gate.hold_s()
+        paced = Gate(Limits(concurrency=64, alone_s=0))
+        paced._learner.pace = Pace(300)
+        paced.exhausted(60.0)
+        return first_s, paced.hold_s(), paced.refused_alone(1.0)
+
+    first_s, later_s, is_alone = asyncio.run(main())
+    assert first_s > 50
+    assert later_s <= 2
+    assert not is_alone
+
+
 def test_one_goes_ahead_after_two_holds():
     async def main():
         gate = Gate(Limits(concurrency=64, alone_s=0, backoff_s=0))

@@ -138,7 +138,7 @@ class Client:
             sleep=self._gate.pause,
             retry=retry_if_exception_type(TryAgain),
             stop=lambda _: asked.tries >= self._limits.tries,
-            wait=lambda state: self._wait_s(state, asked),
+            wait=_wait_s,
             reraise=True,
         )
         try:
@@ -146,13 +146,6 @@ class Client:
         except TryAgain as error:
             times = "once" if asked.tries == 1 else f"{asked.tries} times"
             raise RequestFailed(f"{error}; tried {times}") from error
-
-    def _wait_s(self, state: RetryCallState, asked: Asked) -> float:
-        """How long this request waits on its own; for all others the gate does the waiting."""
-        error = state.outcome.exception() if state.outcome is not None else None
-        if not isinstance(error, TryAgain) or not error.counts:
-            return 0.0
-        return max(error.wait_s, self._gate.backoff_s(asked.tries))
 
     async def _try(self, asked: Asked) -> Completion:
         """One request out, one Completion back. Raises TryAgain where a later one may do better."""
@@ -218,3 +211,9 @@ class Client:
             self._judge.say_hold(f"{self._host}: nothing is left of a rate limit")
         if sent.tokens and found.prompt_tokens is not None:
             self._gate.settle(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)
+
+
+def _wait_s(state: RetryCallState) -> float:
+    """How long a request waits on its own; for all others the gate does the waiting."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.wait_s if isinstance(error, TryAgain) else 0.0

@@ -17,8 +17,14 @@ _PROBE_S = 2.0
 _RAMP_S = 0.1
 """Over how long the others follow: sent in one burst they would all meet a limit that one of them meets."""
 _RAMP_STEPS = 40
+_PACED_S = 2.0
+"""How long nothing is sent at most where a learned pace has used up a limit."""
 _BURST = 16
 """So many may go at once without a ramp."""
+_FIRST_SHARE = 0.25
+"""Share of the backoff that the first wait takes: most trouble is over by then."""
+_GROWTH = 1 / 16
+"""By how much each success raises the concurrency beyond what was borne."""
 _BORNE_SHARE = 0.9
 """Share of the concurrency at which the server wanted less that is quickly gone back to."""
 
@@ -27,9 +33,10 @@ class Gate:
     """Lets requests in, as many at once as the server bears, and none before their time.
 
     Concurrency halves at most with each throttled round and grows with successes: by one for each up to
-    nearly what it was, then by one a round. A round is what was sent between two slow-downs, so a hundred
-    refusals at once count as one. At the start, and where two holds followed each other, one request goes
-    ahead alone. Where the server names how long to wait, the pace that it bore is learned and kept to.
+    nearly what it was, then more slowly. A round is what was sent between two slow-downs, so a hundred
+    refusals at once count as one. At the start, and after a hold that nobody named, one request goes
+    ahead alone. Where a server refuses many and names how long to wait, the pace that it bore is learned
+    and kept to. A refusal that stands alone holds nobody but for the time that it names.
     """
 
     def __init__(self, limits: Limits, accepted: Callable[[], int] = lambda: 0) -> None:
@@ -113,6 +120,25 @@ class Gate:
         if self._streak or self._room < self._limits.concurrency:
             self._recover(round_number)
 
+    def is_known(self, round_number: int) -> bool:
+        """Whether a failure of what was sent in a round is part of what holds everybody back."""
+        return self._streak > 0 or round_number < self._round
+
+    def refused_alone(self, wait_s: float | None) -> bool:
+        """One was refused as too many while others succeed: one fewer at once, or the pause that it names.
+
+        False where it has to be taken as `throttled`: a pace that is kept to was too fast.
+        """
+        if wait_s is not None:
+            if self._learner.pace is not None:
+                return False
+            self.hold(wait_s)
+        elif 2 * self.in_flight >= self._room:
+            self._allowed = max(1.0, self._allowed - 1)
+            self._borne = min(self._borne, self._allowed)
+            self._set_room()
+        return True
+
     def throttled(self, round_number: int, wait_s: float | None, *, is_rate: bool = False) -> bool:
         """The server wants less: nothing is let in for `wait_s`, or for our own backoff if None.
 
@@ -144,7 +170,12 @@ class Gate:
         return True
 
     def exhausted(self, wait_s: float) -> None:
-        """An answer said that nothing is left of a limit until then."""
+        """An answer said that nothing is left of a limit until then.
+
+        Where a pace is kept to, it was a little too fast: some of the limit is there again soon.
+        """
+        if self._learner.pace is not None:
+            wait_s = min(wait_s, _PACED_S)
         self._named_s = max(self._named_s, wait_s)
         self.hold(wait_s)
 
@@ -158,9 +189,11 @@ class Gate:
             self._tokens.settle(tokens)
 
     def backoff_s(self, failures: int) -> float:
-        """How long to wait after so many failures in a row, with jitter."""
-        longest = min(self._limits.backoff_max_s, self._limits.backoff_s * 2.0 ** min(failures - 1, 60))
-        return longest * random.uniform(0.75, 1.0)
+        """How long to wait after so many failures in a row, with jitter; a moment after the first."""
+        longest_s, step_s = self._limits.backoff_max_s, self._limits.backoff_s
+        if failures <= 1:
+            return min(longest_s, step_s * _FIRST_SHARE) * random.uniform(0.4, 1.0)
+        return min(longest_s, step_s * 2.0 ** min(failures - 2, 60)) * random.uniform(0.75, 1.0)
 
     async def pause(self, wait_s: float) -> None:
         """Waits outside the gate. Raises RunStopped as soon as the gate is closed."""
@@ -207,7 +240,7 @@ class Gate:
                 self._let_follow()
         limit = float(self._limits.concurrency)
         if self._allowed < limit and self.in_flight >= int(self._allowed):
-            step = 1.0 if self._allowed < self._borne else 1.0 / self._allowed
+            step = 1.0 if self._allowed < self._borne else _GROWTH
             self._allowed = min(limit, self._allowed + step)
             self._set_room()
 

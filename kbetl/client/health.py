@@ -7,6 +7,10 @@ import time
 REFUSED_ALIKE = 20
 """Refusals in the same words, and nothing else since the run began, that are taken for everybody's."""
 
+_MANY = 4.0
+_OUTWEIGHED = 0.25
+"""So many failures are trouble for all; each success between them outweighs this share of one."""
+
 
 class Health:
     """What the replies of a run, taken together, say about the server."""
@@ -23,6 +27,8 @@ class Health:
         self._failing_since: float | None = None
         self._broken: set[str] = set()
         self._broken_at = 0
+        self._trouble = 0.0
+        self._trouble_at = 0
         self._refusals = 0
         self._refusal: str | None = None
 
@@ -37,6 +43,13 @@ class Health:
             self._broken.clear()
         self._broken.add(request_hash)
         return len(self._broken)
+
+    def is_trouble(self) -> bool:
+        """Notes that a try failed; whether failures come in numbers, or nothing ever succeeded."""
+        eased = _OUTWEIGHED * (self.successes - self._trouble_at)
+        self._trouble = min(_MANY, max(0.0, self._trouble - eased) + 1.0)
+        self._trouble_at = self.successes
+        return self.successes == 0 or self._trouble >= _MANY
 
     def refused_alike(self, reason: str) -> bool:
         """Notes that a sample was refused for good; whether that is what happens to all of them."""

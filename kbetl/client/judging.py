@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from kbetl.client.adapting import Adaptations, Body
 from kbetl.client.endpoint import Limits
@@ -72,6 +72,8 @@ class Asked:
     throttles: int = 0
     """Refusals as too many, while others succeeded."""
     silences: int = 0
+    failures: int = 0
+    """After which it waited on its own."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,16 @@ class Sent:
     successes: int
     silences: int
     tokens: float
+
+
+class _Failure(NamedTuple):
+    """What went wrong with one try."""
+
+    reason: str
+    is_alone: bool
+    """Whether others succeed, so that nobody else has to wait for it."""
+    wait_s: float | None = None
+    """Seconds that the server asks to wait; None if it names none."""
 
 
 Say = Callable[[str], None]
@@ -109,9 +121,8 @@ class Judge:
 
     def spoilt(self, asked: Asked, fault: str) -> Exception:
         """What an answer means that came and cannot be used."""
-        asked.tries += 1
         self._check_health(fault)
-        return TryAgain(f"{self._host}: {fault}", counts=True)
+        return self._again(asked, _Failure(f"{self._host}: {fault}", is_alone=True), is_own=True)
 
     def refuse(self, asked: Asked, sent: Sent, reply: Reply, status: int, error: ProviderError) -> NoReturn:
         """Raises what an error reply means."""
@@ -139,10 +150,9 @@ class Judge:
         self, asked: Asked, sent: Sent, reply: Reply, *, kind: Kind, reason: str, status: int
     ) -> NoReturn:
         """Raises what an error means that a later try may not meet."""
-        wait_s = asked_wait_s(reply.headers)
-        paid_perhaps = status in _PAID_PERHAPS
+        failure = _Failure(reason, self._is_alone(sent), asked_wait_s(reply.headers))
         if kind == "throttled":
-            is_own = self._throttle(asked, sent, wait_s, reason, is_rate=status == 429)
+            is_own = self._throttle(asked, sent, failure, is_rate=status == 429)
         else:
             # an error within a reply comes from behind the gateway: it was there
             many = 2 if kind == "gateway" and reply.status >= 300 else _MANY_ERRORS
@@ -150,36 +160,50 @@ class Judge:
             is_own = not others_broke and (many > 2 or self.health.successes > sent.successes)
             is_own = is_own or asked.outages >= _OUTAGES_FREE
             if not is_own:
-                self._blame_server(asked, sent, reason)
-        if not is_own:
-            raise TryAgain(reason, counts=False, paid_perhaps=paid_perhaps)
-        asked.tries += 1
-        raise TryAgain(reason, counts=True, paid_perhaps=paid_perhaps, wait_s=wait_s or 0.0)
+                self._blame_server(asked, sent, failure)
+        raise self._again(asked, failure, is_own=is_own, paid_perhaps=status in _PAID_PERHAPS)
 
-    def _throttle(
-        self, asked: Asked, sent: Sent, wait_s: float | None, reason: str, *, is_rate: bool
-    ) -> bool:
+    def _is_alone(self, sent: Sent) -> bool:
+        """Notes a failure; whether it stands alone, and is no part of what holds everybody back."""
+        return not self._gate.is_known(sent.round_number) and not self.health.is_trouble()
+
+    def _again(
+        self, asked: Asked, failure: _Failure, *, is_own: bool, paid_perhaps: bool = False
+    ) -> TryAgain:
+        """Another try: what is one request's own trouble waits on its own, all else at the gate."""
+        wait_s = 0.0
+        if is_own or failure.is_alone:
+            asked.failures += 1
+            wait_s = max(failure.wait_s or 0.0, self._gate.backoff_s(asked.failures))
+        asked.tries += is_own
+        return TryAgain(failure.reason, counts=is_own, paid_perhaps=paid_perhaps, wait_s=wait_s)
+
+    def _throttle(self, asked: Asked, sent: Sent, failure: _Failure, *, is_rate: bool) -> bool:
         """Slows down; whether it is this request alone that is refused so, time and again."""
         self.throttled += 1
+        reason, wait_s = failure.reason, failure.wait_s
         if wait_s is not None and wait_s > self._limits.give_up_after_s:
             raise self._stopped(
                 f"{reason}; it asks to wait {wait_s:.0f} s, longer than --give-up-after: run again later"
             )
-        if self._gate.throttled(sent.round_number, wait_s, is_rate=is_rate):
+        is_known = failure.is_alone and ((wait_s is None and not is_rate) or self._gate.refused_alone(wait_s))
+        if is_known or self._gate.throttled(sent.round_number, wait_s, is_rate=is_rate):
             self.say_hold(reason)
         asked.throttles += self.health.successes > sent.successes
         return asked.throttles > _THROTTLED_FREE
 
-    def _blame_server(self, asked: Asked, sent: Sent, reason: str) -> None:
-        """A failure that is the server's: it slows down who still succeeds, or waits until it is back."""
+    def _blame_server(self, asked: Asked, sent: Sent, failure: _Failure) -> None:
+        """A failure that is the server's: where it is not the only one, all are slowed down, or wait."""
         asked.outages += 1
+        if failure.is_alone:
+            return
         if self.health.successes > sent.successes:
             is_news = self._gate.throttled(sent.round_number, None)
         else:
             is_news = self._gate.outage(sent.round_number)
             self.health.silent_rounds += is_news and not self.health.replied
         if is_news:
-            self.say_hold(reason)
+            self.say_hold(failure.reason)
 
     def say_hold(self, reason: str) -> None:
         """One line about what holds everything back, unless it is short or was said just now."""
@@ -199,35 +223,35 @@ class Judge:
             )
         raise TryAgain(reason, counts=False)
 
-    def unanswered(self, asked: Asked, sent: Sent, failure: NoReply) -> Exception:
+    def unanswered(self, asked: Asked, sent: Sent, no_reply: NoReply) -> Exception:
         """What an exchange without a reply means: an outage, or this request's own trouble."""
-        if asked.meter is not None and not failure.was_sent:
+        if asked.meter is not None and not no_reply.was_sent:
             asked.meter.unpaid()
-        reason = f"{self._host}: {failure.reason}"
-        if failure.for_all:
+        reason = f"{self._host}: {no_reply.reason}"
+        if no_reply.for_all:
             return self._stopped(f"{reason}; {advice(407, ProviderError(''))}")
         self._check_health(reason)
-        if self._is_own(asked, sent, failure):
-            asked.tries += 1
-            return TryAgain(reason, counts=True, paid_perhaps=True)
-        self._blame_server(asked, sent, reason)
+        failure = _Failure(reason, self._is_alone(sent))
+        if self._is_own(asked, sent, no_reply):
+            return self._again(asked, failure, is_own=True, paid_perhaps=True)
+        self._blame_server(asked, sent, failure)
         if self.health.silent_rounds >= SILENT_ROUNDS and not self.health.replied:
             return self._gone(
                 f"{reason}; no reply at all in {SILENT_ROUNDS} tries: "
                 "check the base URL, the network and the proxy"
             )
-        return TryAgain(reason, counts=False, paid_perhaps=failure.was_sent)
+        return self._again(asked, failure, is_own=False, paid_perhaps=no_reply.was_sent)
 
-    def _is_own(self, asked: Asked, sent: Sent, failure: NoReply) -> bool:
+    def _is_own(self, asked: Asked, sent: Sent, no_reply: NoReply) -> bool:
         """Whether an exchange without a reply is the request's own fault: others meanwhile had theirs."""
         others_broke = self.health.broke(asked.request.hash) > 1
         succeeded = self.health.successes - sent.successes
-        if failure.was_silent:
+        if no_reply.was_silent:
             others_silent = self.health.silences - sent.silences
             self.health.silences += 1
             asked.silences += 1
             others_broke = asked.silences == 1 or others_silent > _SILENT_SHARE * succeeded
-        if not failure.was_sent:
+        if not no_reply.was_sent:
             return False
         return asked.outages >= _OUTAGES_FREE or (succeeded > 0 and not others_broke)
 

@@ -7,6 +7,7 @@ not what the order of the server implies.
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
 import tempfile
@@ -23,7 +24,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from enrich_case import Result, ended, module_of, query, rollouts, started, write_rows  # noqa: E402
-from fake_llm import Allowed, FakeLlm, Outage, refuse_parameter  # noqa: E402
+from fake_llm import Allowed, Asked, FakeLlm, Outage, refuse_parameter  # noqa: E402
 from fault_case import drawn_mix, expected_of, own_label, rating_of  # noqa: E402
 
 LONGEST_S = 900.0
@@ -100,6 +101,24 @@ def mixed() -> Iterator[Line]:
             yield made.line(f"mixed, seed {seed}", run, f"counts add up: {adds_up}", wrong)
 
 
+def scattered() -> Iterator[Line]:
+    """600 samples, 16 at once, 0.2 s replies: nothing fails, then 8 % of the requests, twice each at most."""
+    for seed in (None, 0, 1):
+        met: Counter[str] = Counter()
+        faults = lambda asked, seed=seed, met=met: _scattered(asked, seed, met)  # noqa: E731
+        with bench(600, faults, latency_s=0.2) as made:
+            run = made.enrich("-c", 16)
+            yield made.line("no faults" if seed is None else f"scattered, seed {seed}", run, "")
+
+
+def _scattered(asked: Asked, seed: int | None, met: Counter[str]) -> str | None:
+    met[asked.prompt] += 1
+    luck = random.Random(f"{seed}:{asked.prompt}:{met[asked.prompt]}")
+    if seed is None or luck.random() >= 0.08 or met[asked.prompt] > 2:
+        return None
+    return luck.choice(("429", "500", "502", "503", "reset", "cut body"))
+
+
 def rate() -> Iterator[Line]:
     """300 requests a minute are allowed, whatever way the server has to say so."""
     for says, arguments in (("seconds", ()), ("headers", ()), ("nothing", ()), ("seconds", ("--rpm", 300))):
@@ -163,7 +182,7 @@ def parameter() -> Iterator[Line]:
 
 
 SCENES: dict[str, Callable[[], Iterator[Line]]] = {
-    scene.__name__: scene for scene in (mixed, rate, nobody, outage, funds, parameter)
+    scene.__name__: scene for scene in (mixed, scattered, rate, nobody, outage, funds, parameter)
 }
 
 
