@@ -153,6 +153,7 @@ def test_rows_in_another_order_leave_no_source(run: Run, tmp_path: Path) -> None
         (["rows.jsonl", ""], "", "a SOURCE is empty"),
         (["rows.jsonl", "--as", ""], "", "--as is empty"),
         (["rows.jsonl", "--as", " "], "", "--as is empty"),
+        (["rows.jsonl", "--as", "a\nb"], "", "--as 'a\\nb' has line breaks or control characters"),
         ([], "[ingest]\nsources = []\n", "[ingest] sources is empty"),
         ([], '[ingest]\nsources = [""]\n', "a SOURCE is empty"),
     ],

@@ -203,6 +203,24 @@ def test_rows_that_are_rejected_are_left_over_and_the_rest_goes_on(run: Run, fol
     assert count(folder, "select count(*) from filtered") == 12
 
 
+def test_a_source_that_cannot_be_read_ends_the_run_before_anything_is_paid(run: Run, folder: Path) -> None:
+    """Else datasets would go out that lack it, and nothing would say so."""
+    text = (folder / "kbetl.toml").read_text()
+    (folder / "kbetl.toml").write_text(text.replace('"]', '", "missing.jsonl"]', 1))
+
+    ended = run("run")
+
+    assert ended.returncode == 1
+    assert "missing.jsonl: no such file or folder" in ended.stderr
+    assert ended.stdout.splitlines()[-2:] == [
+        "stopped at ingest: what comes after it was not done",
+        "done: nothing",
+    ]
+    assert count(folder, "select count(*) from samples") == 30
+    assert count(folder, "select count(*) from answers") == 0
+    assert not (folder / "outputs").exists()
+
+
 def test_a_stage_has_the_options_of_its_table_and_of_the_store_named(run: Run, folder: Path) -> None:
     with (folder / "kbetl.toml").open("a") as file:
         file.write('[export]\nformat = "rows"\n')

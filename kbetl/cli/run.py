@@ -55,7 +55,7 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
     The stages are ingest, enrich, prompts, dedupe, lengths, export of filtered, unique and synthetic (or of
     [export] datasets); push comes last, and only where kbetl.toml has a table [push]. All that kbetl.toml
     and the environment say of them is checked before anything is paid. A stage that leaves something over
-    does not stop the next ones.
+    does not stop the next ones; one that fails does, also a source that cannot be read.
 
     \b
     Examples:
@@ -75,7 +75,10 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
             if stage.dataset is not None and not _has_rows(database, stage.dataset):
                 continue
             click.echo(f"== kbetl {stage}")
-            ended.append((stage, running.run(stage)))
+            status = running.run(stage)
+            ended.append((stage, status))
+            if status not in (0, LEFT_OVER):
+                return status
             if stage.command == "ingest":
                 with Store.read(database) as store:
                     running.check(stages, store)
@@ -166,6 +169,9 @@ def _summarise(ended: Sequence[tuple[Stage, int]], database: Path, *, was_idle: 
         return
     left = [str(stage) for stage, status in ended if status == LEFT_OVER]
     click.echo("==")
+    stopped = [str(stage) for stage, status in ended if status not in (0, LEFT_OVER)]
+    if stopped:
+        click.echo(f"stopped at {stopped[0]}: what comes after it was not done")
     if left:
         click.echo(
             f"something is left over of: {', '.join(left)}; see: {config.command_line(database, 'status')}"

@@ -66,6 +66,8 @@ def find_sources(texts: Sequence[str], options: Options) -> list[Source | Source
         raise ConfigError(f"--as names one source; {len(texts)} are given")
     if options.name is not None and not options.name.strip():
         raise ConfigError("--as is empty; give the source a name, or leave --as out")
+    if options.name is not None and not options.name.isprintable():
+        raise ConfigError(f"--as {options.name!r} has line breaks or control characters; leave them out")
     if not all(texts):
         raise ConfigError("a SOURCE is empty; name a file, a folder (. for this one), - or OWNER/NAME")
     found: list[Source | SourceError] = []
