@@ -393,6 +393,11 @@ def test_prompts_come_from_a_file(synth):
     assert "prompts.jsonl:3: no field 'prompt' with text or messages" in result.err
     assert sorted(each.prompt for each in synth.llm.requests) == ["first", "second", "third"]
     assert messages in [each.body["messages"] for each in synth.llm.requests]
+    assert synth.rows("select command, task is null, options ->> '$.from', status from runs order by id") == [
+        ("synth run", 1, "prompts.jsonl", 3),
+        ("synth run", 0, None, 0),
+    ]
+    assert "'select * from rejected_rows'" in synth.kbetl("status").out
     facts = synth.rows("select example_id, module_name from rollouts order by module_name")
     assert facts[0] == (7, None)
     assert [name for _, name in facts] == [None, "Known", "Module3"]

@@ -152,7 +152,7 @@ def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> s
             taken = {key: told[key] for key in _TAKEN if key in told}
             return command_line(database, *asking_words(task, taken), "--resume")
         return command_line(database, *asking_words(task, told))
-    if name in ("ingest", RECORD) and status == LEFT_OVER:
+    if name in ("ingest", RECORD, "synth run") and status == LEFT_OVER:
         return command_line(database, "query", "select * from rejected_rows")
     return command_line(database, *recording_words(json.loads(options))) if name == RECORD else None
 

@@ -24,28 +24,31 @@ from kbetl.synth.options import MODULES, SYNTHETIC, Options
 from kbetl.synth.prompts import chosen_sources, problems, store_prompts, synth_task
 from kbetl.synth.rollouts import generator
 
+COMMAND = "synth run"
+
 
 def synthesize(store: Store, options: Options, say: Say, *, tally: Tally | None = None) -> Report:
     """Asks for the rollouts that are missing, and keeps each with its answer; see `enrich.carry_out`."""
     _check(options)
-    return carry_out(_plan(store, options, say), store, options, say, tally=tally, command="synth run")
+    plan = _plan(store, options, say, COMMAND)
+    return carry_out(plan, store, options, say, tally=tally, command=COMMAND)
 
 
 def dry_run(store: Store, options: Options, say: Say) -> DryReport:
     """What `synthesize` would ask; asks nothing. The rows of a file of prompts are stored all the same."""
     _check(options)
-    return foresee(_plan(store, options, say), store, options, say)
+    return foresee(_plan(store, options, say, COMMAND), store, options, say)
 
 
 def ordered(store: Store, options: Options, say: Say) -> Order:
     """The questions of `synthesize`, for a batch file."""
     _check(options)
-    return order_of(store, _plan(store, options, say), options, "synth")
+    return order_of(store, _plan(store, options, say, "batch write synth"), options, "synth")
 
 
 def ordered_rollouts(store: Store, options: Options, batch_id: int, say: Say) -> Order:
     """What a batch file of such an order answered and has not become a rollout."""
-    plan = _plan(store, options, say)
+    plan = _plan(store, options, say, "batch read")
 
     def select_answered() -> Selection:
         selection = Selection(store, plan.asked.hash)
@@ -78,12 +81,12 @@ def _asked(store: Store, options: Options) -> Asked:
     return asked_task(store, options, synth_task(store, options))
 
 
-def _plan(store: Store, options: Options, say: Say) -> Plan:
+def _plan(store: Store, options: Options, say: Say, command: str) -> Plan:
     sources = chosen_sources(options)
     asked = _asked(store, options)
     is_file = options.prompts not in (MODULES, SYNTHETIC)
     if is_file:
-        _take_file(store, Path(options.prompts), say)
+        _take_file(store, Path(options.prompts), say, command)
     origin = _origin(store, asked, options)
     problem_of = problems(store, options, asked.task)
     kept = replace(options, sources=tuple(sources))
@@ -125,9 +128,9 @@ def _endpoints(options: Options) -> list[Endpoint]:
     ]
 
 
-def _take_file(store: Store, path: Path, say: Say) -> None:
-    """Stores the prompts of a file, as a run of its own."""
-    run_id = store.begin_run("ingest", {"sources": [str(path)]})
+def _take_file(store: Store, path: Path, say: Say, command: str) -> None:
+    """Stores the prompts of a file, as a run of its own, before the one that asks and knows its task."""
+    run_id = store.begin_run(command, {"from": str(path)})
     status = 1
     try:
         told = store_prompts(store, path, run_id)

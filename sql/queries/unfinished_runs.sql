@@ -1,7 +1,7 @@
 -- unfinished_runs
 -- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run took the place of:
--- one of the same question, for ingest of the same sources, for synth record of the same paths, else of the same
--- command. An ingest is made good too by later ones that ended with 0 and had each of its sources.
+-- one of the same question, for ingest of the same sources, for synth record of the same paths, for the reading of
+-- prompts by synth run of the same file, else of the same command. An ingest is made good too by later ones that ended with 0 and had each of its sources.
 select
   runs.id,
   runs.command,
@@ -25,7 +25,10 @@ where (runs.status is null or runs.status <> 0)
           then later.command = 'ingest' and later.options ->> '$.sources' is runs.options ->> '$.sources'
         when runs.command = 'synth record'
           then later.command = 'synth record' and later.options ->> '$.paths' is runs.options ->> '$.paths'
-        else later.command = runs.command and later.task is null
+        else
+          later.command = runs.command
+          and later.task is null
+          and later.options ->> '$.from' is runs.options ->> '$.from'
       end
   )
   and not (
