@@ -224,7 +224,7 @@ def test_many_rejected_rows_are_shown_in_part_and_kept_in_full(run: Run, tmp_pat
     shown = result.stderr.splitlines()
     assert len(shown) == 11
     assert shown[9].startswith("rows.jsonl:10: ")
-    assert shown[10] == '... and 15 more rejected rows: kbetl query "select * from rejected_rows"'
+    assert shown[10] == "... and 15 more rejected rows: the table rejected_rows has them all"
     assert [location for location, _ in seen(tmp_path).rejected] == [f"rows.jsonl:{n}" for n in range(1, 26)]
 
 
