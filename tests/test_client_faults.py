@@ -10,6 +10,8 @@ import pytest
 from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, question, refused, until
 from fake_llm import FakeLlm, error_reply, json_reply
 
+from kbetl.asking.tally import Tally
+from kbetl.cli.progress import summary
 from kbetl.client import Client, Endpoint, Limits
 from kbetl.client.health import REFUSED_ALIKE, Health
 from kbetl.errors import RequestFailed, RunStopped
@@ -510,3 +512,11 @@ def test_failures_are_trouble_for_all_where_few_succeed_between(successes_betwee
 
 def test_failures_before_any_success_are_trouble_for_all():
     assert Health(1800).is_trouble()
+
+
+def test_progress_says_for_how_long_nothing_is_sent():
+    tally = Tally(waiting=10)
+    tally.hold_s = lambda: 42.4
+    assert "nothing sent for 42 s" in summary(tally)
+    tally.hold_s = lambda: 0.2
+    assert "nothing sent" not in summary(tally)

@@ -37,6 +37,10 @@ class Answerer(Protocol):
         """Requests that were sent and are not answered yet; what waits to be sent is not among them."""
 
     @property
+    def hold_s(self) -> float:
+        """Seconds for which nothing is sent, as the server wants it; 0 where it takes requests."""
+
+    @property
     def refused(self) -> Mapping[str, str | None]:
         """Parameters that the model refused so far: the name sent instead, None if left out."""
 
@@ -49,6 +53,7 @@ class OfflineModel:
 
     hosts = ("offline",)
     in_flight = 0
+    hold_s = 0.0
     refused: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self, task_name: str) -> None:
@@ -100,6 +105,10 @@ class ModelServer:
     @property
     def in_flight(self) -> int:
         return self._client.stats.in_flight
+
+    @property
+    def hold_s(self) -> float:
+        return self._client.stats.hold_s
 
     @property
     def refused(self) -> Mapping[str, str | None]:

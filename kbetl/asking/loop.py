@@ -109,6 +109,7 @@ class _Loop:
     async def run(self) -> None:
         job = self._job
         job.tally.count_in_flight = lambda: job.answerer.in_flight
+        job.tally.hold_s = lambda: job.answerer.hold_s
         self._writer = Writer(
             job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
         )

@@ -63,6 +63,11 @@ class ServerPool:
         return sum(server.model.in_flight for server in self._servers)
 
     @property
+    def hold_s(self) -> float:
+        """Until the first of the servers takes requests again."""
+        return min((server.model.hold_s for server in self._servers), default=0.0)
+
+    @property
     def refused(self) -> Mapping[str, str | None]:
         """Parameters that any of the servers refused."""
         return {name: other for each in self._servers for name, other in each.model.refused.items()}

@@ -34,6 +34,8 @@ class Tally:
     """Samples that were not asked because a batch file holds their request."""
     count_in_flight: Callable[[], int] = lambda: 0
     """Requests that were sent and are not answered yet."""
+    hold_s: Callable[[], float] = lambda: 0.0
+    """Seconds for which nothing is sent, as the server wants it."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None

@@ -23,7 +23,7 @@ def _shown(tally: Tally) -> Shown | None:
 
 
 def summary(tally: Tally) -> str:
-    """Done, rate, tokens, cost if known, not ok by kind, time left; in one line."""
+    """Done, rate, hold if any, tokens, cost if known, not ok by kind, time left; in one line."""
     elapsed_s = max(time.monotonic() - tally.started_s, 1e-3)
     rate_per_s = tally.asked / elapsed_s
     parts = [
@@ -32,6 +32,9 @@ def summary(tally: Tally) -> str:
         f"{tally.count_in_flight()} in flight",
         f"{tally.prompt_tokens + tally.completion_tokens:,} tokens",
     ]
+    hold_s = tally.hold_s()
+    if hold_s >= 1:
+        parts.append(f"nothing sent for {hold_s:.0f} s")
     cost = tally.cost_text()
     if cost is not None:
         parts.append(cost)

@@ -150,9 +150,9 @@ class Limits:
     give_up_after_s: float = 1800.0
     """With nothing but failures for so long, the run stops."""
     backoff_s: float = 1.0
-    """The first wait where the server names none; it doubles up to `backoff_max_s`."""
-    backoff_max_s: float = 8.0
-    """Also how long at most a server that was away is not noticed to be there again."""
+    """The second wait where the server names none; the first is a quarter, later ones double."""
+    backoff_max_s: float = 6.0
+    """The longest wait, so also how long at most a server that was away is not noticed to be there again."""
     alone_s: float = 1.0
     """How long the run's first request goes alone, so that a wrong key or parameter costs one request."""
     connect_timeout_s: float = 30.0
