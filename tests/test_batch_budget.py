@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from batch_case import answer_file, completion, lines_of, openai_expired, openai_result, rated
-from enrich_case import Case, rollouts
+from enrich_case import Case, rollout, rollouts
+from fake_batches import KEY, FakeBatches
 from test_budget import LIMIT_TOKENS, OUTPUT_USD, PRICES, PROMPT_USD
 
 pytest_plugins = ["enrich_fixtures"]
@@ -100,6 +101,55 @@ def test_without_a_budget_nothing_is_reserved(priced):
     answer_file(file, case.folder / "results.jsonl", rated)
     assert case.kbetl("batch", "read", "results.jsonl").status == 0
     assert case.rows("select count(*) from prices") == [(2,)]
+
+
+def test_what_was_handed_out_without_a_budget_counts_in_a_later_one(priced):
+    """At the most that it may take, until its result is read; a file that is written anew counts once."""
+    case = priced
+    budget = budget_for(case, 10)
+    write(case, "out")
+    case.ingest([rollout(number) for number in range(20, 25)], "more.jsonl")
+    assert write(case, "again", "--again", "--max-cost", budget, "-n", 10).status == 0
+    assert case.rows("select count(*) from reservations") == [(10,)]
+    case.change("delete from reservations")
+    online = case.enrich("--max-cost", budget)
+    assert (online.status, online.requests) == (3, 0)
+    assert "budget reached" in online.out
+    assert lines_in(case, "none") == []
+    assert write(case, "none", "--max-cost", budget).status == 3
+    assert lines_in(case, "none") == []
+    [file] = (case.folder / "again").glob("*.jsonl")
+    answer_file(file, case.folder / "results.jsonl", rated)
+    assert case.kbetl("batch", "read", "results.jsonl").status == 0
+    assert case.enrich("--max-cost", budget).requests == 5
+
+
+def test_a_file_without_an_output_limit_keeps_no_budget(priced):
+    """What it may cost is not known before it is read."""
+    case = priced
+    write(case, "out", "-n", 2, "-o", "max_tokens", "null")
+    done = case.enrich("--max-cost", 1)
+    assert (done.status, done.requests) == (2, 0)
+    assert "a batch file asks m without an output limit" in done.err
+    [file] = (case.folder / "out").glob("*.jsonl")
+    answer_file(file, case.folder / "results.jsonl", rated)
+    assert case.kbetl("batch", "read", "results.jsonl").status == 0
+    assert case.enrich("--max-cost", 1).requests > 0
+
+
+def test_what_a_service_never_ran_is_given_back(priced, monkeypatch):
+    """Also for requests that were taken back while it had them."""
+    case = priced
+    monkeypatch.setenv("BATCH_KEY", KEY)
+    with FakeBatches() as service:
+        write(case, "out", "-n", 3, "--max-cost", 1)
+        case.kbetl("batch", "submit", "-b", service.url, "-k", "BATCH_KEY", "--settle", 0)
+        assert "3 of them are at a service" in write(case, "again", "--again", "-n", 3, "--max-cost", 1).out
+        assert case.rows("select count(*) from reservations") == [(6,)]
+        service.finish("batch_1", lambda asked: None, "expired")
+        case.kbetl("batch", "fetch")
+    assert case.rows("select count(*), count(distinct run_id) from reservations") == [(3, 1)]
+    assert case.rows("select count(*) from handed_out where ending is null") == [(3,)]
 
 
 def test_a_budget_needs_a_price(case):

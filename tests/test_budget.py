@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,30 @@ def test_a_budget_holds_over_kills_restarts_and_faults(case, concurrency):
     assert "budget reached" in last.out
     assert case.llm.billed_usd <= accounted_usd(case) + 1e-9
     assert accounted_usd(case) <= budget_usd + 1e-9
+
+
+def test_what_a_killed_run_reserved_is_named(case):
+    """By the stop that it causes, and by status, which says nothing of it while the run goes on."""
+    case.ingest(rollouts(40))
+    case.llm.latency_s = lambda index: 0.0 if index < 8 else 600.0
+    arguments = ["enrich", "-b", case.llm.url, "-m", "m", "-c", 4, "--max-cost", 1]
+    with started(case.folder, *arguments) as process:
+        until(
+            lambda: case.rows("select count(*) from reservations") == [(4,)] and len(case.llm.requests) == 12
+        )
+        assert "that nothing is known of" not in case.kbetl("status").out
+        process.kill()
+        process.wait()
+    ((run_id, most),) = case.rows("select run_id, sum(cost_usd) from reservations group by run_id")
+    status = case.kbetl("status").out
+    assert f"difficulty by run {run_id} (enrich), which was killed: 4 requests" in status
+    assert f"count in full, ${most:,.4f} at most" in status
+    [reserved] = json.loads(case.kbetl("status", "--json").out)["reserved"]
+    assert (reserved["run_id"], reserved["is_killed"], reserved["requests"]) == (run_id, True, 4)
+    case.llm.latency_s = 0
+    stopped = case.enrich("--max-cost", most + 0.002)
+    assert stopped.status == 3
+    assert f"4 requests that were in flight when run {run_id} was killed count in full" in stopped.out
 
 
 def test_tokens_in_all_are_a_budget_too(case):

@@ -32,6 +32,8 @@ class Budget:
         self._task_name = task_name
         self.run_id = run_id
         """The run that reserves; set before the first request."""
+        self.left_behind = ""
+        """What killed runs have reserved, in words; empty for nothing."""
         self._waiting: deque[tuple[Worst, asyncio.Future[None]]] = deque()
         self._in_flight = 0
         self._closed: RunStopped | None = None
@@ -100,7 +102,7 @@ class Budget:
         most = f"{worst.tokens:,} tokens" if ceiling.pusd is None else f"${usd(worst.pusd or 0):.4f}"
         return (
             f"budget reached: {self._task_name} has taken {self.room.as_text()} in this store, "
-            f"and the next request may take {most}"
+            f"and the next request may take {most}" + (f"; {self.left_behind}" if self.left_behind else "")
         )
 
 

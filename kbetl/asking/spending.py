@@ -16,11 +16,14 @@ from kbetl.records import Completion, Request
 from kbetl.store import Store
 from kbetl.store.spending import (
     AnswersOfModel,
+    HandedOutRequest,
     ReservedOfModel,
     ToReserve,
     Untold,
     answers_by_model,
+    handed_out_uncounted,
     keep_reserved,
+    left_reserved,
     open_reservation,
     release,
     reserve,
@@ -77,7 +80,9 @@ def open_budget(store: Store, asking: Asking, limits: BudgetLimits) -> Budget | 
     max_pusd = None if limits.cost_usd is None else pusd_of(limits.cost_usd)
     room = Room(Ceiling(max_pusd, limits.tokens))
     _count_spent(store, asking, room, lambda model: find_price(model, asking.base_url))
-    return Budget(room, price, asking.task_name)
+    budget = Budget(room, price, asking.task_name)
+    budget.left_behind = _left_behind(store, asking.task_name)
+    return budget
 
 
 def reserve_set(store: Store, budget: Budget, requests: Iterable[Request], attempt: int = 0) -> int:
@@ -128,6 +133,8 @@ def _count_spent(store: Store, asking: Asking, room: Room, price_of: PriceOf) ->
         _count_untold(untold, room, price_of)
     for reserved in reserved_by_model(store, asking.task_name):
         _count_reserved(reserved, room, price_of)
+    for waiting in handed_out_uncounted(store, asking.task_name):
+        _count_handed_out(waiting, room, price_of)
 
 
 def _count_answers(answers: AnswersOfModel, room: Room, price_of: PriceOf) -> None:
@@ -155,18 +162,48 @@ def _count_untold(untold: Untold, room: Room, price_of: PriceOf) -> None:
     if not lacks_cost and room.ceiling.tokens is None:
         return
     price = _price(untold.model, price_of) if lacks_cost else None
-    if price is not None and price.input_usd == price.cached_input_usd == price.output_usd == 0:
+    is_free = price is not None and price.input_usd == price.cached_input_usd == price.output_usd == 0
+    if is_free and room.ceiling.tokens is None:
         return
-    body = orjson.loads(untold.request)
-    request = Request(body.pop("model"), body.pop("messages"), body)
+    request = _request(untold.request)
     if output_limit(request.parameters) is None:
         raise ConfigError(
             f"an earlier run asked {untold.model} without an output limit, and an answer told neither its "
             "cost nor its tokens: no budget can be kept in this store for this task; leave the limit out"
         )
-    worst = worst_case(request, price)
-    room.reserved_pusd += worst.pusd or 0
-    room.reserved_tokens += worst.tokens
+    room.take(worst_case(request, price))
+
+
+def _count_handed_out(waiting: HandedOutRequest, room: Room, price_of: PriceOf) -> None:
+    """A request that a file holds and that nothing was reserved for: the most that its answer may take."""
+    request = _request(waiting.request)
+    if output_limit(request.parameters) is None:
+        raise ConfigError(
+            f"a batch file asks {waiting.model} without an output limit, and its answers are not there yet: "
+            "no budget can be kept until they are; read them with kbetl batch read or fetch, or leave the "
+            "limit out"
+        )
+    price = _price(waiting.model, price_of) if room.ceiling.pusd is not None else None
+    room.take(worst_case(request, price))
+
+
+def _request(body_text: str) -> Request:
+    body = orjson.loads(body_text)
+    return Request(body.pop("model"), body.pop("messages"), body)
+
+
+def _left_behind(store: Store, task_name: str) -> str:
+    """What killed runs have reserved, in words; call under the task's lock, where no other run goes on."""
+    killed = [each for each in left_reserved(store, task_name) if each.is_open]
+    if not killed:
+        return ""
+    runs = ", ".join(str(each.run_id) for each in killed)
+    dollars = sum(each.cost_usd or 0.0 for each in killed)
+    tokens = sum(each.tokens for each in killed)
+    return (
+        f"{sum(each.requests for each in killed):,} requests that were in flight when run {runs} was killed "
+        f"count in full, with ${dollars:.4f} and {tokens:,} tokens at most"
+    )
 
 
 def _count_reserved(reserved: ReservedOfModel, room: Room, price_of: PriceOf) -> None:

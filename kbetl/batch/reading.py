@@ -30,6 +30,7 @@ from kbetl.store.handing import (
     still_out_of,
 )
 from kbetl.store.ledger import Decided, Kept, add_answers, newest_try, set_outcomes, use_first_task
+from kbetl.store.spending import drop_reserved_of_ended
 from kbetl.tasks.answers import parser_version, read_answer
 from kbetl.tasks.readers import Reader, reader_from_spec
 
@@ -214,6 +215,8 @@ class _Reading:
                         request = _request(handed_out.request)
                         settle_one(self._store, handed_out.run_id, request, None, attempt)
                     self._settle(key, failure, handed_out_id)
+        with self._store.transaction():
+            drop_reserved_of_ended(self._store, ended.batch_id)
 
     def end(self, status: int) -> None:
         """Records how it ended."""

@@ -193,8 +193,8 @@ class _Submission:
 
     async def _begin(self, input_file_id: str) -> RemoteBatch:
         batch = self._batch
-        _check(batches(self._store, batch.id)[0], self._address)  # it may have been taken back meanwhile
-        set_create_began(self._store, batch.id, began=True)
+        if not set_create_began(self._store, batch.id, began=True):  # taken back meanwhile
+            _check(batches(self._store, batch.id)[0], self._address)
         try:
             return await self._service.begin(input_file_id, URL, batch.file_hash)
         except ServiceError as error:

@@ -232,7 +232,8 @@ class _Writing:
             return
         if not self._handing.has(request.hash, attempt):
             worst = None if self._budget is None else self._budget.worst_case(request)
-            if not self._fits(worst, question):
+            is_taken_back = out is not None and not out.is_at_service
+            if not self._fits(worst, question, is_taken_back=is_taken_back):
                 self._report.beyond_budget += 1
                 return
             self._handing.add(request, attempt, name, worst)
@@ -242,15 +243,16 @@ class _Writing:
         self._handing.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)
 
-    def _fits(self, worst: Worst | None, question: Question) -> bool:
+    def _fits(self, worst: Worst | None, question: Question, *, is_taken_back: bool) -> bool:
         """Whether a budget has room for one more, which is taken; none has room once one did not fit."""
         if self._budget is None or worst is None:
             return True
         if self._report.beyond_budget:
             return False
         room, before = self._budget.room, None
-        if self._again and question.request is not None:
-            before = reserved_for_file(self._store, question.request.hash, question.attempt)
+        if is_taken_back and question.request is not None:
+            # without a reservation it was counted all the same, at the most that it may take
+            before = reserved_for_file(self._store, question.request.hash, question.attempt) or worst
         if before is not None:
             room.give_back(before)
         fits = room.fits(worst)

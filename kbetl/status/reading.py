@@ -18,12 +18,14 @@ from kbetl.status.tables import (
     Made,
     Parked,
     Pending,
+    Reserved,
     Source,
     Status,
     Unfinished,
 )
 from kbetl.store import Store, is_locked
 from kbetl.store.ledger import PARKED_AFTER
+from kbetl.store.spending import LeftReserved, left_reserved
 from kbetl.wording import RECORD, Told, asking_words, recording_words
 
 LEFT_OVER = 3
@@ -57,6 +59,7 @@ def read_status(database: Path) -> Status:
             labels=labels,
             difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
             costs=[Cost(*row) for row in store.rows("costs_by_task")],
+            reserved=_reserved(left_reserved(store), database),
             settings=dict(store.rows("all_settings")),
             next=command_line(
                 database,
@@ -140,6 +143,17 @@ def _unfinished(rows: Sequence[_RunRow], database: Path) -> list[Unfinished]:
             resume=_resume((run_id, name, task, started_at, status, pid, options), newest, database),
         )
         for run_id, name, task, started_at, status, pid, options in rows
+    ]
+
+
+def _reserved(left: Sequence[LeftReserved], database: Path) -> list[Reserved]:
+    """Those of runs that are over: what is in flight now is no news."""
+    return [
+        Reserved(
+            each.run_id, each.command, each.task, each.is_open, each.requests, each.tokens, each.cost_usd
+        )
+        for each in left
+        if not (each.is_open and _is_running(database, each.task, each.pid))
     ]
 
 

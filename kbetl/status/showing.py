@@ -13,6 +13,7 @@ from kbetl.status.tables import (
     Made,
     Parked,
     Pending,
+    Reserved,
     Source,
     Status,
     Unfinished,
@@ -38,6 +39,7 @@ def status_lines(status: Status) -> list[str]:
         ("rewards", _reward_lines(status.samples, min_reward)),
         ("labels", _label_lines(status)),
         ("cost", [_cost_line(cost) for cost in status.costs]),
+        ("reserved", [_reserved_line(row) for row in status.reserved]),
         ("settings", [", ".join(f"{key} {value}" for key, value in status.settings.items())]),
         ("next", [status.next]),
     ):
@@ -160,6 +162,15 @@ def _reserved_text(cost: Cost) -> str:
         return ""
     most = "" if cost.reserved_usd is None else f", ${cost.reserved_usd:,.4f} at most"
     return f"; {cost.reserved:,} requests sent without an answer that tells its usage{most}"
+
+
+def _reserved_line(row: Reserved) -> str:
+    most = f"{row.tokens:,} tokens" if row.cost_usd is None else f"${row.cost_usd:,.4f}"
+    how = "was killed" if row.is_killed else "is over"
+    return (
+        f"{row.task} by run {row.run_id} ({row.command}), which {how}: {row.requests:,} requests that "
+        f"nothing is known of count in full, {most} at most"
+    )
 
 
 def _inert(text: str) -> str:

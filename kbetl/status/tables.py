@@ -100,6 +100,19 @@ class Cost(NamedTuple):
     """What those cost at most; None where there are none, or no price was known."""
 
 
+class Reserved(NamedTuple):
+    """Requests that a run under a budget sent and of which nothing is known since; they count in full."""
+
+    run_id: int
+    command: str
+    task: str
+    is_killed: bool
+    requests: int
+    tokens: int
+    cost_usd: float | None
+    """At most; None where no price was known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """One task and its outcomes by status."""
@@ -143,6 +156,7 @@ class Status:
     labels: Sequence[Labels]
     difficulties: Sequence[Difficulty]
     costs: Sequence[Cost]
+    reserved: Sequence[Reserved]
     settings: Mapping[str, Any]
     next: str
     """The command to run next."""

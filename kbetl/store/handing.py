@@ -273,11 +273,14 @@ def set_input_file(store: Store, batch_id: int, input_file_id: str) -> None:
         store.execute("set_batch_input_file", {"id": batch_id, "input_file_id": input_file_id})
 
 
-def set_create_began(store: Store, batch_id: int, *, began: bool) -> None:
-    """Notes that the service is about to be asked to begin, or that it refused to."""
+def set_create_began(store: Store, batch_id: int, *, began: bool) -> bool:
+    """Notes that the service is about to be asked to begin, or that it refused to.
+
+    False, and nothing is noted, where a request of the file was taken back or answered meanwhile.
+    """
     with store.transaction():
         values = {"id": batch_id, "create_began_at": now() if began else None}
-        store.execute("set_batch_create_began", values)
+        return store.execute("set_batch_create_began", values).rowcount == 1
 
 
 def set_state(store: Store, batch_id: int, state: State) -> None:

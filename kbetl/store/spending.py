@@ -66,6 +66,29 @@ class ReservedOfModel(NamedTuple):
     """Tokens of the others."""
 
 
+class HandedOutRequest(NamedTuple):
+    """A request in a batch file that no reservation counts."""
+
+    model: str
+    request: str
+    """The body as asked."""
+
+
+class LeftReserved(NamedTuple):
+    """Requests of one run that were sent and of which nothing is known since."""
+
+    run_id: int
+    command: str
+    task: str
+    pid: int
+    is_open: bool
+    """Whether the run has no end: it runs, or was killed."""
+    requests: int
+    tokens: int
+    cost_usd: float | None
+    """US dollars at most; None where no price was known."""
+
+
 def add_price(store: Store, run_id: int, model: str, price: Price) -> None:
     """Keeps the price that a run reckons with. Call within a transaction."""
     store.execute(
@@ -138,3 +161,23 @@ def untold_answers(store: Store, task: str) -> Iterator[Untold]:
 def reserved_by_model(store: Store, task: str) -> list[ReservedOfModel]:
     """What counts in full for a task's name: requests that were sent and told no usage."""
     return [ReservedOfModel(*row) for row in store.rows("spent_reserved", {"task": task})]
+
+
+def handed_out_uncounted(store: Store, task: str) -> Iterator[HandedOutRequest]:
+    """The requests of a task's name that batch files hold and no reservation counts."""
+    with store.explained():
+        for row in store.execute("spent_handed_out", {"task": task}):
+            yield HandedOutRequest(*row)
+
+
+def left_reserved(store: Store, task: str | None = None) -> list[LeftReserved]:
+    """By run, the requests about a task (None: all) that were sent and of which nothing is known since."""
+    return [
+        LeftReserved(*row)._replace(is_open=bool(row[4]))
+        for row in store.rows("reserved_by_run", {"task": task})
+    ]
+
+
+def drop_reserved_of_ended(store: Store, batch_id: int) -> None:
+    """Gives back what a batch reserved of which nothing more will come. Call within a transaction."""
+    store.execute("drop_reservations_of_ended", {"batch_id": batch_id})
