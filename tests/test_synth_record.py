@@ -402,6 +402,24 @@ def test_a_line_of_another_model_is_rejected(home, query, capfd):
     assert query("select distinct model from rollouts") == [("tiny-kernel",)]
 
 
+def test_a_line_of_another_model_is_rejected_when_it_is_known_too(home, query, capfd):
+    """Recorded before without a word on whose it is, it does not become the other model's."""
+    file = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-err500/*")
+    (file.parent / "metadata.json").unlink()
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    second = first.replace("mock/glm-err500", "second")
+    file.write_text(f"{first}\n{second}\n{first}\n", encoding="utf-8")
+    assert record(file) == 0
+    models = query("select sample_hash, model from rollouts order by model")
+    assert [model for _, model in models] == ["mock/glm-err500", "second"]
+    for _ in range(2):
+        assert kbetl(["synth", "record", str(file), "--model", "mock/glm-err500"]) == 3
+        out, err = capfd.readouterr()
+        assert "read 3, new 0, known 2, rejected 1" in out
+        assert f"{file}:2: --model mock/glm-err500: this rollout says second" in err
+        assert query("select sample_hash, model from rollouts order by model") == models
+
+
 def test_one_name_is_for_runs_of_one_model(home, query, capfd):
     assert record("runs/synthesize", "--as", "all") == 2
     assert "--as names one source; these are runs of different models" in capfd.readouterr().err

@@ -106,6 +106,7 @@ class Taker:
 
     def __init__(self, store: Store, found: Found, report: Report) -> None:
         self.report = report
+        self._store = store
         self._model, self._environment = found.model_given, found.environment_given
         self._requests = Requests(store, found.inputs) if found.shape == "batch" else None
 
@@ -142,6 +143,10 @@ class Taker:
         known: list[Known] = []
         while (found := intake.sample_of_line(part_hash(line_hash, len(known)))) is not None:
             known.append(found)
+        if self._model or self._environment:
+            for each in known:
+                for model, environment in self._store.rows("said_by_rollout", {"hash": each.hash}):
+                    self._check(model, environment)
         return known
 
     def _add(self, intake: Intake, text: bytes, line_hash: bytes) -> None:
@@ -163,13 +168,17 @@ class Taker:
     def _checked(self, row: Parsed) -> tuple[Sample, Facts]:
         """The sample and its facts. Raises BadRow where it is of another model than the options say."""
         sample, facts = sample_of(row), facts_of(row.value)
+        self._check(facts.model, facts.environment)
+        return sample, facts
+
+    def _check(self, model: str | None, environment: str | None) -> None:
+        """Raises BadRow where what a rollout says of itself is not what the options say."""
         for option, given, said in (
-            ("--model", self._model, facts.model),
-            ("--env", self._environment, facts.environment),
+            ("--model", self._model, model),
+            ("--env", self._environment, environment),
         ):
             if given and said and given != said:
                 raise BadRow(f"{option} {given}: this rollout says {said}")
-        return sample, facts
 
 
 def part_hash(line_hash: bytes, position: int) -> bytes:
