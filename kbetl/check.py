@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kbetl import records, tasks
 from kbetl.errors import BadRow, ConfigError
+from kbetl.facts import Facts, facts_of
 from kbetl.json_text import read_json
 from kbetl.records import Sample
 from kbetl.resources import sql_names
@@ -16,7 +17,9 @@ from kbetl.sampling import prompt_of, sample_of
 from kbetl.store import Store
 
 SHOWN_PROBLEMS = 20
+_SHOWN_CHARACTERS = 100
 
+_FACTS = tuple(Facts.__slots__)
 _DERIVED = ("hash", "kind", "module_name", "code_hash", "code_point", "name_point", "reward")
 
 
@@ -59,7 +62,7 @@ def check_store(database: Path) -> Report:
         if report.problem_count:
             report.checked.append("nothing else: the file itself is damaged; restore a copy")
             return report
-        for check in (_check_references, _check_samples, _check_answers, _check_tasks, _check_views):
+        for check in _CHECKS:
             check(store, report)
     return report
 
@@ -73,8 +76,17 @@ def _check_pages(store: Store, report: Report) -> None:
     report.checked.append(f"pages and indexes: {pages:,} pages")
 
 
-_REFERRING = ("memberships", "outcomes", "scores", "lengths")
-"""Tables that refer to samples."""
+_REFERRING = (
+    "memberships",
+    "outcomes",
+    "scores",
+    "lengths",
+    "generations",
+    "batch files",
+    "batch results",
+    "reservations",
+)
+"""Tables that refer to samples and answers."""
 
 
 def _check_references(store: Store, report: Report) -> None:
@@ -85,6 +97,8 @@ def _check_references(store: Store, report: Report) -> None:
         report.add(
             f"the outcome of sample {sample} by task {task}, attempt {attempt}: its {what} is not there"
         )
+    for (problem,) in store.execute("broken_references"):
+        report.add(problem)
     for name, rows in store.execute("row_counts"):
         if name not in _REFERRING:
             continue
@@ -126,6 +140,47 @@ def _check_answers(store: Store, report: Report) -> None:
     report.checked.append(f"request hashes of answers: {count:,} rows")
 
 
+def _check_facts(store: Store, report: Report) -> None:
+    count = 0
+    for count, (sample, *stored, row) in enumerate(store.execute("whole_rollout_facts"), 1):  # noqa: B007
+        try:
+            facts = facts_of(read_json(row.encode()).value)
+        except BadRow as error:
+            report.add(f"rollout {sample}: its row cannot be read: {error}")
+            continue
+        for name, kept in zip(_FACTS, stored, strict=True):
+            again = getattr(facts, name)
+            if kept != again:
+                report.add(f"rollout {sample}: {name} is {_short(kept)}, its row says {_short(again)}")
+    report.checked.append(f"facts of rollouts: {count:,} rows")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _check_lines(store: Store, report: Report) -> None:
+    count = 0
+    for count, (stored, line) in enumerate(store.execute("whole_original_lines"), 1):  # noqa: B007
+        again = hashlib.sha256(line.encode()).digest()
+        if stored != again:
+            report.add(f"original line {stored.hex()}: its text has the hash {again.hex()}")
+    report.checked.append(f"hashes of original lines: {count:,} rows")
+
+
+def _check_handed_out(store: Store, report: Report) -> None:
+    count = 0
+    for count, row in enumerate(store.execute("handed_out_requests"), 1):  # noqa: B007
+        stored, attempt, batch_id, request = row
+        again = "r1:" + hashlib.sha256(request.encode()).hexdigest()
+        if stored != again:
+            report.add(
+                f"request {stored}, attempt {attempt}, of batch {batch_id}: its body has the hash {again}"
+            )
+    report.checked.append(f"request hashes of batch files: {count:,} rows")
+
+
 def _check_tasks(store: Store, report: Report) -> None:
     found = store.rows("task_identities")
     for stored, name, model, parameters, system, template, reader in found:
@@ -152,3 +207,15 @@ def _check_views(store: Store, report: Report) -> None:
     for name in store.changed_views():
         report.add(f"view {name} is not what its file says; the next writing command remakes it")
     report.checked.append(f"views: {len(sql_names('views')):,}")
+
+
+_CHECKS = (
+    _check_references,
+    _check_samples,
+    _check_facts,
+    _check_lines,
+    _check_answers,
+    _check_handed_out,
+    _check_tasks,
+    _check_views,
+)

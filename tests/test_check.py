@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ from filling import Filling, digest
 
 from kbetl.check import SHOWN_PROBLEMS, check_store
 from kbetl.cli import run
+from kbetl.facts import facts_of
 from kbetl.json_text import read_json
 from kbetl.records import content_hash
 from kbetl.sampling import sample_of
+from kbetl.store.intake import facts_columns
+
+ROW = {"completion": [{"role": "assistant", "content": ""}], "reward": 0.9, "module_name": "A"}
 
 
 @pytest.fixture
@@ -22,6 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
     monkeypatch.chdir(tmp_path)
     with Filling(Path("kbetl.db")) as filling:
         rollout, module = filling.rollout("A", 0.9), filling.module("M", "x = 1\n")
+        filling.add("rollout_facts", **facts_columns(rollout, facts_of(ROW)))
         filling.source("rows.jsonl", rollout, module, rollout)
         task = filling.task(reader='{"tag":"difficulty"}')
         filling.outcome(rollout, task, value="low")
@@ -58,8 +64,15 @@ def test_a_store_that_agrees_with_itself(store, capfd):
         "references of outcomes: 1 rows",
         "references of scores: 0 rows",
         "references of lengths: 0 rows",
+        "references of generations: 0 rows",
+        "references of batch files: 0 rows",
+        "references of batch results: 0 rows",
+        "references of reservations: 0 rows",
         "hashes, names, rewards and points of samples: 2 rows",
+        "facts of rollouts: 1 rows",
+        "hashes of original lines: 0 rows",
         "request hashes of answers: 1 rows",
+        "request hashes of batch files: 0 rows",
         "hashes and readers of tasks: 1 rows",
         f"views: {views}",
         "all is well",
@@ -96,6 +109,15 @@ def test_a_store_that_agrees_with_itself(store, capfd):
         ("update tasks set in_use = 0", "task difficulty: 0 are in use"),
         ("delete from answers", "its answer r1:"),
         ("update outcomes set try = 1", "its answer r1:"),
+        ("update outcomes set failures = 2", "it is ok and counts 2 failures"),
+        ("delete from rollout_facts", "no facts are kept of it"),
+        ("update rollout_facts set is_empty = 0", "is_empty is 0, its row says True"),
+        ("update rollout_facts set model = 'x'", "model is 'x', its row says None"),
+        ("update rollout_facts set prompt_tokens = 5", "prompt_tokens is 5, its row says None"),
+        (
+            "insert into other_reasoning select hash, 'so' from samples where kind = 'rollout'",
+            "other_reasoning is 'so', its row says None",
+        ),
         ("update outcomes set request_hash = null, try = null", "though it is ok"),
         ("delete from samples where kind = 'module'", "source_samples row"),
         ("delete from tasks", "outcomes row"),
@@ -110,6 +132,68 @@ def test_what_does_not_agree_is_named(store, capfd, damage, words):
     assert out[-1].endswith("problems")
 
 
+BATCH = (
+    "insert into batches (id, run_id, task_hash, model, file, file_hash, size_bytes, requests)"
+    " select 1, 1, hash, 'm', 'f', '" + "0" * 64 + "', 1, 2 from tasks"
+)
+OUT = (
+    "insert into handed_out (id, batch_id, request_hash, attempt, custom_id, request)"
+    " select {0}, 1, request_hash, {0}, 'c', {1} from answers"
+)
+RESULT = "insert into batch_results values (zeroblob(32), 1, null, {}, null, 1, 'now')"
+RESERVED = (
+    "insert into reservations (run_id, request_hash, attempt, try, model, tokens, reserved_at)"
+    " select 1, request_hash, 0, {}, 'm', 1, 'now' from answers"
+)
+GENERATED = (
+    "insert into generations select 1, {}, tasks.hash, sample_hash, 0, outcomes.request_hash, {}"
+    " from outcomes, tasks"
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([BATCH, OUT.format(0, "request")], "batch 1: it has 1 requests, not the 2 of its file"),
+        ([BATCH, OUT.format(0, "'{}'")], "its body has the hash r1:44136fa355b3678a1146ad16f7e8649e94fb4fc2"),
+        ([BATCH, OUT.format(1, "null")], "of batch 1: neither its body nor an answer is there"),
+        (
+            [BATCH, OUT.format(0, "request").replace("select 0", "select 1"), RESULT.format(3)],
+            "its answer, try 3,",
+        ),
+        ([RESERVED.format(3)], "its answer, try 3 of r1:"),
+        ([GENERATED.format(0, 3)], "its answer, try 3 of r1:"),
+        ([GENERATED.format(9, 0)], "generated rollout 9 of source 1: no sample is at that place"),
+        (["insert into original_lines values (zeroblob(32), 'a line')"], "original line 00000000"),
+        (["insert into prices values (77, 'm', 1, 1, 1, null, 'kbetl.toml')"], "prices row"),
+        (
+            ["insert into originals select hash, 0, zeroblob(32) from samples where reward > 0"],
+            "originals row",
+        ),
+    ],
+)
+def test_what_batches_budgets_and_runs_left_is_checked_too(store, capfd, rows, words):
+    change(store, *rows)
+    assert run(["check"]) == 1
+    out = capfd.readouterr().out.splitlines()
+    assert [line for line in out if line.startswith("problem: ") and words in line], out
+
+
+def test_batches_and_budgets_that_agree_are_well(store, capfd):
+    whole = [
+        BATCH.replace(", 2 from", ", 1 from"),
+        OUT.format(0, "request").replace("select 0", "select 1"),
+        RESULT.format(0),
+        RESERVED.format(0),
+        RESERVED.format("null"),
+        GENERATED.format(0, 0),
+        "insert into original_lines values (x'" + sha256(b"a line").hexdigest() + "', 'a line')",
+    ]
+    change(store, *whole)
+    assert run(["check"]) == 0, capfd.readouterr().out
+    assert "request hashes of batch files: 1 rows" in capfd.readouterr().out
+
+
 def test_a_row_that_was_not_finite_is_well(store):
     """Its NaN is null in the row, and its hash is that of the row as stored."""
     line = (
@@ -117,6 +201,7 @@ def test_a_row_that_was_not_finite_is_well(store):
     )
     sample = sample_of(read_json(line))
     store.add("samples", **{name: getattr(sample, name) for name in sample.__slots__})
+    store.add("rollout_facts", **facts_columns(sample.hash, facts_of(read_json(line).value)))
     assert store.rows("select nonfinite from samples where module_name = 'N'") == [
         (json.dumps(["$.reward"]),)
     ]
@@ -128,6 +213,7 @@ def test_many_problems_are_counted(store, capfd):
     for number in range(SHOWN_PROBLEMS + 5):
         row = {"hash": digest("s1", number), "kind": "rollout", "code_point": 0, "name_point": 0}
         store.add("samples", row="[]", **row)
+        store.add("rollout_facts", sample_hash=row["hash"], is_empty=1)
     assert run(["check"]) == 1
     out = capfd.readouterr().out.splitlines()
     assert len([line for line in out if line.startswith("problem: ")]) == SHOWN_PROBLEMS

@@ -10,3 +10,11 @@ union all
 select 'scores', count(*) from scores
 union all
 select 'lengths', count(*) from lengths
+union all
+select 'generations', count(*) from generations
+union all
+select 'batch files', count(*) from batches
+union all
+select 'batch results', count(*) from batch_results
+union all
+select 'reservations', count(*) from reservations
