@@ -163,6 +163,10 @@ BAD = [
     ('{"sample_hash": MODULE, "reward": 1}', "is a module, not a rollout"),
     ('{"sample_hash": 7, "reward": 1}', "field 'sample_hash' is a number"),
     ('{"example_id": 1, "attempt": -1, "reward": 1}', "field 'attempt' is -1"),
+    (
+        '{"example_id": 1, "attempt": 99999999999999999999, "reward": 1}',
+        "field 'attempt' is larger than 9223372036854775807",
+    ),
     ('{"example_id": 404, "reward": 1}', "no rollout with example_id 404"),
     ("[1]", "the row is a list"),
     ('{"sample_hash": ', "not JSON"),

@@ -19,6 +19,7 @@ from kbetl.cli.enrich import (
     sample_options,
     server_options,
 )
+from kbetl.cli.numbers import LARGEST, FiniteNumber, WholeNumber
 from kbetl.cli.options import common
 from kbetl.cli.synth_run import prompt_options
 from kbetl.errors import StoreError
@@ -66,14 +67,14 @@ def writing_options(function: Decorated) -> Decorated:
             click.option("--again", is_flag=True, help="Also what is out in other files: taken back there."),
             click.option(
                 "--max-requests",
-                type=click.IntRange(min=1),
+                type=WholeNumber(min=1),
                 default=50_000,
                 show_default=True,
                 help="Requests per file at most.",
             ),
             click.option(
                 "--max-mb",
-                type=click.FloatRange(min=0, min_open=True),
+                type=FiniteNumber(min=0, min_open=True),
                 default=200.0,
                 show_default=True,
                 help="Megabytes (10^6 bytes) per file at most.",
@@ -190,7 +191,7 @@ def read(database: Path, files: tuple[Path, ...], quiet: bool, **_: Any) -> int:
 @click.option(
     "--settle",
     "settle_s",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -282,7 +283,7 @@ def _silent(_line: str) -> None:
 def _target(folder: Path, given: dict[str, Any]) -> Target:
     from kbetl.batch import FileLimits, Target
 
-    limits = FileLimits(given["max_requests"], int(given["max_mb"] * _MB))
+    limits = FileLimits(given["max_requests"], int(min(given["max_mb"] * _MB, LARGEST)))
     return Target(folder, limits, given["again"])
 
 

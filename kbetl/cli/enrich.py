@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kbetl import config
+from kbetl.cli.numbers import FiniteNumber, WholeNumber
 from kbetl.cli.options import common
 from kbetl.errors import ConfigError, Interrupted, StoreError
 
@@ -52,7 +53,7 @@ def again_options(function: Decorated) -> Decorated:
     """The options that bound a run, and say what it asks again."""
     for option in reversed(
         (
-            click.option("-n", "--limit", type=click.IntRange(min=0), help="Ask so many samples at most."),
+            click.option("-n", "--limit", type=WholeNumber(min=0), help="Ask so many samples at most."),
             click.option(
                 "--retry",
                 multiple=True,
@@ -77,7 +78,7 @@ def parameter_options(function: Decorated) -> Decorated:
                 metavar="KEY VALUE",
                 help="A request parameter; null takes one away.",
             ),
-            click.option("-t", "--max-tokens", type=click.IntRange(min=1), help="The same as -o max_tokens."),
+            click.option("-t", "--max-tokens", type=WholeNumber(min=1), help="The same as -o max_tokens."),
             click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
         )
     ):
@@ -163,7 +164,7 @@ def budget_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--max-tokens-total",
-                type=click.IntRange(min=0),
+                type=WholeNumber(min=0),
                 help="The same in prompt and completion tokens.",
             ),
         )
@@ -179,17 +180,17 @@ def pace_options(function: Decorated) -> Decorated:
             click.option(
                 "-c",
                 "--concurrency",
-                type=click.IntRange(min=1),
+                type=WholeNumber(min=1),
                 default=config.CONCURRENCY,
                 show_default=True,
                 help="Requests in flight at most.",
             ),
-            click.option("--rpm", type=click.IntRange(min=1), help="Requests per minute at most."),
-            click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute at most."),
+            click.option("--rpm", type=WholeNumber(min=1), help="Requests per minute at most."),
+            click.option("--tpm", type=WholeNumber(min=1), help="Tokens per minute at most."),
             budget_options,
             click.option(
                 "--timeout",
-                type=click.FloatRange(min=0, min_open=True),
+                type=FiniteNumber(min=0, min_open=True),
                 default=600.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -197,7 +198,7 @@ def pace_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--give-up-after",
-                type=click.FloatRange(min=0, min_open=True),
+                type=FiniteNumber(min=0, min_open=True),
                 default=30.0,
                 show_default=True,
                 metavar="MINUTES",

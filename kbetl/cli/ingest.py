@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
+from kbetl.cli.numbers import WholeNumber
 from kbetl.cli.options import common
 from kbetl.cli.reading_progress import watching
 from kbetl.errors import ConfigError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--split", help="Split of a dataset on the Hub.  [default: train]")
 @click.option("--revision", help="Commit, tag or branch of a dataset on the Hub.")
 @click.option("--as", "name", metavar="NAME", help="Name of the source, in place of its path.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="Rows to read of each SOURCE; adds only.")
+@click.option("-n", "--limit", type=WholeNumber(min=1), help="Rows to read of each SOURCE; adds only.")
 def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any) -> int:
     """Store the rows of SOURCE: modules (KernelBook) and rollouts (evals).
 

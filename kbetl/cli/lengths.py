@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
+from kbetl.cli.numbers import WholeNumber
 from kbetl.cli.options import common, each_once
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ BAR_CHARACTERS = 40
 @click.option(
     "--source", "sources", multiple=True, callback=each_once, help="Only samples of this source; repeatable."
 )
-@click.option("-n", "--limit", type=click.IntRange(min=0), help="Count so many samples at most.")
+@click.option("-n", "--limit", type=WholeNumber(min=0), help="Count so many samples at most.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **options: Any) -> int:
     """Count tokens as the trainer will see them: the chat template rendered, with the reasoning.

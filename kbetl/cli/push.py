@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kbetl.cli.numbers import FiniteNumber
 from kbetl.cli.options import common, each_once
 from kbetl.errors import StoreError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--source", multiple=True, callback=each_once, help="Only samples of this source; repeatable.")
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
-@click.option("--first-wait-s", type=click.FloatRange(min=0), default=1.0, hidden=True)
+@click.option("--first-wait-s", type=FiniteNumber(min=0), default=1.0, hidden=True)
 def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
     """Push datasets to the Hub, each as one commit, with splits and a card made from the store.
 

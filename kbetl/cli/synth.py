@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kbetl.cli.numbers import FiniteNumber
 from kbetl.cli.options import common
 from kbetl.cli.reading_progress import watching
 from kbetl.cli.synth_run import synth_run
@@ -45,7 +46,7 @@ def synth() -> None:
 @click.option("--follow", "is_followed", is_flag=True, help="Record while the runs write, until they end.")
 @click.option(
     "--idle-s",
-    type=click.FloatRange(min=0),
+    type=FiniteNumber(min=0),
     default=600,
     show_default=True,
     help="With --follow: seconds without anything new after which they have ended.",

@@ -21,6 +21,7 @@ from kbetl.cli.enrich import (
     print_lines,
     sample_options,
 )
+from kbetl.cli.numbers import WholeNumber
 from kbetl.cli.options import common
 from kbetl.errors import Interrupted, StoreError
 
@@ -49,7 +50,7 @@ def prompt_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--rollouts",
-                type=click.IntRange(min=1),
+                type=WholeNumber(min=1),
                 default=1,
                 show_default=True,
                 help="Rollouts wanted for each prompt.",

@@ -99,6 +99,8 @@ class Finder:
         files do not agree.
         """
         self.notes = []
+        if not all(texts):
+            raise ConfigError("a PATH is empty; name a file or a folder (. for this one)")
         for value, option in ((self.options.model, "--model"), (self.options.environment, "--env")):
             check_unicode(value or "", option)
         found: dict[str, Found] = {}

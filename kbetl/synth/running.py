@@ -75,6 +75,8 @@ def _check(options: Options) -> None:
         check_address(address)
     if len(set(options.base_urls)) < len(options.base_urls):
         raise ConfigError("-b: the same base URL is given twice")
+    if options.name is not None and not options.name.strip():
+        raise ConfigError("--as is empty; give the source a name, or leave --as out")
 
 
 def _asked(store: Store, options: Options) -> Asked:

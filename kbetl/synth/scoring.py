@@ -18,6 +18,8 @@ from kbetl.store import Store, now
 
 STDIN = "-"
 SHOWN_REFUSALS = 20
+_LARGEST = 2**63 - 1
+"""The largest integer that SQLite holds."""
 _FIELDS = {"example": "example_id", "attempt": "attempt", "source": "source"}
 """How a row of a file calls what an example is looked up by."""
 
@@ -152,6 +154,8 @@ class _Scores:
             raise BadRow(f"field 'attempt' is {attempt!r}, not a number from 0")
         if source is not None and not isinstance(source, str):
             raise BadRow(f"field 'source' is {type_name(source)}, not text")
+        if attempt is not None and attempt > _LARGEST:
+            raise BadRow(f"field 'attempt' is larger than {_LARGEST}")
         text = str(_whole(example))
         wanted = {"example": text, "attempt": attempt, "source": source or self._source}
         return self._only_one(wanted)
