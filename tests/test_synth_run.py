@@ -406,6 +406,48 @@ def test_prompts_come_from_a_file(synth):
     assert synth.kbetl("check").status == 0
 
 
+def test_a_dry_run_of_a_file_stores_nothing(synth):
+    """Neither where there is no store, nor in one; what is answered already is known."""
+    lines = [{"prompt": "first"}, {"prompt": "first"}, {"prompt": " "}, {"prompt": "second"}]
+    write_rows(synth.folder / "prompts.jsonl", lines)
+    dry = ("--from", "prompts.jsonl", "--rollouts", 2, "--dry-run")
+    result = run(synth, *dry)
+    assert (result.status, result.requests) == (0, 0)
+    assert "would ask 4 of 4 rollouts" in result.out
+    assert "prompts.jsonl: read 4, rejected 1; --dry-run stores nothing" in result.err
+    assert "prompts.jsonl:3: no field 'prompt'" in result.err
+    assert [path.name for path in synth.folder.iterdir()] == ["prompts.jsonl"]
+    run(synth, "--from", "prompts.jsonl", "-n", 1)
+    write_rows(synth.folder / "prompts.jsonl", [*lines, {"prompt": "third"}])
+    counts = (
+        "select (select count(*) from runs), (select count(*) from samples), (select count(*) from sources)"
+    )
+    before = synth.rows(counts)
+    assert "would ask 5 of 6 rollouts" in run(synth, *dry).out
+    assert synth.rows(counts) == before
+    assert run(synth, *dry, "--where", "1").status == 2
+
+
+def test_runs_say_the_command_that_ran(synth):
+    """Also the one that took the prompts in."""
+    write_rows(synth.folder / "prompts.jsonl", [{"prompt": "first"}, {"prompt": " "}])
+    run(synth, "--from", "prompts.jsonl")
+    counted = synth.rows("select command, task, status, counts ->> '$.rejected' from runs order by id")
+    assert counted == [("synth run", None, 3, 1), ("synth run", "kernels", 0, None)]
+    bad = run(synth, "--from", "prompts.jsonl", "--task", "missing.md")
+    assert (bad.status, synth.rows("select count(*) from runs")) == (2, [(2,)])
+
+
+def test_a_source_was_written_when_it_last_got_a_rollout(synth):
+    synth.ingest(modules(2))
+    run(synth, "-n", 1)
+    said = "select ingested_at from sources where kind = 'run'"
+    first = synth.rows(said)
+    run(synth)
+    assert synth.rows(said) > first
+    assert synth.rows(said) >= synth.rows("select max(answered_at) from answers")
+
+
 def test_bare_prompts_are_asked_by_no_other_task(synth):
     """They have no code: a task about modules passes over them, and `pending` does not count them."""
     write_rows(synth.folder / "prompts.jsonl", [{"prompt": "first"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -136,6 +137,35 @@ def test_a_stream_that_breaks_is_kept_and_asked_again(case, broken):
     assert kernel("0").startswith(begun)
     assert case.rows("select try from generations") == [(1,)]
     check_whole(case)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"tool_calls": [{"index": [], "function": {"arguments": 1}}, {"function": {"arguments": "x"}}]},
+        {"tool_calls": [{"index": 0, "function": []}, {"index": 0, "function": {"arguments": "x"}}]},
+        {"logprobs": json.loads('{"a":' * 600 + "1" + "}" * 600)},
+    ],
+    ids=["index", "function", "depth"],
+)
+def test_an_event_of_a_strange_shape_stops_nothing(case, event):
+    """It is part of the answer, or the reason why there is none."""
+
+    odd = b"data: " + json.dumps({"choices": [{"delta": event}]}).encode()
+
+    def strange(asked: Asked, good):
+        lines = stream(good).body.split(b"\n\n")
+        body = b"\n\n".join([*lines[:3], odd, odd, *lines[3:]])
+        return replace(stream(good), body=body)
+
+    case.llm.content = lambda asked: kernel("x")
+    case.llm.faults = lambda asked: strange
+    case.ingest(modules(1))
+    result = run(case, "--stream")
+    is_deep = "logprobs" in event
+    assert (result.status, result.requests) == ((3, 3) if is_deep else (0, 1))
+    [(fault,)] = case.rows("select distinct fault from answers")
+    assert ("nests deeper than 250 levels" in (fault or "")) == is_deep
 
 
 def test_a_stream_without_a_last_event_is_whole_once_it_has_a_finish_reason(case):

@@ -179,7 +179,7 @@ def read(database: Path, files: tuple[Path, ...], quiet: bool, **_: Any) -> int:
     _check_there(database)
     with Store.open(database) as store:
         report = read_batches(store, files)
-        made = _make_rollouts(store, _sayer(quiet))
+        made = _make_rollouts(store)
     _print([*report.lines(), *made])
     return report.exit_status
 
@@ -267,7 +267,7 @@ def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, quiet: 
     _check_there(database)
     with Store.open(database) as store:
         report = take(store, batches, folder=folder)
-        made = _make_rollouts(store, _sayer(quiet))
+        made = _make_rollouts(store)
     _print([*report.lines(), *made])
     return report.exit_status
 
@@ -287,7 +287,7 @@ def _target(folder: Path, given: dict[str, Any]) -> Target:
     return Target(folder, limits, given["again"])
 
 
-def _make_rollouts(store: Store, say: Callable[[str], None]) -> list[str]:
+def _make_rollouts(store: Store) -> list[str]:
     """Makes rollouts of what batches of `synth` answered; gives a line where there were any."""
     from kbetl.batch import settle_answered
     from kbetl.store.handing import batches_without_rollouts
@@ -295,7 +295,7 @@ def _make_rollouts(store: Store, say: Callable[[str], None]) -> list[str]:
     from kbetl.synth.running import ordered_rollouts
 
     made = sum(
-        settle_answered(store, ordered_rollouts(store, Options.from_json(told), batch_id, say))
+        settle_answered(store, ordered_rollouts(store, Options.from_json(told), batch_id))
         for batch_id, told in batches_without_rollouts(store)
     )
     return [f"answers that became rollouts: {made}"] if made else []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,7 +106,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     if not database.exists() and options.prompts in ("modules", "synthetic"):
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
-    with Store.open(database) as store:
+    with _place(database, is_dry=given["dry_run"]) as place, Store.open(place) as store:
         if given["resume"]:
             options = resumed(store, options, given_now(context, _OPTION_NAMES), say)
         if given["dry_run"]:
@@ -121,6 +123,16 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
                 ) from None
     print_lines(report.lines())
     return report.exit_status
+
+
+@contextlib.contextmanager
+def _place(database: Path, *, is_dry: bool) -> Iterator[Path]:
+    """Where the store is; a dry run makes none, and looks at an empty one elsewhere."""
+    if not is_dry or database.exists():
+        yield database
+        return
+    with tempfile.TemporaryDirectory(prefix="kbetl-") as folder:
+        yield Path(folder) / database.name
 
 
 def given_options(given: dict[str, Any]) -> Options:

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from kbetl.json_text import MAX_DEPTH
+
 ASKED = b',"stream":true,"stream_options":{"include_usage":true}}'
 ASKED_WITHOUT_USAGE = b',"stream":true}'
 """What takes the place of a body's last brace, where the server does not know `stream_options`."""
@@ -79,6 +81,11 @@ class Folding:
             self.fault = self.fault or f"event {self._events} of the stream is no JSON object"
             return
         self._events += 1
+        if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_deep(event, MAX_DEPTH):
+            self.fault = (
+                self.fault or f"event {self._events} of the stream nests deeper than {MAX_DEPTH} levels"
+            )
+            return
         for name, value in event.items():
             if name == "choices":
                 self._take_choices(value)
@@ -131,13 +138,11 @@ class _Choice:
 
     def _take_call(self, call: Mapping[str, Any]) -> None:
         """A tool call comes in pieces: its name at first, then its arguments bit by bit."""
-        kept = self._calls.setdefault(call.get("index") or 0, {})
+        index = call.get("index")
+        kept = self._calls.setdefault(index if type(index) is int else 0, {})
         for name, value in call.items():
             if name == "function" and isinstance(value, dict):
-                function = kept.setdefault("function", {})
-                for key, text in value.items():
-                    is_bit = key == "arguments" and isinstance(text, str)
-                    function[key] = (function.get(key) or "") + text if is_bit else text
+                kept[name] = _function(kept.get(name), value)
             elif name != "index" and value is not None:
                 kept[name] = value
 
@@ -150,6 +155,14 @@ class _Choice:
         return {**self._fields, "message": message}
 
 
+def _function(kept: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    function = {**kept, **told} if isinstance(kept, dict) else dict(told)
+    before, bit = kept.get("arguments") if isinstance(kept, dict) else None, told.get("arguments")
+    if isinstance(before, str) and isinstance(bit, str):
+        function["arguments"] = before + bit
+    return function
+
+
 def _joined(kept: Any, value: Any) -> Any:
     """Lists, such as token ids, go on; objects, such as logprobs, by key; of all else the last counts."""
     if isinstance(kept, list) and isinstance(value, list):
@@ -157,6 +170,14 @@ def _joined(kept: Any, value: Any) -> Any:
     if isinstance(kept, dict) and isinstance(value, dict):
         return {**kept, **{key: _joined(kept.get(key), each) for key, each in value.items()}}
     return value
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    """Whether a value has more than so many levels of lists and objects."""
+    if not isinstance(value, dict | list):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(child, levels - 1) for child in children)
 
 
 def _parsed(data: bytes) -> Any:

@@ -137,15 +137,20 @@ def select(
         selection.keep_sources(source_ids(store, options.sources))
     if asked.task.needs_completion:
         selection.drop_empty()
+    wait_as_told(selection, options, limit=limit, wants_rollouts=wanted.rollouts)
+    return selection
+
+
+def wait_as_told(selection: Selection, options: Options, *, limit: int | None, wants_rollouts: bool) -> None:
+    """Finds what a run with these options asks of the samples that were chosen."""
     selection.wait(
         options.retry or ("failed",),
         wants_new=not options.retry,
-        wants_rollouts=wanted.rollouts,
+        wants_rollouts=wants_rollouts,
         limit=limit,
         before_run=options.retry_since_run,
         takes_back=options.takes_back,
     )
-    return selection
 
 
 def min_reward(store: Store, options: Options) -> float:

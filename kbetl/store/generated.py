@@ -8,7 +8,7 @@ from typing import Any
 
 from kbetl.facts import Facts
 from kbetl.records import Sample
-from kbetl.store.core import Store
+from kbetl.store.core import Store, now
 from kbetl.store.intake import Origin, facts_columns, sample_columns, source_columns
 
 
@@ -41,6 +41,7 @@ def add_new(store: Store, rollouts: Sequence[Generated]) -> None:
         "add_rollout_facts", (facts_columns(each.sample.hash, each.facts) for each in rollouts)
     )
     store.execute_many("add_membership", (_membership(each, at) for at, each in placed))
+    _touch(store, rollouts[0].source_id)
 
 
 def add_again(store: Store, rollout: Generated, try_number: int | None) -> None:
@@ -54,11 +55,16 @@ def add_again(store: Store, rollout: Generated, try_number: int | None) -> None:
     store.execute("add_sample", sample_columns(rollout.sample))
     store.execute("add_rollout_facts", facts_columns(rollout.sample.hash, rollout.facts))
     store.execute("add_membership", _membership(rollout, position))
+    _touch(store, rollout.source_id)
 
 
 def _free_position(store: Store, source_id: int) -> int:
     found: int = store.execute("free_position", {"source_id": source_id}).fetchone()[0]
     return found
+
+
+def _touch(store: Store, source_id: int) -> None:
+    store.execute("touch_source", {"source_id": source_id, "ingested_at": now()})
 
 
 def _generation(rollout: Generated, position: int, try_number: int | None) -> dict[str, Any]:

@@ -199,6 +199,9 @@ PARKED_AFTER = 3
 class Selection:
     """The samples a run is about, and those of them that it asks, as temp tables on disk."""
 
+    rows_query = "waiting_rows"
+    """What gives those that wait, with their rows."""
+
     def __init__(self, store: Store, task_hash: str, attempts: int = 1) -> None:
         """`attempts` answers are wanted about each sample."""
         self.store = store
@@ -313,7 +316,7 @@ class Selection:
         found: list[Waiting] = []
         size = 0
         with self.store.explained():
-            for row in self.store.execute("waiting_rows", {"after": after, "limit": limit}):
+            for row in self.store.execute(self.rows_query, {"after": after, "limit": limit}):
                 found.append(Waiting(*row))
                 size += len(found[-1].row)
                 if size >= limit_bytes:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl import fields
 from kbetl.enrich.planning import Problem
 from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
 from kbetl.json_text import read_json, stored_value
 from kbetl.lines import Raw, plain_text, raw_lines, unpacked
+from kbetl.records import Sample
 from kbetl.sampling import prompt_of, remember_code
 from kbetl.store import Store
 from kbetl.store.intake import Intake, Origin
@@ -97,8 +98,9 @@ def _facts(store: Store, sample_hash: str, row: Mapping[str, Any]) -> dict[str, 
     """
     info = {key: value for key, value in fields.info(row).items() if value is not None}
     code = fields.python_code(row)
-    if code is not None:  # its rollouts hold the same: to read it for each of them would hold up the loop
-        remember_code(code, store.rows("code_of_sample", {"sample_hash": sample_hash})[0][0])
+    stored = store.rows("code_of_sample", {"sample_hash": sample_hash})
+    if code is not None and stored:  # its rollouts hold the same: reading it again would hold up the loop
+        remember_code(code, stored[0][0])
     for key, value in (
         ("module_name", fields.module_name(row)),
         ("python_code", code),
@@ -113,39 +115,82 @@ def _facts(store: Store, sample_hash: str, row: Mapping[str, Any]) -> dict[str, 
     return {"example_id": example, "info": {**info, "problem": sample_hash}}
 
 
-def store_prompts(store: Store, path: Path, run_id: int) -> list[str]:
-    """Stores the rows of a file of prompts as a source, named by the path; gives what there is to say.
+class Line(NamedTuple):
+    """A line of a file of prompts."""
 
-    Raises SourceError where the file cannot be read, or holds no prompt.
-    """
-    name = str(path)
-    intake = Intake(store, Origin(name, name, "file"), run_id)
-    rejections: list[str] = []
+    location: str
+    line_hash: bytes
+    """SHA-256."""
+    sample: Sample | None
+    """None: it holds no prompt, and `reason` says why."""
+    reason: str = ""
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    """The lines of a file of prompts. Raises SourceError where it cannot be read."""
     try:
         with path.open("rb") as file:
             for raw in raw_lines(unpacked(file)):
-                _take(intake, raw, f"{name}:{raw.line}", rejections)
+                yield _line(raw, f"{path}:{raw.line}")
     except OSError as error:
-        raise SourceError(f"{name}: {error.strerror or error}") from None
-    if not intake.has_samples:
-        first = f"; {rejections[0]}" if rejections else ""
-        raise SourceError(f"{name}: no prompts in it{first}")
-    counts = intake.counts
-    intake.add() if counts.rejected else intake.replace()
-    told = f"{name}: read {counts.read}, new {counts.new}, known {counts.known}, rejected {counts.rejected}"
-    return [told, *rejections[:SHOWN_REJECTIONS]]
+        raise SourceError(f"{path}: {error.strerror or error}") from None
 
 
-def _take(intake: Intake, raw: Raw, location: str, rejections: list[str]) -> None:
+def _line(raw: Raw, location: str) -> Line:
+    line_hash = hashlib.sha256(raw.text).digest()
     try:
         if raw.fault is not None:
             raise BadRow(raw.fault)
-        line_hash = hashlib.sha256(raw.text).digest()
-        intake.add_sample(prompt_of(read_json(raw.text)), line_hash)
+        return Line(location, line_hash, prompt_of(read_json(raw.text)))
     except BadRow as bad:
-        reason = plain_text(str(bad))
-        intake.reject(location, reason)
-        rejections.append(f"{location}: {reason}")
+        return Line(location, line_hash, None, plain_text(str(bad)))
+
+
+class Rejections:
+    """How many lines hold no prompt, and the first of them by name."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def add(self, line: Line) -> None:
+        """One more."""
+        self.count += 1
+        if self.count <= SHOWN_REJECTIONS:
+            self._first.append(f"{line.location}: {line.reason}")
+
+    def remarks(self) -> list[str]:
+        """A line for each; of many the first few."""
+        hidden = self.count - len(self._first)
+        return [*self._first, *([f"... and {hidden} more rejected lines"] if hidden else [])]
+
+    def check(self, path: Path, *, has_prompts: bool) -> None:
+        """Raises SourceError where a file holds no prompt."""
+        if not has_prompts:
+            first = f"; {self._first[0]}" if self._first else ""
+            raise SourceError(f"{path}: no prompts in it{first}")
+
+
+def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int]) -> list[str]:
+    """Stores the rows of a file of prompts as a source, named by the path; gives what there is to say.
+
+    `counts` gets what became of them. Raises SourceError where the file cannot be read, or holds no prompt.
+    """
+    name = str(path)
+    intake = Intake(store, Origin(name, name, "file"), run_id)
+    rejections = Rejections()
+    for line in lines_of(path):
+        if line.sample is not None:
+            intake.add_sample(line.sample, line.line_hash)
+        else:
+            intake.reject(line.location, line.reason)
+            rejections.add(line)
+    rejections.check(path, has_prompts=intake.has_samples)
+    intake.add() if rejections.count else intake.replace()
+    found = intake.counts
+    counts |= {"read": found.read, "new": found.new, "known": found.known, "rejected": found.rejected}
+    told = ", ".join(f"{what} {count}" for what, count in counts.items())
+    return [f"{name}: {told}", *rejections.remarks()]
 
 
 def chosen_sources(options: Options) -> Sequence[str]:

@@ -23,6 +23,7 @@ from kbetl.store.ledger import Selection
 from kbetl.synth.options import MODULES, SYNTHETIC, Options
 from kbetl.synth.prompts import chosen_sources, problems, store_prompts, synth_task
 from kbetl.synth.rollouts import generator
+from kbetl.synth.unstored import select_unstored
 
 COMMAND = "synth run"
 
@@ -30,25 +31,32 @@ COMMAND = "synth run"
 def synthesize(store: Store, options: Options, say: Say, *, tally: Tally | None = None) -> Report:
     """Asks for the rollouts that are missing, and keeps each with its answer; see `enrich.carry_out`."""
     _check(options)
-    plan = _plan(store, options, say, COMMAND)
+    plan = _plan(store, options)
+    _store_file(store, options, say, COMMAND)
     return carry_out(plan, store, options, say, tally=tally, command=COMMAND)
 
 
 def dry_run(store: Store, options: Options, say: Say) -> DryReport:
-    """What `synthesize` would ask; asks nothing. The rows of a file of prompts are stored all the same."""
+    """What `synthesize` would ask; asks nothing, and stores nothing."""
     _check(options)
-    return foresee(_plan(store, options, say, COMMAND), store, options, say)
+    plan = _plan(store, options)
+    if _is_file(options):
+        asked = plan.asked
+        plan = replace(plan, select=lambda limit: select_unstored(store, options, asked, limit, say))
+    return foresee(plan, store, options, say)
 
 
 def ordered(store: Store, options: Options, say: Say) -> Order:
     """The questions of `synthesize`, for a batch file."""
     _check(options)
-    return order_of(store, _plan(store, options, say, "batch write synth"), options, "synth")
+    plan = _plan(store, options)
+    _store_file(store, options, say, "batch write synth")
+    return order_of(store, plan, options, "synth")
 
 
-def ordered_rollouts(store: Store, options: Options, batch_id: int, say: Say) -> Order:
+def ordered_rollouts(store: Store, options: Options, batch_id: int) -> Order:
     """What a batch file of such an order answered and has not become a rollout."""
-    plan = _plan(store, options, say, "batch read")
+    plan = _plan(store, options)
 
     def select_answered() -> Selection:
         selection = Selection(store, plan.asked.hash)
@@ -83,12 +91,9 @@ def _asked(store: Store, options: Options) -> Asked:
     return asked_task(store, options, synth_task(store, options))
 
 
-def _plan(store: Store, options: Options, say: Say, command: str) -> Plan:
+def _plan(store: Store, options: Options) -> Plan:
     sources = chosen_sources(options)
     asked = _asked(store, options)
-    is_file = options.prompts not in (MODULES, SYNTHETIC)
-    if is_file:
-        _take_file(store, Path(options.prompts), say, command)
     origin = _origin(store, asked, options)
     problem_of = problems(store, options, asked.task)
     kept = replace(options, sources=tuple(sources))
@@ -99,7 +104,7 @@ def _plan(store: Store, options: Options, say: Say, command: str) -> Plan:
             kept,
             asked,
             limit=limit,
-            wanted=Wanted(options.rollouts, rollouts=True, prompts=is_file),
+            wanted=Wanted(options.rollouts, rollouts=True, prompts=_is_file(options)),
         )
 
     def generate(_run_id: int) -> Generate:
@@ -130,18 +135,24 @@ def _endpoints(options: Options) -> list[Endpoint]:
     ]
 
 
-def _take_file(store: Store, path: Path, say: Say, command: str) -> None:
-    """Stores the prompts of a file, as a run of its own, before the one that asks and knows its task."""
-    run_id = store.begin_run(command, {"from": str(path)})
-    status = 1
+def _is_file(options: Options) -> bool:
+    return options.prompts not in (MODULES, SYNTHETIC)
+
+
+def _store_file(store: Store, options: Options, say: Say, command: str) -> None:
+    """Stores the prompts of a file, where the options name one, as a run of its own that asks nothing."""
+    if not _is_file(options):
+        return
+    run_id = store.begin_run(command, {"from": options.prompts})
+    status, counts = 1, dict[str, int]()
     try:
-        told = store_prompts(store, path, run_id)
-        status = 3 if len(told) > 1 else 0
+        told = store_prompts(store, Path(options.prompts), run_id, counts)
+        status = 3 if counts["rejected"] else 0
     except KbetlError as error:
         status = error.exit_status
         raise
     finally:
-        store.end_run(run_id, status, {})
+        store.end_run(run_id, status, counts)
     for line in told:
         say(line)
 
