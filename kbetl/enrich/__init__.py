@@ -1,10 +1,12 @@
 """Which samples a task is about, why each would be asked, and asking them."""
 
+from kbetl.enrich.foreseeing import dry_run
 from kbetl.enrich.options import Options
 from kbetl.enrich.order import order_of, ordered
 from kbetl.enrich.readiness import check_ready
 from kbetl.enrich.report import DryReport, Report
-from kbetl.enrich.running import dry_run, enrich, resumed
+from kbetl.enrich.resuming import resumed
+from kbetl.enrich.running import enrich
 
 __all__ = [
     "DryReport",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kbetl import config, offline
 from kbetl.asking import (
@@ -18,18 +18,16 @@ from kbetl.asking import (
     Prepare,
     Tally,
     ask,
-    output_limit,
 )
 from kbetl.asking.addresses import check_address, endpoint_at, is_local
 from kbetl.asking.order import paid_too
 from kbetl.asking.starting import limit_of_stage, task_lock
 from kbetl.client import Limits
-from kbetl.enrich.estimate import Estimator
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
-from kbetl.enrich.report import CHARACTERS_PER_TOKEN, DryReport, Report
+from kbetl.enrich.report import Report
 from kbetl.enrich.spending import budget_of, price_of
-from kbetl.errors import BudgetReached, ConfigError, KbetlError
+from kbetl.errors import BudgetReached, KbetlError
 from kbetl.store import Claims, Store
 from kbetl.store.handing import take_back_waiting
 from kbetl.store.ledger import (
@@ -39,7 +37,6 @@ from kbetl.store.ledger import (
     WaitingGroup,
     add_task,
     tasks_named,
-    usage_of,
 )
 from kbetl.store.spending import add_price
 
@@ -52,12 +49,8 @@ Also one that takes 200 ms to come; where nothing comes, a run of two-second rep
 OFFLINE_CONCURRENCY = 16
 """Answers of the offline model that are kept by one commit; it thinks of one at a time."""
 
-_CHOOSING = frozenset({"sources", "where", "min_reward", "limit", "retry"})
-"""Options that choose what a run asks; given with --resume they may leave out some of what was left."""
-
 
 Say = Callable[[str], None]
-AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 @dataclass(frozen=True)
@@ -114,10 +107,10 @@ def carry_out(
     answerer, limits = _answerer(options, plan, say)
     tally = tally or Tally()
     with task_lock(store, asked.task.name) as claims:
-        _say_what_limits(store, options, say)
+        say_what_limits(store, options, say)
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
         selection = plan.select(limit_of_stage(options.limit))
-        _say_parked(selection, say)
+        say_parked(selection, say)
         tally.waiting = selection.waiting
         budget = budget_of(store, options, asked)
         run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
@@ -139,104 +132,6 @@ def carry_out(
         finally:
             _end_run(store, run_id, status, tally, plan.counts())
     return report
-
-
-def dry_run(store: Store, options: Options, say: Say) -> DryReport:
-    """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
-    check_choosing(options)
-    check_address(options.base_url)
-    return foresee(plan_of(store, options), store, options, say)
-
-
-def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
-    """What a run would ask, why, and about how many tokens; asks nothing and records nothing."""
-    asked = plan.asked
-    _say_what_limits(store, options, say)
-    selection = plan.select(limit_of_stage(options.limit))
-    budget = budget_of(store, options, asked)
-    estimator = Estimator(budget, price_of(options, asked))
-    _say_parked(selection, say)
-    groups = selection.groups(asked.task.name)
-    prepare = plan.prepare(None)
-    answered = impossible = requests = characters = after = 0
-    handed_out = selection.handed_out
-    while chunk := selection.next(after):
-        after = chunk[-1].position
-        for question in prepare(chunk):
-            if question.request is None:
-                impossible += 1
-            elif question.is_handed_out and question.stored is None:
-                handed_out += 1
-            elif question.stored is not None or not selection.is_first(
-                question.request.hash, question.attempt
-            ):
-                answered += 1
-            else:
-                requests += 1
-                characters += len(question.request.text)
-                estimator.add(question.request)
-    usage = usage_of(store, asked.model)
-    per_character = usage.tokens_per_character or 1 / CHARACTERS_PER_TOKEN
-    output = output_limit(asked.parameters)
-    prompt_tokens = round(characters * per_character)
-    return DryReport(
-        task=asked.task.name,
-        model=asked.model,
-        task_hash=asked.hash,
-        chosen=selection.chosen * selection.attempts,
-        waiting=sum(group.samples for group in groups),
-        groups=tuple(_explained(group, asked, tasks_named(store, asked.task.name)) for group in groups),
-        requests=requests,
-        answered=answered,
-        impossible=impossible,
-        handed_out=handed_out,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=None if output is None else output * requests,
-        is_measured=usage.tokens_per_character is not None,
-        estimate=estimator.estimate(prompt_tokens, output, usage),
-        what="samples" if plan.generate is None else "rollouts",
-        notes=_left_out(selection.empty),
-    )
-
-
-def resumed(
-    store: Store,
-    options: AnyOptions,
-    given: frozenset[str],
-    say: Say,
-    asked_by: Callable[[AnyOptions], Asked] | None = None,
-) -> AnyOptions:
-    """The options of the last run of the task that is not dealt with; `given` ones win over its.
-
-    What is left of its limit is the limit. The same options where there is no such run. `asked_by` gives
-    the task that options ask. Raises ConfigError where model, parameters or template would differ: that
-    would be another task, to be run without --resume.
-    """
-    from kbetl.tasks import load_task
-
-    name = load_task(options.task).name
-    last = store.last_run_left_over(name)
-    if last is None:
-        say(f"--resume: no run of {name} was left over; asking what waits")
-        return options
-    say(f"--resume: taking up run {last.id}, begun at {last.started_at}")
-    before = type(options).from_json(last.options)
-    now = replace(before, **{key: getattr(options, key) for key in given})
-    if "parameters" in given:
-        now = replace(now, parameters={**before.parameters, **options.parameters})
-    if "retry" not in given and before.retry:
-        now = replace(now, retry_since_run=before.retry_since_run or last.id)
-    asked = asked_by(now) if asked_by is not None else asked_task(store, now)
-    if last.task_hash is not None and asked.hash != last.task_hash:
-        raise ConfigError(
-            f"--resume: model, parameters or template are not those of run {last.id} "
-            f"({last.task_hash[:15]}); leave out --resume to ask anew with them"
-        )
-    if now.limit is not None and "limit" not in given and last.task_hash is not None:
-        done = store.rows("decided_since", {"task_hash": last.task_hash, "since": last.started_at})[0][0]
-        now = replace(now, limit=max(now.limit - done, 0))
-    goes_on_with_all = given.isdisjoint(_CHOOSING)
-    return replace(now, resumed_run=(before.resumed_run or last.id) if goes_on_with_all else None)
 
 
 @dataclass(frozen=True)
@@ -261,7 +156,7 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
     budget_reached = None
     if selection.waiting:
         for group in selection.groups(asked.task.name):
-            why, samples = _explained(group, asked, before)
+            why, samples = explained(group, asked, before)
             running.say(f"asking {samples} samples: {why}")
         try:
             _ask(plan, selection, running)
@@ -271,7 +166,7 @@ def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
     notes = (
         *plan.report(running.run_id),
         *_notes(asked, before, running, store.path, is_labelling=plan.generate is None),
-        *_left_out(selection.empty),
+        *left_out(selection.empty),
     )
     return Report(
         asked.task.name,
@@ -346,7 +241,7 @@ def _end_run(store: Store, run_id: int, status: int, tally: Tally, more: Mapping
     store.end_run(run_id, status, counts, cost_usd=tally.cost_usd)
 
 
-def _say_parked(selection: Selection, say: Say) -> None:
+def say_parked(selection: Selection, say: Say) -> None:
     if selection.parked:
         say(
             f"{selection.parked} samples failed in {PARKED_AFTER} runs in a row and are parked; "
@@ -354,7 +249,7 @@ def _say_parked(selection: Selection, say: Say) -> None:
         )
 
 
-def _say_what_limits(store: Store, options: Options, say: Say) -> None:
+def say_what_limits(store: Store, options: Options, say: Say) -> None:
     if config.is_test_mode():
         say(f"TEST_MODE: asking at most {config.TEST_MODE_LIMIT} samples")
     setting = float(store.setting("min_reward"))
@@ -366,7 +261,7 @@ def _say_what_limits(store: Store, options: Options, say: Say) -> None:
         )
 
 
-def _explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> tuple[str, int]:
+def explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> tuple[str, int]:
     """Why a group is asked, in words."""
     if group.why != "new":
         return f"{group.why} before", group.samples
@@ -389,7 +284,7 @@ def _explained(group: WaitingGroup, asked: Asked, stored: list[StoredTask]) -> t
     )
 
 
-def _left_out(empty: int) -> list[str]:
+def left_out(empty: int) -> list[str]:
     return [f"left out: {empty} rollouts without an answer (rollout_facts.is_empty)"] if empty else []
 
 

@@ -13,8 +13,9 @@ from kbetl.asking.addresses import check_address, endpoint_at
 from kbetl.asking.order import Order
 from kbetl.client import Endpoint, Limits
 from kbetl.enrich import DryReport, Report, order_of
+from kbetl.enrich.foreseeing import foresee
 from kbetl.enrich.planning import Asked, Wanted, asked_task, check_choosing, preparer, select
-from kbetl.enrich.running import Plan, Say, carry_out, foresee
+from kbetl.enrich.running import Plan, Say, carry_out
 from kbetl.errors import ConfigError, KbetlError
 from kbetl.store import Store
 from kbetl.store.generated import run_source
