@@ -110,6 +110,29 @@ def test_limit_in_time_is_learned_and_lowers_no_concurrency():
     assert first < later < 1.1 * first
 
 
+@pytest.mark.parametrize("others_in_flight", [0, 1])
+def test_limit_in_time_that_names_no_wait_is_learned_where_one_alone_is_refused(others_in_flight):
+    """What is refused while others are in flight may be one too many at once: no pace helps there."""
+
+    async def main():
+        gate = Gate(Limits(concurrency=8, alone_s=0, backoff_s=0), lambda: 300)
+        gate._learner = Learner(time.monotonic() - 60)
+        for _ in range(others_in_flight):
+            await gate.enter()
+        for _ in range(3):
+            gate.throttled(await gate.enter(), None, is_rate=True)
+            gate.leave()
+        gate._bare_since -= 50
+        gate.succeeded(await gate.enter())
+        return gate._learner.pace
+
+    pace = asyncio.run(main())
+    if others_in_flight:
+        assert pace is None
+    else:
+        assert pace.per_minute == pytest.approx(0.98 * 300, rel=0.01)
+
+
 def test_refusal_for_a_named_time_leaves_concurrency_as_it_was():
     async def main():
         accepted = 0

@@ -65,6 +65,8 @@ class Gate:
         """Whether one goes ahead when the hold is over."""
         self._bare_since = 0.0
         """Since when it wants fewer in a time and names no wait; 0 where it does not."""
+        self._refused_single = False
+        """Whether it refused what was in flight alone meanwhile: it is no limit on how many at once."""
         self._named_s = 0.0
         """The longest wait that a refusal for a rate named; 0: none since the last hold."""
         self._waiting: deque[tuple[asyncio.Future[int], float]] = deque()
@@ -157,8 +159,9 @@ class Gate:
             self._borne = self._room * _BORNE_SHARE
         self._hold_for_streak(wait_s)
         self._probes = wait_s is None or self._streak > 1
-        if is_rate and wait_s is None and not self._bare_since:
-            self._bare_since = time.monotonic()
+        if is_rate and wait_s is None:
+            self._bare_since = self._bare_since or time.monotonic()
+            self._refused_single |= self.in_flight == 1 < self._limits.concurrency
         return True
 
     def outage(self, round_number: int) -> bool:
@@ -303,7 +306,7 @@ class Gate:
             self._floor = None
         if self._named_s:
             self._learn(now)
-        elif self._probes:
+        elif self._probes and not self._bare_since:
             self._learner.forget(now, self._accepted())
         self._cancel_step()
         if self._probes:
@@ -315,13 +318,15 @@ class Gate:
         self._set_room()
 
     def _learn_unnamed(self) -> None:
-        """How long the wait was that nobody named; one backoff alone may have been too long."""
+        """How long the wait was that nobody named, where it was one for time to pass."""
         now = time.monotonic()
-        if self._streak > 1:
+        if self._refused_single:
             self._named_s = now - self._bare_since
             self._learn(now)
             self._named_s = 0.0
-        self._bare_since = 0.0
+        elif self._streak > 1:
+            self._learner.forget(now, self._accepted())
+        self._bare_since, self._refused_single = 0.0, False
 
     def _learn(self, now: float) -> None:
         self._learner.refused(now, self._accepted(), self._named_s)
