@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from conftest import Run, clean_environment
 from fake_hub import FakeHub
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +68,40 @@ def test_the_hub_holds_the_samples_that_were_recorded(run: Run, tmp_path: Path):
         (repo,) = hub.repos
         read = run("ingest", repo, "-d", "other.db", env=hub.environment)
         assert read.returncode == 0, read.stderr
+    assert hashes(tmp_path / "other.db") == recorded
+
+
+BY_DATASETS = """
+import datasets, pathlib, sys
+for number, file in enumerate(sys.argv[1:]):
+    rows = datasets.load_dataset("json", data_files=file, split="train")
+    rows.to_parquet(f"by_datasets/{number}.parquet")
+"""
+
+
+def test_rows_that_datasets_read_and_wrote_are_the_same_samples(run: Run, tmp_path: Path):
+    """Those of each tool that writes rows, with all its columns: objects without keys, lists of nothing.
+
+    Numbers have nine decimals: `datasets` rounds to ten where it reads JSON by way of pandas.
+    """
+    files = []
+    for number, run_file in enumerate(sorted(RUNS.rglob("results.jsonl"))):
+        rows = [json.loads(line, parse_float=lambda text: round(float(text), 9)) for line in run_file.open()]
+        files.append(tmp_path / f"{number}.jsonl")
+        files[-1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(files) == 9
+    (tmp_path / "by_datasets").mkdir()
+    subprocess.run(
+        [sys.executable, "-c", BY_DATASETS, *map(str, files)],
+        cwd=tmp_path,
+        env=clean_environment(HOME=str(tmp_path)),
+        check=True,
+        capture_output=True,
+    )
+    assert run("synth", "record", *files).returncode == 0
+    recorded = hashes(tmp_path / "kbetl.db")
+    read = run("ingest", "by_datasets", "-d", "other.db")
+    assert read.returncode == 0, read.stderr
     assert hashes(tmp_path / "other.db") == recorded
 
 

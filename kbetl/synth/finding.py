@@ -264,7 +264,8 @@ def _why_nothing(path: Path, sniffed: Sniffed) -> str:
         return f"{name} holds the requests of a batch; name its output file, and this one with --input"
     if sniffed.is_empty:
         return f"{name} is empty; with --follow it is waited for"
-    return f"{name} holds no rollouts of a run ({sniffed.why})"
+    hint = "" if "kbetl ingest" in sniffed.why else "; `kbetl ingest` reads modules and evals rows"
+    return f"{name} holds no rollouts of a run ({sniffed.why}){hint}"
 
 
 def _described(name: str, folder: Path, told: Run, first: Sniffed, options: Options) -> tuple[Run, list[str]]:
