@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from conftest import clean_environment
 from filling import Filling
 
 import kbetl
@@ -270,3 +271,24 @@ def test_verbose_says_which_files_and_store_and_what_it_took(capfd, monkeypatch)
     assert lines[1] == "kbetl: configuration: .env; TEST_MODE on"
     assert lines[2].startswith(f"kbetl: store {Path('kbetl.db').resolve()}: ")
     assert re.fullmatch(r"kbetl: query took [\d.]+ s, [\d.]+ s of CPU", lines[3])
+
+
+@pytest.mark.parametrize(
+    ("closed", "status"), [("query 'select 1' >&-", 0), ("ingest - <&-", 1), ("query 'select x' 2>&-", 1)]
+)
+def test_a_closed_stream_is_the_null_device(tmp_path, closed, status):
+    """Neither a traceback, nor a store that gets the number of the stream."""
+    (tmp_path / "rows.jsonl").write_text('{"module_name": "A", "python_code": "x = 1"}\n')
+    kbetl = f"{sys.executable} -m kbetl"
+    done = subprocess.run(
+        ["sh", "-c", f"{kbetl} ingest rows.jsonl >&2 && {kbetl} {closed}"],
+        cwd=tmp_path,
+        env=clean_environment(HOME=str(tmp_path)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

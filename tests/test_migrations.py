@@ -365,3 +365,20 @@ def test_locks_of_names_are_in_the_range_that_a_migration_keeps_free(tmp_path):
         code += "try: fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 2**48, 0)\nexcept OSError: sys.exit(7)"
         with paying_lock(path, name):
             assert python(code, f"{path}-lock").returncode == 7
+
+
+def test_a_reader_that_meets_older_views_says_what_remakes_them(tmp_path, run):
+    """The store's schema is today's, one of its views is not."""
+    (tmp_path / "rows.jsonl").write_text('{"module_name": "A", "python_code": "x = 1"}\n')
+    assert run("ingest", "rows.jsonl").returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "kbetl.db")) as connection:
+        connection.execute("drop view source_counts")
+        connection.execute("create view source_counts as select 1 as older")
+    before = run("status")
+    assert before.returncode == 1
+    assert before.stderr.endswith(
+        "; its views are of another kbetl. Any writing command remakes them; this one asks nothing: "
+        "kbetl enrich --dry-run -d kbetl.db\n"
+    ), before.stderr
+    assert run("enrich", "--dry-run").returncode == 0
+    assert run("status").returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import sys
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command line; gives its exit status. What a user can cause becomes one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    _open_streams()
     try:
         config.load_dotenv()
         status = cli.main(
@@ -81,6 +83,17 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _say(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     return status if isinstance(status, int) else 0
+
+
+def _open_streams() -> None:
+    """Gives a stream that was closed, as by `>&-`, the null device: no file of ours may get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _say(message: str, status: int) -> int:

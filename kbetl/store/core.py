@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,16 @@ class Store:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"store {self.path}: {opening.explain(error)}") from error
+            raise StoreError(f"store {self.path}: {opening.explain(error)}{self._stale(error)}") from error
+
+    def _stale(self, error: sqlite3.DatabaseError) -> str:
+        """The remedy where a reading command meets the views of another version; else nothing."""
+        if not str(error).startswith("no such ") or not self.changed_views():
+            return ""
+        return (
+            "; its views are of another kbetl. Any writing command remakes them; this one asks nothing: "
+            f"kbetl enrich --dry-run -d {shlex.quote(str(self.path))}"
+        )
 
     def execute(self, query: str, parameters: Parameters | None = None) -> sqlite3.Cursor:
         """Runs `sql/queries/QUERY.sql` with named parameters."""
