@@ -152,6 +152,32 @@ def test_what_a_service_never_ran_is_given_back(priced, monkeypatch):
     assert case.rows("select count(*) from handed_out where ending is null") == [(3,)]
 
 
+@pytest.mark.parametrize("make", [openai_expired, rated])
+def test_results_of_an_older_batch_leave_the_newer_one_as_it_is(priced, monkeypatch, make):
+    """Taken back while a service had them: what that says does not end what the second file waits for."""
+    case = priced
+    monkeypatch.setenv("BATCH_KEY", KEY)
+    submit = ["-b", "@", "-k", "BATCH_KEY", "--settle", 0]
+    with FakeBatches() as service:
+        submit[1] = service.url
+        write(case, "out", "-n", 3, "--max-cost", 1)
+        case.kbetl("batch", "submit", *submit)
+        write(case, "again", "--again", "-n", 3, "--max-cost", 1)
+        case.kbetl("batch", "submit", *submit)
+        service.finish("batch_1", make)
+        case.kbetl("batch", "fetch", "batch_1")
+        waiting = case.rows("select count(*) from handed_out where batch_id = 2 and ending is null")
+        assert waiting == [(3,)]
+        ((newer_run,),) = case.rows("select run_id from batches where id = 2")
+        assert case.rows("select run_id, count(*) from reservations group by 1") == [(newer_run, 3)]
+        assert case.statuses() == ({"ok": 3} if make is rated else {})
+        service.finish("batch_2", rated)
+        case.kbetl("batch", "fetch", "batch_2")
+    assert case.statuses() == {"ok": 3}
+    assert case.rows("select count(*) from reservations") == [(0,)]
+    assert case.kbetl("check").status == 0
+
+
 def test_a_budget_needs_a_price(case):
     case.ingest(rollouts(1))
     done = write(case, "out", "--max-cost", 1)

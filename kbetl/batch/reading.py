@@ -26,6 +26,7 @@ from kbetl.store.handing import (
     end_handed_out,
     is_known_result,
     newest_handed_out,
+    out_now,
     samples_of_request,
     still_out_of,
 )
@@ -112,7 +113,8 @@ def read_batches(
     """
     for file in files:
         _check_file(file)
-    reading = _Reading(store, {"files": [str(file) for file in files]}, host)
+    batch_id = None if ended is None else ended.batch_id
+    reading = _Reading(store, {"files": [str(file) for file in files]}, host, batch_id)
     status = 1
     try:
         for file in files:
@@ -174,12 +176,16 @@ class _Task(NamedTuple):
 class _Reading:
     """One `batch read` under way. It has a run for each task that it meets: costs are told by task."""
 
-    def __init__(self, store: Store, options: Mapping[str, Any], host: str) -> None:
+    def __init__(
+        self, store: Store, options: Mapping[str, Any], host: str, batch_id: int | None = None
+    ) -> None:
         self.report = Read()
         self.batch_ids: set[int] = set()
         self._store = store
         self._options = options
         self._host = host
+        self._batch_id = batch_id
+        """Whose results are read; None where that is not known."""
         self._tasks: dict[str, _Task] = {}
         self._runs: dict[str, int] = {}
         self._priced: set[tuple[int, int]] = set()
@@ -251,7 +257,7 @@ class _Reading:
                 self._take_one(line, counts)
 
     def _task_of_request(self, result: Result) -> None:
-        handed_out = newest_handed_out(self._store, *result.key)
+        handed_out = newest_handed_out(self._store, *result.key, self._batch_id)
         if handed_out is not None:
             self._task(handed_out.task_hash)
         for sample in samples_of_request(self._store, *result.key):
@@ -270,7 +276,7 @@ class _Reading:
         if is_known_result(self._store, result.hash):
             counts.known += 1
             return
-        handed_out = newest_handed_out(self._store, *result.key)
+        handed_out = newest_handed_out(self._store, *result.key, self._batch_id)
         if handed_out is None:
             reason = f"its request {result.key.request_hash[:15]} was not handed out by {self._store.path}"
             self._reject(line.place, reason, counts)
@@ -324,6 +330,8 @@ class _Reading:
         """Sets the outcomes. `awaited` is the hand-out, where it is out; otherwise what was settled stays."""
         if awaited is not None:
             end_handed_out(self._store, awaited, _ending(found))
+        elif isinstance(found, Failure) and out_now(self._store, *key) is not None:
+            return  # another file has the request by now, and will say
         for sample in samples_of_request(self._store, *key):
             if awaited is None and sample.status not in (None, "failed"):
                 continue

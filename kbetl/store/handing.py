@@ -196,9 +196,15 @@ def publish(store: Store, batch_id: int) -> None:
         store.execute("publish_batch", {"id": batch_id, "written_at": now()})
 
 
-def newest_handed_out(store: Store, request_hash: str, attempt: int) -> HandedOut | None:
-    """The hand-out that a result is about; None where the request never was in a batch file."""
-    found = store.rows("newest_handed_out", {"request_hash": request_hash, "attempt": attempt})
+def newest_handed_out(
+    store: Store, request_hash: str, attempt: int, batch_id: int | None = None
+) -> HandedOut | None:
+    """The hand-out that a result is about; None where the request never was in a batch file.
+
+    `batch_id` is the batch that brought it; None where that is not known.
+    """
+    key = {"request_hash": request_hash, "attempt": attempt, "batch_id": batch_id}
+    found = store.rows("newest_handed_out", key)
     return HandedOut(*found[0]) if found else None
 
 
