@@ -13,10 +13,11 @@ import pytest
 from enrich_case import Case, ended, forget_environment, rollout, rollouts, started, until
 from fake_llm import Asked, FakeLlm, Reply, error_reply, json_reply
 
-from kbetl.asking import Asking, Budget, BudgetLimits, open_budget, reserve_set, settle_one
+from kbetl.asking import Asking, Budget, BudgetLimits, open_budget, settle_one
 from kbetl.records import Completion, Request
 from kbetl.store import Store
 from kbetl.store.ledger import Kept, add_answers
+from kbetl.store.spending import ToReserve, reserve
 
 PROMPT_USD, CACHED_USD, OUTPUT_USD = 2.0, 0.5, 8.0
 LIMIT_TOKENS = 256
@@ -352,8 +353,8 @@ def test_ctrl_c_leaves_no_reservation_that_was_not_sent(case):
 # requests that are handed out together
 
 
-def test_a_set_is_reserved_as_far_as_it_fits_and_settled_one_by_one(case):
-    """What fits of a set, in order; an answer gives its part back, what told nothing counts in full."""
+def test_what_was_reserved_for_a_file_is_settled_one_by_one(case):
+    """An answer gives its part back, what told nothing counts in full, what was not billed is free."""
     case.ingest(rollouts(1))
     asking = Asking("difficulty", "m", {"max_tokens": 256}, case.llm.url)
     requests = [
@@ -369,7 +370,9 @@ def test_a_set_is_reserved_as_far_as_it_fits_and_settled_one_by_one(case):
             return found
 
         with store.transaction():
-            assert reserve_set(store, budget(), requests) == 3
+            for request in requests[:3]:
+                worst = budget().worst_case(request)
+                reserve(store, ToReserve(run_id, request.hash, 0, "m", worst))
         assert not budget().room.fits(budget().worst_case(requests[3]))
         told = Completion("{}", "h", 1.0, prompt_tokens=9, completion_tokens=1)
         with store.transaction():

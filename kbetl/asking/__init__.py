@@ -5,7 +5,7 @@ from kbetl.asking.budget import Budget
 from kbetl.asking.loop import Generate, Job, ask
 from kbetl.asking.pool import ServerPool
 from kbetl.asking.question import Prepare, Question, Questions
-from kbetl.asking.spending import Asking, BudgetLimits, open_budget, reserve_set, settle_one
+from kbetl.asking.spending import Asking, BudgetLimits, open_budget, settle_one
 from kbetl.asking.tally import Tally
 from kbetl.asking.worst_case import output_limit
 
@@ -26,6 +26,5 @@ __all__ = [
     "ask",
     "open_budget",
     "output_limit",
-    "reserve_set",
     "settle_one",
 ]

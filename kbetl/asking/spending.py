@@ -1,8 +1,8 @@
-"""Opens the budget of a task: what it has taken in a store so far, over all runs; and reserves for sets."""
+"""Opens the budget of a task: what it has taken in a store so far, over all runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,7 +18,6 @@ from kbetl.store.spending import (
     AnswersOfModel,
     HandedOutRequest,
     ReservedOfModel,
-    ToReserve,
     Untold,
     answers_by_model,
     handed_out_uncounted,
@@ -26,7 +25,6 @@ from kbetl.store.spending import (
     left_reserved,
     open_reservation,
     release,
-    reserve,
     reserved_by_model,
     untold_answers,
 )
@@ -85,29 +83,12 @@ def open_budget(store: Store, asking: Asking, limits: BudgetLimits) -> Budget | 
     return budget
 
 
-def reserve_set(store: Store, budget: Budget, requests: Iterable[Request], attempt: int = 0) -> int:
-    """Reserves for requests that are sent together, in order, as many as fit; gives how many.
-
-    For what is handed out as a file, where nothing comes back for long. Call within the transaction that
-    notes what is handed out, and send nothing beyond the number given. Raises ConfigError for a request
-    whose worst case is not known.
-    """
-    reserved = 0
-    for request in requests:
-        worst = budget.worst_case(request)
-        if not budget.room.fits(worst):
-            break
-        budget.room.take(worst)
-        reserve(store, ToReserve(budget.run_id, request.hash, attempt, request.model, worst))
-        reserved += 1
-    return reserved
-
-
 def settle_one(
     store: Store, run_id: int, request: Request, found: tuple[Completion, int] | None, attempt: int = 0
 ) -> None:
-    """Settles what `run_id` reserved with `reserve_set`. Call within the transaction that stores the answer.
+    """Settles what `run_id` reserved for a request that it handed out.
 
+    Call within the transaction that stores the answer.
     `found` is the answer and the number of its try; None where the request was not answered and not
     billed. An answer that tells neither its cost nor its tokens counts in full. Nothing happens where
     nothing was reserved.
