@@ -96,6 +96,11 @@ def message_reasoning(message: Row) -> str | None:
     return next((text for key in REASONING if (text := _text(message.get(key)))), None)
 
 
+def text_of(message: Row) -> str | None:
+    """What a message says: its text, or the text parts of its content; None where it has no content."""
+    return _text(message.get("content"))
+
+
 def assistant_messages(row: Row) -> Iterator[Row]:
     """The assistant messages of `completion`, in order."""
     for message in messages(row, "completion"):

@@ -45,8 +45,8 @@ def prompt_of(parsed: Parsed) -> Sample:
     if row.get("completion") is not None:
         raise BadRow("it has a completion: a rollout, not a prompt; `kbetl ingest` stores it")
     prompt = row.get("prompt")
-    said = [prompt] if isinstance(prompt, str) else [each.get("content") for each in _asking(row)]
-    if not any(isinstance(text, str) and text.strip() for text in said):
+    said = [prompt] if isinstance(prompt, str) else [fields.text_of(each) for each in _asking(row)]
+    if not any((text or "").strip() for text in said):
         raise BadRow(f"no field 'prompt' with text or messages; it has {_names(row)}")
     return _sample(parsed, "module")
 

@@ -388,7 +388,8 @@ def test_prompts_come_from_a_file(synth):
         ],
     )
     result = run(synth, "--from", "prompts.jsonl")
-    assert result.requests == 3
+    assert (result.status, result.requests) == (3, 3)
+    assert "rejected: 1 rows that hold no prompt; see: " in result.out
     assert "prompts.jsonl: read 4, new 3, known 0, rejected 1" in result.err
     assert "prompts.jsonl:3: no field 'prompt' with text or messages" in result.err
     assert sorted(each.prompt for each in synth.llm.requests) == ["first", "second", "third"]
@@ -456,6 +457,26 @@ def test_bare_prompts_are_asked_by_no_other_task(synth):
     assert run(synth).requests == 2
     assert synth.kbetl("prompts", "-m", "offline").status == 0
     assert synth.rows("select count(*) from pending where task = 'prompts'") == [(0,)]
+
+
+def test_a_prompt_may_come_in_parts(synth):
+    """They are sent as they are; parts without text ask nothing."""
+    parts = [{"role": "user", "content": [{"type": "text", "text": "first"}]}]
+    empty = [{"role": "user", "content": [{"type": "text", "text": " "}]}]
+    write_rows(synth.folder / "prompts.jsonl", [{"prompt": parts}, {"prompt": empty}])
+    result = run(synth, "--from", "prompts.jsonl")
+    assert (result.status, result.requests) == (3, 1)
+    assert synth.llm.requests[0].body["messages"] == parts
+    check_whole(synth)
+    assert synth.kbetl("check").status == 0
+
+
+def test_a_store_without_modules_says_so(synth):
+    write_rows(synth.folder / "rows.jsonl", [{"prompt": "x", "completion": "y"}])
+    synth.kbetl("ingest", "rows.jsonl")
+    result = run(synth)
+    assert (result.status, result.requests) == (0, 0)
+    assert "nothing to ask about: `kbetl ingest` brings modules" in result.out
 
 
 def test_a_file_without_prompts_is_named(synth):

@@ -35,10 +35,12 @@ class Report:
     database: Path = config.DATABASE
     budget_reached: str | None = None
     """What the budget has reached where it ended the run; None where it did not."""
+    rejected: int = 0
+    """Rows of a file of prompts that hold none."""
 
     @property
     def exit_status(self) -> int:
-        return 3 if self.left_over or self.handed_out or self.budget_reached else 0
+        return 3 if self.left_over or self.handed_out or self.budget_reached or self.rejected else 0
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
@@ -62,6 +64,9 @@ class Report:
             left = ", ".join(f"{status} {count}" for status, count in self.left_over.items())
             see = config.command_line(self.database, *_FAILURES, self.task)
             lines.append(f"left over: {left}; see: {see}")
+        if self.rejected:
+            see = config.command_line(self.database, "query", "select * from rejected_rows")
+            lines.append(f"rejected: {self.rejected} rows that hold no prompt; see: {see}")
         if self.handed_out:
             lines.append(f"left to batch files: {self.handed_out}; see: kbetl batch status")
         return [*lines, *self.notes]

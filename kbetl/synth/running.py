@@ -27,14 +27,17 @@ from kbetl.synth.rollouts import generator
 from kbetl.synth.unstored import select_unstored
 
 COMMAND = "synth run"
+_NOTHING_CHOSEN = "nothing to ask about: `kbetl ingest` brings modules, --from FILE takes prompts"
 
 
 def synthesize(store: Store, options: Options, say: Say, *, tally: Tally | None = None) -> Report:
     """Asks for the rollouts that are missing, and keeps each with its answer; see `enrich.carry_out`."""
     _check(options)
     plan = _plan(store, options)
-    _store_file(store, options, say, COMMAND)
-    return carry_out(plan, store, options, say, tally=tally, command=COMMAND)
+    rejected = _store_file(store, options, say, COMMAND)
+    report = carry_out(plan, store, options, say, tally=tally, command=COMMAND)
+    notes = report.notes if report.chosen else (*report.notes, _NOTHING_CHOSEN)
+    return replace(report, rejected=rejected, notes=notes)
 
 
 def dry_run(store: Store, options: Options, say: Say) -> DryReport:
@@ -140,10 +143,13 @@ def _is_file(options: Options) -> bool:
     return options.prompts not in (MODULES, SYNTHETIC)
 
 
-def _store_file(store: Store, options: Options, say: Say, command: str) -> None:
-    """Stores the prompts of a file, where the options name one, as a run of its own that asks nothing."""
+def _store_file(store: Store, options: Options, say: Say, command: str) -> int:
+    """Stores the prompts of a file, where the options name one, as a run of its own that asks nothing.
+
+    Gives the number of rows that hold none.
+    """
     if not _is_file(options):
-        return
+        return 0
     run_id = store.begin_run(command, {"from": options.prompts})
     status, counts = 1, dict[str, int]()
     try:
@@ -156,6 +162,7 @@ def _store_file(store: Store, options: Options, say: Say, command: str) -> None:
         store.end_run(run_id, status, counts)
     for line in told:
         say(line)
+    return counts["rejected"]
 
 
 def _origin(store: Store, asked: Asked, options: Options) -> Origin:
