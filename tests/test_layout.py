@@ -289,3 +289,17 @@ def test_sql_is_written_in_lower_case(path):
     text = re.sub(r"--[^\n]*|'[^']*'", "", path.read_text(encoding="utf-8"))
     assert re.findall(r"\b(SELECT|FROM|WHERE|JOIN|INSERT|UPDATE|CREATE|AND|OR|NOT|NULL)\b", text) == []
     assert not re.search(r"select\s+\*|insert or ignore", text)
+
+
+_POSSESSIVE_GROUP = re.compile(r"\)[*+?]\+|\(\?>")
+
+
+def test_no_pattern_repeats_a_group_possessively() -> None:
+    """Before Python 3.11.5 such a pattern matches too much: code would have another hash there."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if _POSSESSIVE_GROUP.search(line)
+    ]
+    assert found == []

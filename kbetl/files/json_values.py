@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from kbetl.errors import BadRow
 from kbetl.lines import Raw, file_fault, is_whole, row_fault
 
-_UNTIL_STRUCTURE = re.compile(rb'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_UNTIL_STRUCTURE = re.compile(rb'(?:[^"{}\[\],]++|"[^"\\]*+(?:\\.[^"\\]*+)*")*', re.DOTALL)
 """Everything that neither opens, closes nor parts a value; it stops before a string that has no end yet."""
 _DEPTH = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1, ord(","): 0}
 _COMMA = ord(",")

@@ -13,7 +13,7 @@ from kbetl.records import Reading
 from kbetl.tasks.plain import on_one_line
 from kbetl.tasks.readers import Json
 
-_BRACE_OR_STRING = re.compile(r'[{}]|"(?:[^"\\]++|\\.)*+("|)', re.DOTALL)
+_BRACE_OR_STRING = re.compile(r'[{}]|"[^"\\]*(?:\\.[^"\\]*)*("|)', re.DOTALL)
 _OPENING = re.compile(r"\{")
 _LOOKS_LIKE_OBJECT = re.compile(r'\{\s*+["}]')
 

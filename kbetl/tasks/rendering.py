@@ -15,7 +15,7 @@ from kbetl.tasks.plain import is_unicode, on_one_line
 
 Row = Mapping[str, Any]
 
-_PLACE = re.compile(r"\{\{((?:(?!\}\}).)*+)(\}\}|)", re.DOTALL)
+_PLACE = re.compile(r"\{\{([^}]*(?:\}(?!\})[^}]*)*)(\}\}|)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
 _TEXT_FIELDS: Mapping[str, Callable[[Row], str | None]] = {
     "module_name": fields.module_name,
