@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from kbetl.cli import run as kbetl
+from kbetl.synth import Options
+from kbetl.synth import record as record_runs
+from kbetl.taking import Tally
 
 RUNS = Path(__file__).parent / "rollouts"
 """A few real lines of each tool and version."""
@@ -355,6 +358,33 @@ def test_a_file_without_rollouts_says_why_its_first_line_is_none(home, capfd, li
     assert f"kbetl: odd/results.jsonl holds no rollouts of a run ({reason}" in capfd.readouterr().err
     assert record("odd") == 1
     assert f"kbetl: odd/results.jsonl: skipped, no rollouts in it ({reason}" in capfd.readouterr().err
+
+
+def test_a_file_that_goes_while_others_are_recorded_is_named(home, query):
+    """Renamed by a resume, say; its source keeps the rows it had."""
+    for name in ("a", "b", "c"):
+        shutil.copytree(the_file("synthesize/kernelbook--mock--glm-think/*").parent, f"some/{name}")
+        change(Path("some", name, "results.jsonl"), 0, lambda row, name=name: row.update(answer=name))
+    assert record("some") == 0
+
+    class Removing(Tally):
+        def start(self, source: str, size_bytes: int | None) -> None:
+            if source == "some/b":
+                os.remove("some/b/results.jsonl")
+            super().start(source, size_bytes)
+
+    reports = record_runs(Path("kbetl.db"), ["some"], Options(), Removing())
+    assert [report.as_text() for report in reports] == [
+        "some/a: read 4, new 0, known 4, rejected 0 (rollouts 4)",
+        "some/b: read 1, new 0, known 0, rejected 1",
+        "some/c: read 4, new 0, known 4, rejected 0 (rollouts 4)",
+    ]
+    assert reports[1].rejections == ["some/b/results.jsonl:1: it cannot be opened: No such file or directory"]
+    assert query("select source, rows, rejected from source_counts order by source") == [
+        ("some/a", 4, 0),
+        ("some/b", 4, 1),
+        ("some/c", 4, 0),
+    ]
 
 
 def test_settings_that_cannot_be_read_or_deny_the_rollouts_are_said(home, capfd):

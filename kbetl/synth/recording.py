@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kbetl.errors import KbetlError, SourceError
-from kbetl.lines import printable_path
+from kbetl.lines import file_fault, printable_path
 from kbetl.store import Store
 from kbetl.store.intake import Intake, Origin
 from kbetl.synth.finding import Finder, Found, Options
-from kbetl.synth.lines import Taker, lines_of
+from kbetl.synth.lines import Line, Taker, lines_of
 from kbetl.taking import Report, Tally, counts_of, keep_all, status_after, status_of
 
 
@@ -79,8 +79,16 @@ def _record_one(store: Store, found: Found, run_id: int, report: Report, tally: 
     for path in found.files:
         taker.start_file()
         name = printable_path(path)
-        for line in lines_of(path):
+        for line in _lines(path):
             taker.take(intake, line, name)
             tally.count(line.raw)
             is_whole = is_whole and not line.raw.is_of_file
     keep_all(intake, report, is_whole=is_whole, is_meant_whole=True, features=None)
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    """The lines of a file; one that was renamed or removed since it was found is a fault."""
+    try:
+        yield from lines_of(path)
+    except OSError as error:
+        yield Line(file_fault(1, f"it cannot be opened: {error.strerror or error}"))
