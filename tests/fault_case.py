@@ -31,8 +31,8 @@ PASSING = (
 )
 """Faults that a later try does not meet."""
 
-HOLDS = frozenset({"429", "429 date", "503 html", "529", "error 200 rate", "504"})
-"""Those of them for which nothing is sent for a second, and of whose kind there is another one."""
+HOLDS = frozenset({"429 date"})
+"""Those of them for which nothing is sent for a second."""
 
 LASTING = {
     **dict.fromkeys(("gzip", "wrong type", "slow drip", "no usage", "odd usage", "reasoning_content"), OWN),
