@@ -46,7 +46,8 @@ def load_dotenv() -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{DOTENV} cannot be read: {error}") from None
     for line in lines:
-        if line.error or (line.key is not None and line.value is None):
+        holds_nul = "\0" in f"{line.key}{line.value}"
+        if line.error or holds_nul or (line.key is not None and line.value is None):
             raise ConfigError(f"{DOTENV}:{_number(line)}: it cannot be read; a line is NAME=value")
         if line.key and line.value:  # `NAME=` in a copied example says nothing
             os.environ.setdefault(line.key, line.value)

@@ -249,7 +249,12 @@ def test_an_unknown_option_is_answered_with_each_option_once(capfd):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("A=1\n\nfoo bar\n", 3), ("A=1\nPRIME_API_KEY\n", 2), ('A=1\n# no end\nKEY="abc\n', 3)],
+    [
+        ("A=1\n\nfoo bar\n", 3),
+        ("A=1\nB=b\0c\n", 2),
+        ("A=1\nPRIME_API_KEY\n", 2),
+        ('A=1\n# no end\nKEY="abc\n', 3),
+    ],
 )
 def test_a_line_of_dotenv_that_cannot_be_read_is_named(capfd, text, number):
     """By its number alone: it may hold a key."""
@@ -292,3 +297,26 @@ def test_a_closed_stream_is_the_null_device(tmp_path, closed, status):
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_an_interrupt_while_the_program_loads_is_no_traceback(tmp_path):
+    """Nothing has begun by then: exit status 130, and no word."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    environment = clean_environment(HOME=str(tmp_path))
+    environment["PYTHONPATH"] = f"{tmp_path}:{environment['PYTHONPATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "kbetl", "status"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
