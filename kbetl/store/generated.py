@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kbetl.facts import Facts
 from kbetl.records import Sample
@@ -28,20 +28,13 @@ class Generated:
 def add_new(store: Store, rollouts: Sequence[Generated]) -> None:
     """Keeps the rollouts of answers that came just now, at the next places of their source.
 
-    All of one source; each is made of the newest answer to its request that is no fault, and none of these
+    All of one task; each is made of the newest answer to its request that is no fault, and none of these
     became a rollout before. Call within a transaction, with the answers kept.
     """
-    if not rollouts:
-        return
-    first = _free_position(store, rollouts[0].source_id)
-    placed = [(first + index, rollout) for index, rollout in enumerate(rollouts)]
-    store.execute_many("add_generation", (_generation(each, at, None) for at, each in placed))
-    store.execute_many("add_sample", (sample_columns(each.sample) for each in rollouts))
-    store.execute_many(
-        "add_rollout_facts", (facts_columns(each.sample.hash, each.facts) for each in rollouts)
-    )
-    store.execute_many("add_membership", (_membership(each, at) for at, each in placed))
-    _touch(store, rollouts[0].source_id)
+    if rollouts:
+        first = _free_position(store, rollouts[0].source_id)
+        _add_generations(store, rollouts, first, None)
+        _add_samples(store, rollouts, first)
 
 
 def add_again(store: Store, rollout: Generated, try_number: int | None) -> None:
@@ -50,12 +43,8 @@ def add_again(store: Store, rollout: Generated, try_number: int | None) -> None:
     Without a `try_number` it is the newest answer that is no fault. Call within a transaction.
     """
     position = _free_position(store, rollout.source_id)
-    if not store.execute("add_generation", _generation(rollout, position, try_number)).rowcount:
-        return
-    store.execute("add_sample", sample_columns(rollout.sample))
-    store.execute("add_rollout_facts", facts_columns(rollout.sample.hash, rollout.facts))
-    store.execute("add_membership", _membership(rollout, position))
-    _touch(store, rollout.source_id)
+    if _add_generations(store, [rollout], position, try_number):
+        _add_samples(store, [rollout], position)
 
 
 def _free_position(store: Store, source_id: int) -> int:
@@ -63,25 +52,25 @@ def _free_position(store: Store, source_id: int) -> int:
     return found
 
 
-def _touch(store: Store, source_id: int) -> None:
+def _add_generations(store: Store, rollouts: Sequence[Generated], first: int, try_number: int | None) -> int:
+    """Gives the number of those that were none yet. One statement: each step holds up other threads."""
+    told = [
+        (position, each.problem_hash, each.attempt, each.request_hash, try_number)
+        for position, each in enumerate(rollouts, first)
+    ]
+    values = {"source_id": rollouts[0].source_id, "task_hash": rollouts[0].task_hash}
+    return store.execute("add_generations", {**values, "rollouts": json.dumps(told)}).rowcount
+
+
+def _add_samples(store: Store, rollouts: Sequence[Generated], first: int) -> None:
+    store.execute_many("add_sample", (sample_columns(each.sample) for each in rollouts))
+    store.execute_many(
+        "add_rollout_facts", (facts_columns(each.sample.hash, each.facts) for each in rollouts)
+    )
+    places = [(position, each.sample.hash) for position, each in enumerate(rollouts, first)]
+    source_id = rollouts[0].source_id
+    store.execute("add_memberships", {"source_id": source_id, "places": json.dumps(places)})
     store.execute("touch_source", {"source_id": source_id, "ingested_at": now()})
-
-
-def _generation(rollout: Generated, position: int, try_number: int | None) -> dict[str, Any]:
-    """The columns of `generations`."""
-    return {
-        "source_id": rollout.source_id,
-        "position": position,
-        "task_hash": rollout.task_hash,
-        "problem_hash": rollout.problem_hash,
-        "attempt": rollout.attempt,
-        "request_hash": rollout.request_hash,
-        "try": try_number,
-    }
-
-
-def _membership(rollout: Generated, position: int) -> dict[str, Any]:
-    return {"source_id": rollout.source_id, "position": position, "sample_hash": rollout.sample.hash}
 
 
 def run_source(store: Store, origin: Origin) -> int:
