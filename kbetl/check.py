@@ -57,7 +57,7 @@ def check_store(database: Path) -> Report:
     Raises StoreError where there is no store to read.
     """
     report = Report()
-    with Store.read(database) as store, store.explained():
+    with Store.read(database, checks_views=False) as store, store.explained():
         _check_pages(store, report)
         if report.problem_count:
             report.checked.append("nothing else: the file itself is damaged; restore a copy")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -59,9 +58,9 @@ class Store:
         return cls(path, opening.open_for_writing(path))
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, *, checks_views: bool = True) -> Self:
         """Opens for reading alone. Raises StoreError where there is no store, and makes none."""
-        return cls(path, opening.open_read_only(path))
+        return cls(path, opening.open_read_only(path, checks_views=checks_views))
 
     def another(self) -> Self:
         """A second writing connection to the same store, for another thread."""
@@ -123,16 +122,7 @@ class Store:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"store {self.path}: {opening.explain(error)}{self._stale(error)}") from error
-
-    def _stale(self, error: sqlite3.DatabaseError) -> str:
-        """The remedy where a reading command meets the views of another version; else nothing."""
-        if not str(error).startswith("no such ") or not self.changed_views():
-            return ""
-        return (
-            "; its views are of another kbetl. Any writing command remakes them; this one asks nothing: "
-            f"kbetl enrich --dry-run -d {shlex.quote(str(self.path))}"
-        )
+            raise StoreError(f"store {self.path}: {opening.explain(error)}") from error
 
     def execute(self, query: str, parameters: Parameters | None = None) -> sqlite3.Cursor:
         """Runs `sql/queries/QUERY.sql` with named parameters."""

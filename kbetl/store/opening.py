@@ -37,8 +37,11 @@ _MAGIC = b"SQLite format 3\x00"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-def open_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write; raises StoreError where there is no store this kbetl can read."""
+def open_read_only(path: Path, *, checks_views: bool = True) -> sqlite3.Connection:
+    """A connection that cannot write; raises StoreError where there is no store this kbetl can read.
+
+    Views of another version would give other rows without a word, so they are refused as an older schema is.
+    """
     _inspect(path)
     connection = _connect(path, "ro")
     with _named(path), _closed_on_error(connection):
@@ -48,6 +51,12 @@ def open_read_only(path: Path) -> sqlite3.Connection:
             raise StoreError(
                 f"store {path} has schema {schema}; this kbetl reads {latest_schema()}. "
                 "Any writing command migrates it after a backup; this one asks nothing: "
+                f"{shlex.join(['kbetl', 'enrich', '--dry-run', '-d', str(path)])}"
+            )
+        if checks_views and (changed := changed_views(connection)):
+            raise StoreError(
+                f"store {path}: {len(changed)} of its views, {changed[0]} first, are of another kbetl. "
+                "Any writing command remakes them; this one asks nothing: "
                 f"{shlex.join(['kbetl', 'enrich', '--dry-run', '-d', str(path)])}"
             )
     return connection
