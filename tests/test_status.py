@@ -216,6 +216,9 @@ def test_next_follows_what_is_there(store):
         total_tokens=2,
     )
     assert next_of(store) == "kbetl export filtered -o outputs/filtered_dataset.jsonl"
+    store.source("one", rollout)
+    store.source("two", rollout)
+    assert next_of(store) == "kbetl export filtered --all-sources -o outputs/filtered_dataset.jsonl"
 
 
 def test_commands_name_another_store(tmp_path):

@@ -52,7 +52,7 @@ def prompt_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--rollouts",
-                type=WholeNumber(min=1),
+                type=WholeNumber(min=1, max=10_000),
                 default=1,
                 show_default=True,
                 help="Rollouts wanted for each prompt.",

@@ -24,6 +24,7 @@ from kbetl.status.tables import (
     Unfinished,
 )
 from kbetl.store import Store, is_locked
+from kbetl.store.datasets import rollout_sources
 from kbetl.store.ledger import PARKED_AFTER
 from kbetl.store.spending import LeftReserved, left_reserved
 from kbetl.wording import RECORD, Told, asking_words, recording_words
@@ -67,6 +68,7 @@ def read_status(database: Path) -> Status:
                     ("batch", "status")
                     if handed_out and not pending
                     else _next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
+                    or _export_filtered(rollout_sources(store))
                 ),
             ),
         )
@@ -81,6 +83,7 @@ def _next(
     asking: Mapping[str, Told],
     is_measured: bool,
 ) -> tuple[str, ...]:
+    """What a user would do next, short of exporting; empty where nothing is left to do before that."""
     if not samples:
         return ("ingest",)
     has_good_rollouts = any(kind.kind == "rollout" and kind.good for kind in samples)
@@ -98,7 +101,13 @@ def _next(
         return (*asking_words(again.task, asking.get(again.task, {})), "--retry", again.status)
     if not is_measured:
         return ("lengths",)
-    return ("export", "filtered", "-o", "outputs/filtered_dataset.jsonl")
+    return ()
+
+
+def _export_filtered(sources: Sequence[str]) -> tuple[str, ...]:
+    """The command that writes the dataset; of several sources it has to be told that all are meant."""
+    mixed = ("--all-sources",) if len(sources) > 1 else ()
+    return ("export", "filtered", *mixed, "-o", "outputs/filtered_dataset.jsonl")
 
 
 def _told(rows: Sequence[tuple[str, str]]) -> dict[str, Told]:
