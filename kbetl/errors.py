@@ -108,3 +108,10 @@ class Interrupted(KbetlError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def exit_status_after(error: BaseException) -> int:
+    """The exit status of a command that an exception ends."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return error.exit_status if isinstance(error, KbetlError) else 1

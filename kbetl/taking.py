@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kbetl.errors import BadRow, KbetlError
+from kbetl.errors import BadRow
 from kbetl.facts import facts_of
 from kbetl.json_text import Parsed, read_json
 from kbetl.lines import Raw, plain_text
@@ -77,13 +77,6 @@ def status_of(reports: Sequence[Report]) -> int:
     if any(report.error is not None for report in reports):
         return 1
     return 3 if any(report.counts.rejected for report in reports) else 0
-
-
-def status_after(error: BaseException) -> int:
-    """The exit status of a command that an exception ends."""
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_status if isinstance(error, KbetlError) else 1
 
 
 def counts_of(reports: Sequence[Report]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from filling import Filling
 
 from kbetl.cli import run
-from kbetl.errors import Busy, ConfigError, StoreError
+from kbetl.errors import Busy, ConfigError, Interrupted, StoreError
 from kbetl.resources import sql, sql_names
 from kbetl.store import Store, paying_lock
 from kbetl.store.migrating import latest_schema, statements
@@ -369,3 +369,48 @@ def test_one_process_pays_per_task(path):
     holder.communicate(timeout=60)
     with paying_lock(path, "difficulty"):
         pass
+
+
+# runs
+
+NEWEST_RUN = "select command, status, counts, ended_at is not null from runs order by id desc limit 1"
+
+
+def end_a_run(store, error, before=lambda: None):
+    """A run that has read three rows when it ends so."""
+    counts = {}
+    with store.run("ingest", {}, counts=lambda: counts):
+        counts["read"] = 3
+        before()
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), 130),
+        (Interrupted("terminated", 143), 143),
+        (ConfigError("wrong"), 2),
+        (StoreError("full"), 1),
+        (ValueError("ours"), 1),
+    ],
+)
+def test_a_run_records_what_ended_it(path, error, status):
+    """With what had been counted by then; the exception goes on."""
+    with Store.open(path) as store:
+        with pytest.raises(type(error)) as raised:
+            end_a_run(store, error)
+        assert raised.value is error
+        assert store.connection.execute(NEWEST_RUN).fetchall() == [("ingest", status, '{"read": 3}', 1)]
+
+
+def test_what_ended_a_run_is_told_also_where_its_end_cannot_be_kept(path):
+    """The store takes no more: the first reason counts, not that the end was not recorded."""
+    with Store.open(path) as store:
+        with pytest.raises(ConfigError, match="the first reason"):
+            end_a_run(
+                store,
+                ConfigError("the first reason"),
+                before=lambda: store.connection.execute("pragma query_only = on"),
+            )
+        assert store.connection.execute(NEWEST_RUN).fetchall() == [("ingest", None, None, 0)]

@@ -17,7 +17,7 @@ from kbetl.batch.claiming import Claiming
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
 from kbetl.batch.settling import Settling
-from kbetl.errors import ConfigError, KbetlError
+from kbetl.errors import ConfigError
 from kbetl.store import Store
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, reserved_for_file, settle_with
 from kbetl.store.ledger import Selection, add_task
@@ -121,20 +121,10 @@ def write_batches(store: Store, order: Order, target: Target, say: Callable[[str
         claiming.begin()
         budget = order.budget()
         selection = order.select()
-        run_id = store.begin_run(f"batch write {order.command}", order.options, task=order.task_name)
-        status = 1
-        try:
-            writing = _Writing(store, order, _Place(target, run_id), budget, claiming)
+        with store.run(f"batch write {order.command}", order.options, task=order.task_name) as run:
+            writing = _Writing(store, order, _Place(target, run.id), budget, claiming)
             report = writing.write(selection)
-            status = report.exit_status
-        except KbetlError as error:
-            status = error.exit_status
-            raise
-        except KeyboardInterrupt:
-            status = 130
-            raise
-        finally:
-            store.end_run(run_id, status, {})
+            run.status = report.exit_status
     return report
 
 

@@ -27,7 +27,7 @@ from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.enrich.report import Report
 from kbetl.enrich.spending import budget_of, price_of
-from kbetl.errors import BudgetReached, KbetlError
+from kbetl.errors import BudgetReached
 from kbetl.store import Claims, Store
 from kbetl.store.handing import take_back_waiting
 from kbetl.store.ledger import (
@@ -113,24 +113,20 @@ def carry_out(
         say_parked(selection, say)
         tally.waiting = selection.waiting
         budget = budget_of(store, options, asked)
-        run_id = store.begin_run(command, options.as_json(), task=asked.task.name)
-        status = 1
-        try:
+        with store.run(
+            command,
+            options.as_json(),
+            task=asked.task.name,
+            counts=lambda: {**_counts_of(tally), **plan.counts()},
+            cost_usd=lambda: tally.cost_usd,
+        ) as run:
             if options.takes_back:
                 taken = take_back_waiting(store, asked.hash)
                 say(f"taken back from batch files: {taken.requests} requests{paid_too(taken.at_service)}")
-            running = _Running(run_id, claims, answerer, limits.concurrency, tally, say, budget)
+            running = _Running(run.id, claims, answerer, limits.concurrency, tally, say, budget)
             tally.price = price_of(options, asked)
             report = _run(plan, selection, running)
-            status = report.exit_status
-        except KbetlError as error:
-            status = error.exit_status
-            raise
-        except KeyboardInterrupt:
-            status = 130
-            raise
-        finally:
-            _end_run(store, run_id, status, tally, plan.counts())
+            run.status = report.exit_status
     return report
 
 
@@ -230,15 +226,13 @@ def _answerer(options: Options, plan: Plan, say: Say) -> tuple[Answerer, Limits]
     return plan.server(limits, say), limits
 
 
-def _end_run(store: Store, run_id: int, status: int, tally: Tally, more: Mapping[str, Any]) -> None:
-    counts: dict[str, Any] = {
+def _counts_of(tally: Tally) -> dict[str, int]:
+    return {
         "asked": tally.asked,
         **{str(status): count for status, count in tally.statuses.items()},
         "answers": tally.answers,
         "reused": tally.reused,
-        **more,
     }
-    store.end_run(run_id, status, counts, cost_usd=tally.cost_usd)
 
 
 def say_parked(selection: Selection, say: Say) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kbetl import config
 from kbetl.dataset import NAMES, Dataset, Name, check_sources, opened
-from kbetl.errors import ConfigError, HubError, KbetlError
+from kbetl.errors import ConfigError, HubError
 from kbetl.hub.card import make_card
 from kbetl.hub.facts import read_facts
 from kbetl.hub.files import write_files
@@ -102,20 +102,8 @@ def _recorded(
         "private": options.is_private,
         "allow_schema_change": options.allow_schema_change,
     }
-    run_id = store.begin_run("push", described)
-    try:
+    with store.run("push", described, counts=lambda: _counts(pushed)):
         yield
-    except BaseException as error:
-        with contextlib.suppress(KbetlError):
-            store.end_run(run_id, _status_after(error), _counts(pushed))
-        raise
-    store.end_run(run_id, 0, _counts(pushed))
-
-
-def _status_after(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_status if isinstance(error, KbetlError) else 1
 
 
 def _counts(pushed: Sequence[Pushed]) -> dict[str, Any]:

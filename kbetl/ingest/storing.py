@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,12 +9,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kbetl.errors import KbetlError, SourceError
+from kbetl.errors import SourceError
 from kbetl.ingest.sources import Options, Source
 from kbetl.lines import Raw, file_fault
 from kbetl.store import Store
 from kbetl.store.intake import Intake
-from kbetl.taking import Report, Tally, counts_of, keep_all, status_after, status_of, take_row
+from kbetl.taking import Report, Tally, counts_of, keep_all, status_of, take_row
 
 _LEADING_FAULTS = 1000
 
@@ -47,17 +46,12 @@ def ingest(
     A source that cannot be read is reported and the others are done. Raises StoreError where the store
     fails; what was committed stays, and the sources that were not finished have the rows they had.
     """
-    run_id = store.begin_run("ingest", _described(sources, options))
     reports: list[Report] = []
-    try:
+    with store.run("ingest", _described(sources, options), counts=lambda: counts_of(reports)) as run:
         for source in sources:
             reports.append(Report(""))
-            _ingest_one(store, source, run_id, reports[-1], _Bounds(options.limit, tally or Tally()))
-    except BaseException as error:
-        with contextlib.suppress(KbetlError):
-            store.end_run(run_id, status_after(error), counts_of(reports))
-        raise
-    store.end_run(run_id, status_of(reports), counts_of(reports))
+            _ingest_one(store, source, run.id, reports[-1], _Bounds(options.limit, tally or Tally()))
+        run.status = status_of(reports)
     return reports
 
 

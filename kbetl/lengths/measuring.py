@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kbetl.errors import BadRow, KbetlError
+from kbetl.errors import BadRow
 from kbetl.json_text import stored_value
 from kbetl.lengths.chat import Chat, Rendered
 from kbetl.lengths.choosing import Chosen
@@ -49,8 +48,12 @@ def measure(
     tally = tally or Tally()
     files = find(tokenizer)
     options = {"tokenizer": tokenizer, "dataset": chosen.dataset, "sources": chosen.sources, "limit": limit}
-    run_id = store.begin_run("lengths", {**options, "template_hash": files.template_hash})
-    try:
+    counts: dict[str, Any] = {}
+    with store.run(
+        "lengths",
+        {**options, "template_hash": files.template_hash},
+        counts=lambda: counts or {"measured_now": tally.done},
+    ) as run:
         measures = Measures(store, files.name, files.template_hash)
         measures.choose(chosen.dataset, chosen.source_ids)
         waiting = measures.waiting()
@@ -58,11 +61,8 @@ def measure(
         if tally.waiting:
             _Measuring(measures, Chat(files), tally).go()
         report = read_report(store, measures, files, chosen, tally.done)
-    except BaseException as error:
-        with contextlib.suppress(KbetlError):
-            store.end_run(run_id, _status_after(error), {"measured_now": tally.done})
-        raise
-    store.end_run(run_id, report.exit_status, report.counts_of_run())
+        counts.update(report.counts_of_run())
+        run.status = report.exit_status
     return report
 
 
@@ -128,9 +128,3 @@ class _Measuring:
         return [
             each for number, each in numbered if number < COMPARED_AT_FIRST or number % COMPARED_LATER == 0
         ]
-
-
-def _status_after(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_status if isinstance(error, KbetlError) else 1

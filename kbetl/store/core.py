@@ -6,14 +6,14 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import kbetl
-from kbetl.errors import ConfigError, StoreError
+from kbetl.errors import ConfigError, KbetlError, StoreError, exit_status_after
 from kbetl.resources import sql
 from kbetl.store import opening
 from kbetl.store.copying import copy_beside
@@ -28,6 +28,14 @@ SETTINGS = ("min_reward", "split_by", "split_seed", "split_share")
 def now() -> str:
     """The time in UTC, ISO 8601 with milliseconds: how every table keeps times."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """A run that is being recorded. `status` is what it ends with where nothing is raised."""
+
+    id: int
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,30 @@ class Store:
             self.execute("change_setting", {"key": key, "value": value})
 
     # runs
+
+    @contextlib.contextmanager
+    def run(
+        self,
+        command: str,
+        options: Parameters,
+        *,
+        task: str | None = None,
+        counts: Callable[[], Parameters] = dict,
+        cost_usd: Callable[[], float | None] = lambda: None,
+    ) -> Iterator[OpenRun]:
+        """Records a command from its beginning to its end, whatever ends it; see `begin_run`, `end_run`.
+
+        `counts` and `cost_usd` are asked at the end. Where an exception ends it, that one is raised and
+        says the status, also where the end can no longer be recorded.
+        """
+        run = OpenRun(self.begin_run(command, options, task=task))
+        try:
+            yield run
+        except BaseException as error:
+            with contextlib.suppress(KbetlError):
+                self.end_run(run.id, exit_status_after(error), counts(), cost_usd=cost_usd())
+            raise
+        self.end_run(run.id, run.status, counts(), cost_usd=cost_usd())
 
     def begin_run(
         self, command: str, options: Parameters, *, task: str | None = None, task_hash: str | None = None

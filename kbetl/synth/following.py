@@ -12,14 +12,14 @@ from itertools import chain
 from pathlib import Path
 from types import FrameType
 
-from kbetl.errors import Interrupted, KbetlError, SourceError
+from kbetl.errors import Interrupted, SourceError
 from kbetl.lines import CHUNK_BYTES, Raw, is_packed, printable_path
 from kbetl.store import Store
 from kbetl.store.intake import Counts, Intake
 from kbetl.synth.finding import Finder, Found, Options
 from kbetl.synth.lines import Line, Taker, lines_of
 from kbetl.synth.recording import described, origin_of
-from kbetl.taking import Report, Tally, counts_of, status_after, status_of
+from kbetl.taking import Report, Tally, counts_of, status_of
 
 POLL_S = 0.5
 """Between two looks at the files."""
@@ -144,22 +144,16 @@ def follow(
     and SIGTERM, after all that was read is kept, and what `record` raises.
     """
     with Store.open(database) as store, _orderly() as stop:
-        run_id = store.begin_run(
-            "synth record", {**described(texts, options), "follow": True, "idle_s": idle_s}
-        )
-        follower = _Follower(store, run_id, options, stop, tally or Tally())
-        try:
+        given = {**described(texts, options), "follow": True, "idle_s": idle_s}
+        with store.run("synth record", given, counts=lambda: counts_of(follower.reports)) as run:
+            follower = _Follower(store, run.id, options, stop, tally or Tally())
             follower.follow(texts, idle_s)
             if stop.signal is None:
                 follower.check_any()
                 follower.read_all_again()
             if stop.signal is not None:
                 raise _interrupted(stop.signal, follower.reports)
-        except BaseException as error:
-            with contextlib.suppress(KbetlError):
-                store.end_run(run_id, status_after(error), counts_of(follower.reports))
-            raise
-        store.end_run(run_id, status_of(follower.reports), counts_of(follower.reports))
+            run.status = status_of(follower.reports)
         return follower.reports
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kbetl.errors import KbetlError, SourceError
+from kbetl.errors import SourceError
 from kbetl.lines import file_fault, printable_path
 from kbetl.store import Store
 from kbetl.store.intake import Intake, Origin
 from kbetl.synth.finding import Finder, Found, Options
 from kbetl.synth.lines import Line, Taker, lines_of
-from kbetl.taking import Report, Tally, counts_of, keep_all, status_after, status_of
+from kbetl.taking import Report, Tally, counts_of, keep_all, status_of
 
 
 def record(
@@ -29,18 +28,13 @@ def record(
     if not found:
         raise SourceError("; ".join(finder.notes) or f"{', '.join(texts)}: nothing to record")
     with Store.open(database) as store:
-        run_id = store.begin_run("synth record", described(texts, options))
         reports: list[Report] = []
-        try:
+        with store.run("synth record", described(texts, options), counts=lambda: counts_of(reports)) as run:
             for each in found:
                 reports.append(Report(each.name, notes=each.notes))
-                _record_one(store, each, run_id, reports[-1], tally or Tally())
-        except BaseException as error:
-            with contextlib.suppress(KbetlError):
-                store.end_run(run_id, status_after(error), counts_of(reports))
-            raise
+                _record_one(store, each, run.id, reports[-1], tally or Tally())
+            run.status = status_of(reports)
         reports[0].notes = (*finder.notes, *reports[0].notes)
-        store.end_run(run_id, status_of(reports), counts_of(reports))
     return reports
 
 

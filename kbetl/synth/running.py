@@ -16,7 +16,7 @@ from kbetl.enrich import DryReport, Report, order_of
 from kbetl.enrich.foreseeing import foresee
 from kbetl.enrich.planning import Asked, Wanted, asked_task, check_choosing, preparer, select
 from kbetl.enrich.running import Plan, Say, carry_out
-from kbetl.errors import ConfigError, KbetlError
+from kbetl.errors import ConfigError
 from kbetl.store import Store
 from kbetl.store.generated import run_source
 from kbetl.store.intake import Origin
@@ -150,16 +150,10 @@ def _store_file(store: Store, options: Options, say: Say, command: str) -> int:
     """
     if not _is_file(options):
         return 0
-    run_id = store.begin_run(command, {"from": options.prompts})
-    status, counts = 1, dict[str, int]()
-    try:
-        told = store_prompts(store, Path(options.prompts), run_id, counts)
-        status = 3 if counts["rejected"] else 0
-    except KbetlError as error:
-        status = error.exit_status
-        raise
-    finally:
-        store.end_run(run_id, status, counts)
+    counts: dict[str, int] = {}
+    with store.run(command, {"from": options.prompts}, counts=lambda: counts) as run:
+        told = store_prompts(store, Path(options.prompts), run.id, counts)
+        run.status = 3 if counts["rejected"] else 0
     for line in told:
         say(line)
     return counts["rejected"]

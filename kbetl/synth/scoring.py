@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.errors import BadRow, ConfigError, KbetlError, SourceError
+from kbetl.errors import BadRow, ConfigError, SourceError
 from kbetl.fields import type_name
 from kbetl.files import rows_of_file, rows_of_pipe, rows_of_stream
 from kbetl.json_text import read_json
@@ -64,21 +64,17 @@ def score(store: Store, path: Path, source: str | None = None) -> ScoreReport:
     """
     _check_source(store, source)
     report = ScoreReport("stdin" if str(path) == STDIN else str(path))
-    run_id = store.begin_run("synth score", {"file": report.name, "source": source})
-    status = 1
-    try:
+    names = ("read", "new", "known", "refused")
+    given = {"file": report.name, "source": source}
+    with store.run(
+        "synth score", given, counts=lambda: {name: getattr(report, name) for name in names}
+    ) as run:
         _Scores(store, report, source).take(path)
         with store.transaction():
-            kept = store.execute("keep_scores", {"scored_at": now(), "run_id": run_id}).rowcount
+            kept = store.execute("keep_scores", {"scored_at": now(), "run_id": run.id}).rowcount
         report.new, report.known = kept, report.read - report.refused - kept
         report.without = store.rows("unrewarded_rollouts")[0][0]
-        status = report.exit_status
-    except KbetlError as error:
-        status = error.exit_status
-        raise
-    finally:
-        counts = {name: getattr(report, name) for name in ("read", "new", "known", "refused")}
-        store.end_run(run_id, status, counts)
+        run.status = report.exit_status
     return report
 
 
