@@ -272,6 +272,17 @@ def test_a_file_that_cannot_be_opened_stops_before_anything_is_taken(case, name)
     assert case.statuses() == {}
 
 
+@pytest.mark.parametrize("content", [b"", b"\n \n", gzip.compress(b"")])
+def test_a_file_without_results_is_named_and_the_others_count(case, content):
+    """An empty file is a mistake of the runner or of the path, not a batch that is done."""
+    handed_out(case, 1)
+    answer_file(next((case.folder / "out").iterdir()), case.folder / "results.jsonl")
+    (case.folder / "empty.jsonl.gz").write_bytes(content)
+    done = read(case, "results.jsonl", "empty.jsonl.gz")
+    assert (done.status, case.statuses()) == (1, {"ok": 1})
+    assert "empty.jsonl.gz holds no results" in done.out + done.err
+
+
 def test_there_must_be_a_store(case):
     (case.folder / "results.jsonl").write_text("{}\n")
     assert read(case, "results.jsonl").status == 1

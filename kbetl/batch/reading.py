@@ -50,9 +50,13 @@ class FileCounts:
     known: int = 0
     rejected: int = 0
 
+    @property
+    def read(self) -> int:
+        """All its lines."""
+        return self.new + self.known + self.rejected
+
     def __str__(self) -> str:
-        read = self.new + self.known + self.rejected
-        return f"read {read}, new {self.new}, known {self.known}, rejected {self.rejected}"
+        return f"read {self.read}, new {self.new}, known {self.known}, rejected {self.rejected}"
 
 
 @dataclass
@@ -66,6 +70,8 @@ class Read:
     put_in_use: list[str] = field(default_factory=list)
     still_out: dict[str, int] = field(default_factory=dict)
     """Requests that are still out, of the batch files that the results are of."""
+    empty: list[str] = field(default_factory=list)
+    """Files that hold no results, where some were awaited."""
 
     @property
     def rejected(self) -> int:
@@ -74,12 +80,14 @@ class Read:
 
     @property
     def exit_status(self) -> int:
+        if self.empty:
+            return 1
         not_ok = any(status != "ok" for status in self.tally.statuses)
         return 3 if self.rejected or not_ok or any(self.still_out.values()) else 0
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
-        lines = list(self.rejections)
+        lines = [f"{file} holds no results" for file in self.empty] + self.rejections
         if self.rejected > len(self.rejections):
             lines.append(f"... and {self.rejected - len(self.rejections)} more lines were rejected")
         lines += [
@@ -122,6 +130,8 @@ def read_batches(
         if ended is not None and not reading.report.rejected:
             reading.conclude(ended)
         report = reading.report
+        if ended is None:
+            report.empty = [file for file, counts in report.files.items() if not counts.read]
         report.still_out = _still_out(store, reading.batch_ids)
         status = report.exit_status
     except KbetlError as error:
