@@ -1,0 +1,10 @@
+-- Schema 3: who answered, and which rejected rows are known. Open until the release that closes it.
+
+alter table answers add column
+  served_model text;  -- the model that the reply names; null if it names none, or the one that was asked
+
+alter table rejected_rows add column
+  content_hash blob check (length(content_hash) = 32);  -- SHA-256 of the row as it was read; null if it was rejected before this schema
+
+-- Answers of other models than were asked, without touching the wide rows.
+create index answers_by_other_model on answers (run_id, model, served_model) where served_model is not null;
