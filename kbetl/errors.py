@@ -26,6 +26,14 @@ class Busy(StoreError):
     """Another process holds what this command needs."""
 
 
+class LockHeld(Busy):
+    """Another process holds a lock; `process` is its id, None if the system does not say."""
+
+    def __init__(self, message: str, process: int | None) -> None:
+        super().__init__(message)
+        self.process = process
+
+
 class BadQuery(KbetlError):
     """SQL of the user that cannot be run as it is, in SQLite's own words."""
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import signal
 import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
-from batch_case import lines_of
 from enrich_case import DEADLINE_S, Case, ended, rollout, rollouts, started, until
 
-from kbetl.batch.claiming import Claiming
-from kbetl.store import Store, paying_lock
+from kbetl.store import Store
 from kbetl.store.opening import BUSY_TIMEOUT_MS
 
 HELD_S = 1.5
@@ -187,175 +183,64 @@ def paid_once(case: Case, samples: int, tasks: int) -> None:
     assert case.kbetl("check").status == 0
 
 
-@pytest.mark.parametrize("concurrency", [1, 8])
-def test_two_tasks_that_ask_the_same_at_the_same_time_pay_once(case, concurrency):
-    """Whoever claims a request sends it, and the other takes its answer."""
-    case.ingest(rollouts(60))
-    same_questions(case, "one", "two")
-    case.llm.latency_s = 0.03
-    with (
-        asking(case, "-c", concurrency, "--task", "one.md") as one,
-        asking(case, "-c", concurrency, "--task", "two.md") as two,
-    ):
-        for process in (one, two):
-            done = ended(process)
-            assert done.status == 0, done.err
-    paid_once(case, 60, 2)
+def refused(case: Case, *arguments: object) -> None:
+    """A command that exits 1 at once, naming the run and the process that asks the same question."""
+    requests = case.llm.counts["requests"]
+    ((run_id, process),) = case.rows("select id, pid from runs where status is null")
+    done = case.kbetl(*arguments)
+    assert done.status == 1
+    assert done.err.splitlines()[-1] == (
+        "kbetl: another process is asking the same question in kbetl.db "
+        f"(run {run_id} about one, process {process}); wait for it, or end it"
+    )
+    assert case.llm.counts["requests"] == requests
 
 
-def test_what_is_in_flight_when_another_begins_is_not_paid_twice(case):
-    """The first pays alone and has claimed nothing; the second gets its answers all the same."""
+def test_the_same_question_under_another_name_is_refused_while_it_is_asked(case):
+    """Online and into batch files, however the template spells its fields; later the answers settle it."""
     case.ingest(rollouts(12))
     same_questions(case, "one", "two")
-    case.llm.latency_s = lambda index: HELD_S if index < 4 else 0.0
-    with asking(case, "-c", 4, "--task", "one.md") as one:
-        is_asking(case, 4)
-        with asking(case, "-c", 12, "--task", "two.md") as two:
-            is_asking(case, 12)
-            until(lambda: case.rows("select count(*) from outcomes") == [(8,)])
-            assert two.poll() is None
-            for process in (one, two):
-                done = ended(process)
-                assert done.status == 0, done.err
-    paid_once(case, 12, 2)
-
-
-def test_a_process_that_dies_gives_its_requests_back(case):
-    """Locks of the dead are free: the other asks what was in flight, and what it alone had claimed."""
-    case.ingest(rollouts(12))
-    same_questions(case, "one", "two")
+    (case.folder / "two.md").write_text(
+        STYLE.format(name="two").replace("{{ module_name }}", "{{module_name}}")
+    )
     case.llm.latency_s = lambda index: 600.0 if index < 4 else 0.0
     with asking(case, "-c", 4, "--task", "one.md") as one:
         is_asking(case, 4)
-        with asking(case, "-c", 12, "--task", "two.md") as two:
-            until(lambda: case.rows("select count(*) from outcomes") == [(8,)])
-            one.kill()
-            done = ended(two)
-    assert done.status == 0, done.err
-    assert case.statuses() == {"ok": 12}
-    assert case.llm.counts["requests"] == 16
-
-
-def test_what_failed_for_one_is_asked_by_the_other(case):
-    """A question without an answer settles nothing for somebody else."""
-    case.ingest(rollouts(6))
-    same_questions(case, "one", "two")
-    case.llm.latency_s = 0.3
-    case.llm.faults = lambda asked: "400" if asked.index < 2 else None
-    with asking(case, "-c", 2, "--task", "one.md") as one:
-        is_asking(case, 2)
-        with asking(case, "-c", 6, "--task", "two.md") as two:
-            statuses = {ended(one).status, ended(two).status}
-    assert statuses == {0, 3}
-    assert case.rows("select status, count(*) from outcomes group by status") == [("failed", 2), ("ok", 10)]
-    assert case.llm.counts["requests"] == 8
-
-
-def test_who_waits_for_a_process_that_stands_still_says_so(case):
-    """The first is stopped before it can make room: the second names its run and process, and waits."""
-    case.ingest(rollouts(6))
-    same_questions(case, "one", "two")
-    case.llm.latency_s = lambda index: HELD_S if index < 2 else 0.0  # nothing is being written meanwhile
-    with asking(case, "-c", 2, "--task", "one.md") as one:
-        is_asking(case, 2)
-        one.send_signal(signal.SIGSTOP)
-        with asking(case, "-c", 2, "--task", "two.md") as two:
-            assert two.stderr is not None
-            line = next(line for line in two.stderr if line.startswith("waiting for"))
-            ((run_id,),) = case.rows("select id from runs where pid = ?", one.pid)
-            assert line.startswith(
-                f"waiting for run {run_id} about one, process {one.pid}, which has requests"
-            )
-            one.send_signal(signal.SIGCONT)
-            for process in (one, two):
-                done = ended(process)
-                assert (done.status, "waiting for" in done.err) == (0, False)
-    paid_once(case, 6, 2)
-
-
-# batch files and those who pay online
-
-
-def handed_out(case: Case) -> set[str]:
-    """The requests in the files below `out`."""
-    files = (case.folder / "out").glob("*.jsonl")
-    return {json.dumps(line["body"]["messages"]) for line in lines_of(*files)}
-
-
-def asked(case: Case) -> set[str]:
-    """The requests that were sent, each once."""
-    found = [json.dumps(each.body["messages"]) for each in case.llm.requests]
-    assert len(set(found)) == len(found)
-    return set(found)
-
-
-@pytest.mark.parametrize("per_file", [1000, 5])
-def test_what_is_in_flight_is_not_handed_out_and_the_other_way(case, per_file):
-    """One question is paid for once, online or in a file, whoever came first to it."""
-    case.ingest(rollouts(60))
-    same_questions(case, "one", "two")
-    case.llm.latency_s = lambda index: 600.0 if index < 4 else 0.0
-    with asking(case, "-c", 4, "--task", "one.md") as one:
-        is_asking(case, 4)
-        done = case.kbetl(
-            "batch", "write", "enrich", "out", "--task", "two.md", "-m", "m", "--max-requests", per_file
-        )
-        assert done.status == 3
-        assert "4 samples are being asked by another process: write again later" in done.out
-        assert "handed out 56 requests" in done.out
-        assert len(handed_out(case)) == 56
-        assert handed_out(case).isdisjoint(asked(case))
+        refused(case, "enrich", "-b", case.llm.url, "-m", "m", "--task", "two.md")
+        refused(case, "batch", "write", "enrich", "out", "--task", "two.md", "-m", "m")
         one.kill()
         one.wait()
     case.llm.latency_s = 0
-    rest = case.kbetl("enrich", "-b", case.llm.url, "-m", "m", "--task", "one.md")
-    assert rest.requests == 4
-    assert "56" in rest.out
     case.llm.requests.clear()
-    again = case.kbetl("batch", "write", "enrich", "out", "--task", "two.md", "-m", "m")
-    assert "settled without a request: ok 4" in again.out
-    assert len(handed_out(case)) == 56
+    assert case.kbetl("enrich", "-b", case.llm.url, "-m", "m", "--task", "two.md").status == 0
+    assert case.kbetl("enrich", "-b", case.llm.url, "-m", "m", "--task", "one.md").status == 0
+    paid_once(case, 12, 2)
 
 
-def test_what_is_handed_out_under_a_run_is_not_asked_by_it(case):
-    """The run looked its questions up before they stood in a file; it leaves them."""
-    case.ingest(rollouts(60))
+@pytest.mark.parametrize("change", [["-m", "other"], ["-T", "0.5"], ["--task", "three.md"]])
+def test_another_question_is_asked_beside_it(case, change):
+    """Another model, parameter or template under another name."""
+    case.ingest(rollouts(8))
     same_questions(case, "one", "two")
-    case.llm.latency_s = lambda index: 2.5 if index < 4 else 0.0
+    (case.folder / "three.md").write_text(
+        STYLE.format(name="three").replace("Rate", "How hard is").replace("\nabout", "\nabout", 1)
+    )
+    case.llm.latency_s = lambda index: 600.0 if index < 4 else 0.0
     with asking(case, "-c", 4, "--task", "one.md") as one:
         is_asking(case, 4)
-        done = case.kbetl("batch", "write", "enrich", "out", "--task", "two.md", "-m", "m")
-        assert "handed out 56 requests" in done.out
-        online = ended(one)
-    assert online.status == 3, online.text
-    assert len(asked(case)) == 4
-    assert handed_out(case).isdisjoint(asked(case))
-    assert case.statuses() == {"ok": 4}
+        beside = case.kbetl("enrich", "-b", case.llm.url, "-m", "m", "--task", "two.md", *change)
+        assert beside.status == 0, beside.err
+        one.kill()
+        one.wait()
 
 
-@pytest.mark.parametrize("shares", [True, False])
-def test_what_waits_while_files_are_written_goes_on(tmp_path, shares):
-    """Who writes files makes room for who pays online, and has what is not recorded yet."""
-    path = tmp_path / "kbetl.db"
-    with Store.open(path) as store, paying_lock(path, "two") as claims:
-        claiming = Claiming(store, claims, print)
-        claiming.begin()
-        assert not claiming.is_shared
-        code = (
-            "import sys; from pathlib import Path; from kbetl.store import paying_lock\n"
-            "with paying_lock(Path(sys.argv[1]), 'one') as claims:\n"
-            "    claims.begin(); print(claims.is_shared, flush=True); sys.stdin.readline()\n"
-            "    print([claims.claim('r1:' + each * 64, 0) for each in '12'], claims.is_held_back())\n"
-        )
-        with subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "True\n"
-            if shares:
-                claiming.look_round(lambda: [("r1:" + "1" * 64, 0)])
-            out, _ = other.communicate("\n")
-        assert out == ("[False, True] False\n" if shares else "[False, False] True\n")
+def test_batch_files_keep_the_same_question_from_being_asked(case):
+    """What waits for a file is not asked online, also under another name, until it is taken back."""
+    case.ingest(rollouts(12))
+    same_questions(case, "one", "two")
+    assert case.kbetl("batch", "write", "enrich", "out", "--task", "two.md", "-m", "m").status == 0
+    done = case.kbetl("enrich", "-b", case.llm.url, "-m", "m", "--task", "one.md")
+    assert case.llm.counts["requests"] == 0, done.err
 
 
 # one store, several paths

@@ -12,16 +12,15 @@ from functools import partial
 
 from kbetl.asking.answerers import Answerer
 from kbetl.asking.budget import Budget, Meter
-from kbetl.asking.company import Company
 from kbetl.asking.event_loop import new_event_loop
 from kbetl.asking.question import Prepare, Question, Questions
 from kbetl.asking.tally import Tally
 from kbetl.asking.writer import Entry, Writer
 from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped
 from kbetl.records import Completion, Outcome, Reading, Request
-from kbetl.store import Claims, Store
+from kbetl.store import Store, TaskLock
 from kbetl.store.generated import Generated
-from kbetl.store.ledger import Selection, StoredAnswer
+from kbetl.store.ledger import Selection
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
@@ -32,6 +31,8 @@ places become durable.
 A commit takes the time of some ten requests; without these places the server would wait for our disk.
 They are few: a disk that does not keep up holds up the asking, and a kill loses little.
 """
+LOCK_CHECK_S = 0.1
+"""How often a run looks whether its lock file is still there."""
 Generate = Callable[[Question, Completion], Generated]
 Key = str | tuple[str, int]
 """Of a question; see `Question.key`."""
@@ -53,7 +54,7 @@ class Job:
     task_name: str
     parser_version: str
     run_id: int
-    claims: Claims
+    lock: TaskLock
     answerer: Answerer
     concurrency: int
     """Requests in flight at most; the answerer holds to it."""
@@ -101,7 +102,6 @@ class _Loop:
         self._settled: dict[Key, _Settled] = {}
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
-        self._company = Company(job.claims, self._under_way, self._questions, self._end, job.say)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -115,7 +115,7 @@ class _Loop:
         )
         with _signals_to(self._interrupt):
             try:
-                self._company.begin()
+                self._watch_lock()
                 async with job.answerer:
                     self._workers = [
                         asyncio.create_task(self._work()) for _ in range(_places(job.concurrency))
@@ -127,15 +127,14 @@ class _Loop:
         if self._ending is not None:
             raise self._ending
 
-    def _under_way(self) -> list[tuple[str, int]]:
-        """The requests that were sent, or are about to be, and whose answers are not durable yet."""
-        unkept = [
-            key for key, each in self._settled.items() if not (each.entry.kept and each.entry.kept.done())
-        ]
-        return [(key, 0) if isinstance(key, str) else key for key in (*self._asked, *unkept)]
-
-    def _has_ended(self) -> bool:
-        return self._ending is not None
+    def _watch_lock(self) -> None:
+        """Ends the run if its lock file is removed."""
+        try:
+            self._job.lock.check_in_place()
+        except KbetlError as error:
+            self._end(error)
+            return
+        asyncio.get_running_loop().call_later(LOCK_CHECK_S, self._watch_lock)
 
     def _note_first_use(self) -> None:
         self._job.tally.put_in_use = True
@@ -185,20 +184,12 @@ class _Loop:
         asked = self._asked[key] = _Asked()
         tally = self._job.tally
         completions: Sequence[Completion] = ()
-        stored: StoredAnswer | None = None
         budget = self._job.budget
         meter = None if budget is None else Meter(budget, request, self._writer.keep, question.attempt)
         try:
-            if self._job.claims.is_shared:
-                found = await self._company.found(question, self._has_ended)
-                if found is not None and found.is_handed_out:
-                    tally.handed_out += 1 + len(asked.followers)
-                    return
-                stored = None if found is None else found.stored
-            if stored is None:
-                on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
-                completions = (await self._job.answerer.complete(question, on_wasted, meter),)
-            reading = self._job.read(stored.completion if stored else completions[0])
+            on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
+            completions = (await self._job.answerer.complete(question, on_wasted, meter),)
+            reading = self._job.read(completions[0])
         except RequestFailed as error:
             reading = Reading("failed", None, str(error))
             if meter is not None:
@@ -211,18 +202,16 @@ class _Loop:
             [self._outcome(each, reading) for each in samples],
             request,
             completions,
-            try_number=stored.try_number if stored else None,
             attempt=question.attempt,
-            rollouts=self._rollouts(samples, (stored.completion,) if stored else completions, reading),
+            rollouts=self._rollouts(samples, completions, reading),
         )
         if meter is not None and completions:
             entry.also = meter.settle(completions[0])
         settled = self._settled[key] = _Settled(entry, reading)
         tally.count_answers(completions)
         await self._writer.keep(entry)
-        self._company.release(request.hash, question.attempt)
         self._until_lookup.append((self._questions.lookups, key, settled))
-        tally.reused += len(asked.followers) + (stored is not None)
+        tally.reused += len(asked.followers)
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
     async def _keep_wasted(

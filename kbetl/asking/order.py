@@ -29,6 +29,8 @@ class Order:
     task_row: Mapping[str, Any]
     """The columns of `tasks`."""
     parser_version: str
+    question_hash: str
+    """The identity of what is asked, which its lock goes by."""
     read: Callable[[Completion], Reading]
     select: Callable[[], Selection]
     """Chooses what is asked; called once, when the task's lock is held."""

@@ -9,11 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kbetl.asking.starting import who_asks
 from kbetl.records import Request
-from kbetl.store import Store
-from kbetl.store.handing import out_now
-from kbetl.store.ledger import Selection, StoredAnswer, Waiting, newest_answers
+from kbetl.store.ledger import Selection, StoredAnswer, Waiting
 
 LOW_WATER = 128
 """Prepared questions below which the next chunk is fetched."""
@@ -32,8 +29,6 @@ class Question:
     """An answer that is there already and settles it."""
     attempt: int = 0
     """The how-manieth answer wanted to the same request."""
-    newest_try: int = -1
-    """Of the newest answer that was there when it was looked up, whether or not it settles it; -1: none."""
     is_handed_out: bool = False
     """Whether it waits for a batch file, and is not to be asked."""
     problem: Mapping[str, Any] | None = None
@@ -44,23 +39,6 @@ class Question:
         """What is asked and paid for once: the request, and the attempt where it is not the first."""
         assert self.request is not None
         return (self.request.hash, self.attempt) if self.attempt else self.request.hash
-
-
-class Found(NamedTuple):
-    """What has become of a question's request by now."""
-
-    stored: StoredAnswer | None
-    """Its newest answer."""
-    is_handed_out: bool
-    """Whether it waits for a batch file."""
-
-
-def look_up(store: Store, question: Question) -> Found:
-    """What there is by now. A request is answered and out no more at once, so that is looked up first."""
-    assert question.request is not None
-    key = (question.request.hash, question.attempt)
-    is_handed_out = out_now(store, *key) is not None
-    return Found(newest_answers(store, [key]).get(key), is_handed_out)
 
 
 Prepare = Callable[[Sequence[Waiting]], list[Question]]
@@ -127,16 +105,6 @@ class Questions:
         else:
             self._ended = True
         return [Next(question, lookup) for question in self._prepare(chunk)]
-
-    async def look_up(self, question: Question) -> Found:
-        """What there is by now."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, look_up, self._selection.store, question)
-
-    async def who_asks(self, process: int | None) -> str:
-        """A process that has a request, in words."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, who_asks, self._selection.store, process)
 
     def close(self) -> None:
         """Ends the thread; questions that were not taken stay unasked."""

@@ -1,4 +1,4 @@
-"""What every command that pays sees to before it asks: the lock of its task, and TEST_MODE's limit."""
+"""What every command that pays sees to before it asks: its locks, and the limit of TEST_MODE."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import contextlib
 from collections.abc import Iterator
 
 from kbetl import config
-from kbetl.errors import Busy
-from kbetl.store import Claims, Store, paying_lock
+from kbetl.errors import LockHeld
+from kbetl.store import Store, TaskLock, paying_lock
 
 
 @contextlib.contextmanager
-def task_lock(store: Store, task_name: str) -> Iterator[Claims]:
-    """The task's lock on the store; Busy names the run and the process that has it."""
+def task_lock(store: Store, task_name: str, question: str) -> Iterator[TaskLock]:
+    """The locks of a task's name and of what it asks; LockHeld names the run and the process that has one."""
     with contextlib.ExitStack() as stack:
         try:
-            claims = stack.enter_context(paying_lock(store.path, task_name))
-        except Busy as error:
-            last = store.last_run(task_name)
-            who = f" (run {last.id}, process {last.pid})" if last is not None and last.status is None else ""
-            raise Busy(f"{error}{who}; wait for it, or end it") from None
-        yield claims
+            lock = stack.enter_context(paying_lock(store.path, task_name, question))
+        except LockHeld as error:
+            who = _holder(store, error.process, but=task_name)
+            raise LockHeld(f"{error} ({who}); wait for it, or end it", error.process) from None
+        yield lock
 
 
-def who_asks(store: Store, process: int | None) -> str:
-    """A process that has a request and its run, in words; None: a process that is not known."""
+def _holder(store: Store, process: int | None, but: str) -> str:
+    """The run and the process that hold a lock, in words; the task of the run, if it has another name."""
     if process is None:
-        return "another process"
+        return "which one, this system does not say"
     found = store.rows("run_of_process", {"pid": process})
-    run = f"run {found[0][0]} about {found[0][1]}, " if found else ""
-    return f"{run}process {process}"
+    if not found:
+        return f"process {process}"
+    run_id, task = found[0]
+    return f"run {run_id}{'' if task == but else f' about {task}'}, process {process}"
 
 
 def limit_of_stage(limit: int | None) -> int | None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kbetl import offline
 from kbetl.asking.budget import Budget
-from kbetl.asking.company import is_newer
 from kbetl.asking.order import Order, paid_too
-from kbetl.asking.question import Question, look_up
+from kbetl.asking.question import Question
 from kbetl.asking.starting import task_lock
-from kbetl.batch.claiming import Claiming
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
 from kbetl.batch.settling import Settling
 from kbetl.errors import ConfigError
-from kbetl.store import Store
+from kbetl.store import Store, TaskLock
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, reserved_for_file, settle_with
 from kbetl.store.ledger import Selection, add_task
 from kbetl.store.spending import Worst, add_price
@@ -41,8 +38,6 @@ class Written:
     """Samples that needed no request, by status: an answer was there, or a field is lacking."""
     too_large: int = 0
     """Requests that no file may hold."""
-    being_asked: int = 0
-    """Samples whose request another process was asking, or handing out, at that moment."""
     beyond_budget: int = 0
     """Samples whose request would not fit into the budget."""
     budget_used: str = ""
@@ -60,7 +55,7 @@ class Written:
 
     @property
     def exit_status(self) -> int:
-        left = self.too_large + self.being_asked + self.beyond_budget
+        left = self.too_large + self.beyond_budget
         return 3 if left or any(status != "ok" for status in self.settled) else 0
 
     def lines(self) -> list[str]:
@@ -68,8 +63,6 @@ class Written:
         lines = []
         if self.too_large:
             lines.append(f"{self.too_large} requests are larger than a file may be: ask them online")
-        if self.being_asked:
-            lines.append(f"{self.being_asked} samples are being asked by another process: write again later")
         if self.beyond_budget:
             lines.append(f"budget reached: {self.beyond_budget} samples were not handed out")
         lines += [
@@ -106,23 +99,21 @@ class Target:
     """Whether to take back what other files have."""
 
 
-def write_batches(store: Store, order: Order, target: Target, say: Callable[[str], None]) -> Written:
+def write_batches(store: Store, order: Order, target: Target) -> Written:
     """Writes what `order` would ask into files, and remembers it as handed out.
 
     Nothing is written twice: neither what another file has (unless `again` takes it back from there) nor
-    what is answered, or being asked by another process. A file gets its name after its requests are
-    recorded; a crash in between is made good by `finish_files`. Raises Busy while another command asks
-    about the task.
+    what is answered. A file gets its name after its requests are
+    recorded; a crash in between is made good by `finish_files`. Raises LockHeld while another command asks
+    about the task, or the same question.
     """
     _check(order)
-    with task_lock(store, order.task_name) as claims:
+    with task_lock(store, order.task_name, order.question_hash) as lock:
         finish_files(store)
-        claiming = Claiming(store, claims, say)
-        claiming.begin()
         budget = order.budget()
         selection = order.select()
         with store.run(f"batch write {order.command}", order.options, task=order.task_name) as run:
-            writing = _Writing(store, order, _Place(target, run.id), budget, claiming)
+            writing = _Writing(store, order, _Place(target, run.id), budget, lock)
             report = writing.write(selection)
             run.status = report.exit_status
     return report
@@ -141,14 +132,14 @@ class _Writing:
     """One `batch write` under way."""
 
     def __init__(
-        self, store: Store, order: Order, place: _Place, budget: Budget | None, claiming: Claiming
+        self, store: Store, order: Order, place: _Place, budget: Budget | None, lock: TaskLock
     ) -> None:
         self._store = store
         self._order = order
         self._place = place
         self._limits, self._again = place.target.limits, place.target.again
         self._budget = budget
-        self._claiming = claiming
+        self._lock = lock
         self._handing = Handing(store)
         self._settling = Settling(store, order)
         self._file: BatchFile | None = None
@@ -168,13 +159,13 @@ class _Writing:
             self._store.execute("set_run_task", values)
         try:
             for chunk in self._order.questions(selection):
-                self._claiming.look_round(self._handing.requests)
+                self._lock.check_in_place()
                 self._settling.settle(
                     [each for each in chunk if each.request is None or each.stored is not None]
                 )
                 for question in chunk:
                     if question.request is not None and question.stored is None:
-                        self._claim(question)
+                        self._hand_out(question)
             self._end_file()
         finally:
             if self._file is not None:
@@ -183,24 +174,6 @@ class _Writing:
         self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
         self._report.put_in_use = self._settling.put_in_use
         return self._report
-
-    def _claim(self, question: Question) -> None:
-        """Hands a question out unless another process has its request, or did something about it since."""
-        request, attempt = question.request, question.attempt
-        assert request is not None
-        if not self._claiming.is_shared:
-            self._hand_out(question)
-            return
-        if not self._claiming.claim(request, attempt):
-            self._report.being_asked += 1
-            return
-        found = look_up(self._store, question)
-        if is_newer(found, question):
-            self._settling.settle([replace(question, stored=found.stored)])
-        else:
-            self._hand_out(question)
-        if not self._handing.has(request.hash, attempt):
-            self._claiming.release(request, attempt)
 
     def _hand_out(self, question: Question) -> None:
         request, attempt = question.request, question.attempt
@@ -218,7 +191,7 @@ class _Writing:
             return
         if self._file is not None and not self._file.has_room(line, self._limits):
             self._end_file()
-            self._claim(question)  # anew: what was claimed is free once the file is recorded
+            self._hand_out(question)  # anew: the file that just ended may hold the same request
             return
         if not self._handing.has(request.hash, attempt):
             worst = None if self._budget is None else self._budget.worst_case(request)
@@ -282,7 +255,6 @@ class _Writing:
         )
         self._file = None
         self._own.add(batch_id)
-        self._claiming.recorded()
         publish_file(whole.path)
         publish(self._store, batch_id)
         self._handing.clear()

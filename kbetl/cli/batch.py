@@ -140,7 +140,7 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
     _check_there(database)
     with Store.open(database) as store:
         order = ordered(store, options, _sayer(given["quiet"]))
-        report = write_batches(store, order, _target(folder, given), _sayer(given["quiet"]))
+        report = write_batches(store, order, _target(folder, given))
     _print(report.lines())
     return report.exit_status
 
@@ -154,7 +154,7 @@ def _write(database: Path, folder: Path, given: dict[str, Any], command: str) ->
     _check_there(database)
     with Store.open(database) as store:
         order = ordered(store, options, command)
-        report = write_batches(store, order, _target(folder, given), _sayer(given["quiet"]))
+        report = write_batches(store, order, _target(folder, given))
     _print(report.lines())
     return report.exit_status
 

@@ -27,6 +27,7 @@ def order_of(store: Store, plan: Plan, options: Options, command: str) -> Order:
         options=options.as_json(),
         task_row=plan.asked.row(),
         parser_version=task.parser_version,
+        question_hash=plan.asked.question_hash,
         read=task.read,
         select=lambda: plan.select(limit_of_stage(options.limit)),
         prepare=plan.prepare(None),

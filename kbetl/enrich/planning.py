@@ -33,6 +33,11 @@ class Asked:
     hash: str
     parameters: Mapping[str, Any]
 
+    @property
+    def question_hash(self) -> str:
+        """The identity of what is asked, with the parameters that go out."""
+        return self.task.question_hash(self.model, self.parameters)
+
     def row(self) -> dict[str, Any]:
         """The columns of `tasks`."""
         from kbetl.json_text import canonical_json
@@ -221,7 +226,7 @@ def preparer(
     def with_answer(question: Question, stored: StoredAnswer) -> Question:
         is_earlier = since is None or stored.run_id < since
         settles = not (is_earlier and asked.task.read(stored.completion).status in again)
-        return replace(question, stored=stored if settles else None, newest_try=stored.try_number)
+        return replace(question, stored=stored if settles else None)
 
     def marked(question: Question) -> Question:
         is_out = question.request and out_now(store, question.request.hash, question.attempt)

@@ -28,7 +28,7 @@ from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward,
 from kbetl.enrich.report import Report
 from kbetl.enrich.spending import budget_of, price_of
 from kbetl.errors import BudgetReached
-from kbetl.store import Claims, Store
+from kbetl.store import Store, TaskLock
 from kbetl.store.handing import take_back_waiting
 from kbetl.store.ledger import (
     PARKED_AFTER,
@@ -106,7 +106,7 @@ def carry_out(
     asked = plan.asked
     answerer, limits = _answerer(options, plan, say)
     tally = tally or Tally()
-    with task_lock(store, asked.task.name) as claims:
+    with task_lock(store, asked.task.name, asked.question_hash) as lock:
         say_what_limits(store, options, say)
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
         selection = plan.select(limit_of_stage(options.limit))
@@ -123,7 +123,7 @@ def carry_out(
             if options.takes_back:
                 taken = take_back_waiting(store, asked.hash)
                 say(f"taken back from batch files: {taken.requests} requests{paid_too(taken.at_service)}")
-            running = _Running(run.id, claims, answerer, limits.concurrency, tally, say, budget)
+            running = _Running(run.id, lock, answerer, limits.concurrency, tally, say, budget)
             tally.price = price_of(options, asked)
             report = _run(plan, selection, running)
             run.status = report.exit_status
@@ -133,7 +133,7 @@ def carry_out(
 @dataclass(frozen=True)
 class _Running:
     run_id: int
-    claims: Claims
+    lock: TaskLock
     answerer: Answerer
     concurrency: int
     tally: Tally
@@ -197,7 +197,7 @@ def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
             task_name=asked.task.name,
             parser_version=asked.task.parser_version,
             run_id=running.run_id,
-            claims=running.claims,
+            lock=running.lock,
             answerer=running.answerer,
             concurrency=min(running.concurrency, selection.waiting),
             tally=running.tally,

@@ -2,13 +2,13 @@
 
 from kbetl.store.core import Run, Store, now
 from kbetl.store.guarded import guarded_connection, guarded_query
-from kbetl.store.lock import Claims, is_locked, paying_lock
+from kbetl.store.lock import TaskLock, is_locked, paying_lock
 from kbetl.store.selecting import check_conditions, select_samples
 
 __all__ = [
-    "Claims",
     "Run",
     "Store",
+    "TaskLock",
     "check_conditions",
     "guarded_connection",
     "guarded_query",

@@ -49,6 +49,11 @@ def template_names(template: str, first_line: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+def parsed(template: str) -> str:
+    """The template in one spelling: `{{x}}` and `{{ x }}` are the same."""
+    return render(template, {name: f"{{{{ {name} }}}}" for name in template_names(template, first_line=1)})
+
+
 def render(template: str, values: Mapping[str, str]) -> str:
     """The template with each `{{ name }}` replaced by its value, in one pass over the template."""
     return _PLACE.sub(lambda place: values[place[1].strip()], template)

@@ -55,6 +55,20 @@ class Task:
         }
         return content_hash("t1", content)
 
+    def question_hash(self, model: str, parameters: Mapping[str, Any]) -> str:
+        """The identity of what is asked, apart from the sample: `q1:` and a SHA-256.
+
+        In: system prompt, template as parsed, model, and the parameters as they are sent. Two tasks that
+        differ in nothing but their names, or in the blanks of `{{ name }}`, have the same.
+        """
+        content = {
+            "template": rendering.parsed(self.template),
+            "system": self.system,
+            "model": model,
+            "parameters": dict(parameters),
+        }
+        return content_hash("q1", content)
+
     def with_parameters(self, overrides: Mapping[str, Any]) -> Task:
         """The same task with other request parameters; None as a value takes one away.
 

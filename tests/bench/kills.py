@@ -272,7 +272,7 @@ def cuts(count: int, seed: int) -> tuple[Figures, Figures]:
 
 
 def together(seed: int) -> Figures:
-    """Two tasks with the same questions, at the same time; meanwhile somebody holds the store for 8 s."""
+    """Two tasks that ask the same, at the same time: one is refused. Somebody holds the store for 8 s."""
     figures = Figures()
     with prepared(seed) as case:
         case.llm.faults = lambda asked: None
@@ -300,9 +300,9 @@ def together(seed: int) -> Figures:
         figures.twice = sum(
             count - 1 for count in Counter(each.prompt for each in case.llm.requests).values()
         )
-        figures.wrong = 2 * SAMPLES - case.rows("select count(*) from outcomes where status = 'ok'")[0][0]
         for name in ("one", "two"):
             figures.rerun_requests += case.enrich("-q", "--task", f"{name}.md").requests
+        figures.wrong = 2 * SAMPLES - case.rows("select count(*) from outcomes where status = 'ok'")[0][0]
     return figures
 
 
