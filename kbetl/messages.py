@@ -1,7 +1,8 @@
-"""What a message says: its text, its thoughts and its refusal, in every shape that servers and tools write.
+"""What a message says and how it ended, in every dialect that servers and tools write.
 
-Two questions, for every reader of a message: which of its fields and parts hold what (`read_message`), and
-where in a text the model talks to itself (`split_thoughts`). Both are pure.
+Three questions, for every reader of a message: which of its fields and parts hold what (`read_message`),
+where in a text the model talks to itself (`split_thoughts`), and what its finish reason means (`ending_of`).
+All are pure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 THOUGHT_TAGS = (
     "think",
@@ -44,7 +45,7 @@ _MARKS = "|".join(
     [_TAG] + [f"(?P<b{number}>{begin})|(?P<e{number}>{end})" for number, (begin, end) in enumerate(_PAIRS)]
 )
 # the look ahead finds candidates 6 times faster than the alternatives do
-_MARK = re.compile(rf"(?=[<\[◁])(?:{_MARKS})", re.IGNORECASE | re.ASCII)
+_MARK = re.compile(rf"(?=<[^<]|[\[◁])(?:{_MARKS})", re.IGNORECASE | re.ASCII)
 _HARMONY = re.compile(r"<\|(start|channel|constrain|message|end|return|call)\|>", re.IGNORECASE)
 _HARMONY_NAME = re.compile(r"\s*(analysis|commentary|final|\w+)?", re.IGNORECASE)
 _HARMONY_BARE = re.compile(r"\s*analysis(?P<thought>.*)assistant\s*final", re.DOTALL)
@@ -86,6 +87,8 @@ def _split_marks(text: str) -> Split:
     depth: Counter[str] = Counter()
     opened = ""
     start = 0
+    first = 0
+    """Of the pieces that may be answer: what is before it a closing made thought."""
     for mark in _marks(text, depth):
         pieces.append((text[start : mark.start], depth.total() > 0))
         start = mark.end
@@ -95,12 +98,12 @@ def _split_marks(text: str) -> Split:
         elif depth[mark.name]:
             depth[mark.name] -= 1
         else:
-            pieces = [(piece, True) for piece, _ in pieces]
+            first = len(pieces)
     if not start:
         return Split(text, None, None)
     pieces.append((text[start:], depth.total() > 0))
-    answer = (piece for piece, is_thought in pieces if not is_thought)
-    thoughts = (piece for piece, is_thought in pieces if is_thought)
+    answer = (piece for piece, is_thought in pieces[first:] if not is_thought)
+    thoughts = (piece for number, (piece, is_thought) in enumerate(pieces) if is_thought or number < first)
     return _joined(answer, thoughts, opened.strip() if depth.total() else None)
 
 
@@ -114,18 +117,25 @@ class _Mark(NamedTuple):
 def _marks(text: str, depth: Counter[str]) -> Iterator[_Mark]:
     """The marks that count, given how deep in thoughts the reader is; `<think/>` opens and ends one."""
     fences = list(_FENCE.finditer(text)) if "```" in text or "~~~" in text else []
+    bare = [each for each in fences if not each[2].strip()]
     code_end = 0
     for token in sorted([*_MARK.finditer(text), *fences], key=lambda each: each.start()):
         start, end = token.span()
         if token.re is _FENCE:
             if start >= code_end and not depth.total():
-                code_end = _end_of_code(token, fences)
+                code_end = _end_of_code(token, bare)
             continue
         if start and end < len(text) and text[start - 1] == text[end] and text[end] in _QUOTES:
             continue
-        if start < code_end and not depth.total() and text[text.rfind("\n", 0, start) + 1 : start].strip():
+        if start < code_end and not depth.total() and not _begins_line(text, start):
             continue
         yield from _of_token(token)
+
+
+def _begins_line(text: str, start: int) -> bool:
+    """Whether only blanks, and not very many, stand before it on its line."""
+    before = text[max(0, start - 200) : start].rpartition("\n")
+    return not before[2].strip() and (bool(before[1]) or start < 200)
 
 
 def _of_token(token: re.Match[str]) -> Iterator[_Mark]:
@@ -140,13 +150,10 @@ def _of_token(token: re.Match[str]) -> Iterator[_Mark]:
         yield _Mark(name, True, end, end)
 
 
-def _end_of_code(fence: re.Match[str], fences: list[re.Match[str]]) -> int:
-    """Where the code of a fence ends; 0 where none of the next ones closes it: then it is no fence."""
-    first = bisect_right(fences, fence.start(), key=lambda each: each.start())
-    closings = (
-        each for each in fences[first : first + 20] if each[1].startswith(fence[1]) and not each[2].strip()
-    )
-    closing = next(closings, None)
+def _end_of_code(fence: re.Match[str], bare: list[re.Match[str]]) -> int:
+    """Where the code of a fence ends; 0 where none of the next bare ones closes it: then it is no fence."""
+    first = bisect_right(bare, fence.start(), key=lambda each: each.start())
+    closing = next((each for each in bare[first : first + 20] if each[1].startswith(fence[1])), None)
     return 0 if closing is None else closing.end()
 
 
@@ -321,3 +328,60 @@ def _thoughts_of(value: Any) -> str:
             texts.append(f"\n\n{text}" if texts and is_other else text)
             before = number
     return "".join(texts)
+
+
+Ending = Literal["done", "cut", "declined", "broken", "unknown"]
+"""How an answer ended: whole; at a limit; by the model's or a filter's will; by a fault; who knows how."""
+
+_ENDINGS: dict[Ending, tuple[str, ...]] = {
+    "done": (
+        *("", "null", "none", "stop", "stopped", "eos", "eos_token", "eos_found", "eog", "end", "end_turn"),
+        *(
+            "end_of_text",
+            "stop_sequence",
+            "stop_token",
+            "complete",
+            "completed",
+            "done",
+            "finished",
+            "success",
+        ),
+        *("tool_calls", "tool_call", "function_call", "tool_use"),
+    ),
+    "cut": (
+        *("length", "max_length", "model_length", "max_tokens", "max_token", "max_output_tokens"),
+        *("max_completion_tokens", "max_new_tokens", "token_limit", "error_limit", "incomplete", "truncated"),
+        *("context_length", "context_length_exceeded", "context_window_exceeded"),
+        *("model_context_window_exceeded", "repetition"),
+    ),
+    "declined": (
+        *("content_filter", "content_filtered", "sensitive", "refusal", "refused", "safety", "image_safety"),
+        *("prohibited_content", "recitation", "blocklist", "blocked", "spii", "language", "error_toxic"),
+        *("guardrail", "guardrails", "guardrail_intervened", "moderation", "flagged", "policy_violation"),
+    ),
+    "broken": (
+        *("error", "network_error", "server_error", "internal_error", "connection_error", "timeout"),
+        *("insufficient_system_resource", "abort", "aborted", "cancelled", "canceled", "interrupted"),
+        *("malformed_function_call", "unexpected_tool_call", "preempted", "overloaded"),
+    ),
+}
+_ENDING = {word: ending for ending, words in _ENDINGS.items() for word in words}
+_TELLING: tuple[tuple[Ending, tuple[str, ...]], ...] = (
+    ("declined", ("filter", "safety", "sensitive", "prohibit", "policy", "moderat", "guardrail", "refus")),
+    ("cut", ("max_", "_limit", "length", "truncat", "exceed")),
+    ("broken", ("error", "fail", "timeout", "timed_out", "abort", "cancel", "interrupt", "unavailable")),
+)
+"""What a word that the table lacks is known by."""
+
+
+def ending_of(finish_reason: str | None) -> Ending:
+    """What a finish reason means, in any letter case, also spelled as Gemini's `FinishReason.MAX_TOKENS`.
+
+    None and `""` are `done`: whoever reads a stream must have seen its end. A word that nobody knows is
+    `unknown`: what such an answer holds may be a part of it.
+    """
+    word = (finish_reason or "").strip().lower().replace("-", "_").replace(" ", "_")
+    word = word.rpartition(".")[2].removeprefix("finish_reason_")
+    if word in _ENDING:
+        return _ENDING[word]
+    return next((ending for ending, parts in _TELLING if any(part in word for part in parts)), "unknown")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.messages import THOUGHT_TAGS, Split, read_message, split_thoughts
+from kbetl.messages import THOUGHT_TAGS, Split, ending_of, read_message, split_thoughts
 
 PAIRS = [
     *((f"<{tag}>", f"</{tag}>") for tag in THOUGHT_TAGS),
@@ -98,7 +98,19 @@ def test_what_stands_between_marks_never_reaches_the_answer(thoughts):
 
 
 @pytest.mark.parametrize(
-    "piece", ["<think ", "<think>", "```\n", "<|channel|>", "<think a=b", "</", "analysis", "< "]
+    "piece",
+    [
+        "<think ",
+        "<think>",
+        "```\n",
+        "<|channel|>",
+        "<think a=b",
+        "</think>",
+        "```\n<think>",
+        "</",
+        "analysis",
+        "< ",
+    ],
 )
 def test_any_text_is_taken_apart_in_time_that_grows_with_its_length(piece):
     """100,000 of any piece of a mark: what were quadratic would take minutes."""
@@ -184,3 +196,39 @@ def test_parts_that_are_no_text_are_named():
 def test_content_of_another_type_is_refused(content):
     with pytest.raises(ValueError, match="not a text"):
         read_message({"content": content})
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (
+            "done",
+            (
+                "stop",
+                "STOP",
+                "eos",
+                "eos_token",
+                "end",
+                "end_turn",
+                "stop_sequence",
+                "COMPLETE",
+                " ",
+                "",
+                None,
+            ),
+        ),
+        ("done", ("tool_calls", "function_call", "FinishReason.STOP", "FINISH_REASON_STOP", "stop-sequence")),
+        ("cut", ("length", "max_tokens", "MAX_TOKENS", "model_length", "model_context_window_exceeded")),
+        ("cut", ("FinishReason.MAX_TOKENS", "max_output_tokens", "Max Tokens", "token_budget_exceeded")),
+        (
+            "declined",
+            ("content_filter", "sensitive", "SAFETY", "PROHIBITED_CONTENT", "RECITATION", "BLOCKLIST"),
+        ),
+        ("declined", ("refusal", "content-filter", "SPII", "guardrail_intervened", "input_moderation")),
+        ("broken", ("error", "network_error", "insufficient_system_resource", "abort", "upstream_timeout")),
+        ("broken", ("Cancelled", "provider_error", "MALFORMED_FUNCTION_CALL")),
+        ("unknown", ("OTHER", "banana", "FINISH_REASON_UNSPECIFIED", "42")),
+    ],
+)
+def test_a_finish_reason_means_one_of_few_endings(ending, words):
+    assert {word: ending_of(word) for word in words} == dict.fromkeys(words, ending)
