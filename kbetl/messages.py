@@ -251,10 +251,10 @@ def read_message(message: Mapping[str, Any]) -> Said:
         found.take(content)
     text = content if isinstance(content, str) else "".join(found.texts) if found.texts else None
     fields = (_thoughts_of(message.get(name)) for name in REASONING_FIELDS)
-    reasoning = next((each for each in fields if each.strip()), None) or "".join(found.thoughts)
+    reasoning = next((each for each in fields if each), "") or "".join(found.thoughts)
     refusal = message.get("refusal")
     refusal = refusal if isinstance(refusal, str) and refusal else "".join(found.refusals)
-    return Said(text, reasoning if reasoning.strip() else None, refusal or None, tuple(found.others))
+    return Said(text, reasoning or None, refusal or None, tuple(found.others))
 
 
 class _Parts:

@@ -24,7 +24,7 @@ from kbetl.tasks.readers import (
 )
 
 PARSER_VERSION = "2"
-"""Of the code here, in `json_answers` and in `kbetl.messages`: raised when it may read the same answer anew."""
+"""Of the code here, in `json_answers` and in `kbetl.messages`: raised when an answer may be read anew."""
 
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
 _BLANK_LINES = re.compile(r"(?:[ \t]*+\r?\n)+")
