@@ -15,6 +15,7 @@ from typing import Any
 
 from kbetl import fields
 from kbetl.fields import Row
+from kbetl.messages import ending_of
 
 _NO_METRICS = frozenset(
     ("example_id", "reward", "generation_ms", "scoring_ms", "total_ms", "uuid", "advantage", "row_id", "id")
@@ -110,8 +111,8 @@ def _model(steps: Sequence[Row]) -> str | None:
 def _is_truncated(row: Row, finish_reason: str | None) -> bool | None:
     told = row.get("is_truncated")
     if isinstance(told, bool):
-        return told or finish_reason == "length"
-    return None if finish_reason is None else finish_reason == "length"
+        return told or ending_of(finish_reason) == "cut"
+    return None if finish_reason is None else ending_of(finish_reason) == "cut"
 
 
 def _error(value: Any) -> tuple[str | None, str | None]:

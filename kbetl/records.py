@@ -222,6 +222,8 @@ class Completion:
     """The body that went out, where it differs from the request as asked."""
     fault: str | None = None
     """Why the body is no completion (cut JSON, no choices); None where it is one."""
+    served_model: str | None = None
+    """The model that the reply names; None if it names none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,11 @@ LASTING = {
     "fenced": Expected("ok", "medium"),
     "tag in think and after": Expected("ok", "high"),
     "large": Expected("ok", "low"),
-    **dict.fromkeys(("two tags", "no tag", "tag in think", "null content"), Expected("unparsed")),
+    **dict.fromkeys(("two tags", "no tag", "tag in think"), Expected("unparsed")),
     **dict.fromkeys(("refusal", "content_filter"), Expected("refused")),
     "length": Expected("truncated"),
     **dict.fromkeys(("400", "400 context", "413", "422", "500 ever", "cut body ever"), Expected("failed")),
+    "null content": Expected("failed"),
 }
 """Faults that every try meets, and what they come to."""
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kbetl.messages import split_thoughts
 from kbetl.records import Completion, Reading
-from kbetl.tasks import Block, Json, Label, Number, Reader, Text, load_task, read_answer, visible_text
+from kbetl.tasks import Block, Json, Label, Number, Reader, Text, load_task, read_answer
 
 RATING = Label("difficulty", ("low", "medium", "high"))
 SCORE = Number("score", 0, 10)
@@ -51,7 +52,7 @@ GOOD = "<difficulty>low</difficulty>"
         ),
         (
             completion(None, finish_reason="MAX_TOKENS", reasoning="so long"),
-            Reading("truncated", None, "cut off at the limit of output tokens (finish_reason max_tokens)"),
+            Reading("truncated", None, "cut off at the limit of output tokens (finish_reason MAX_TOKENS)"),
         ),
         (
             completion(GOOD, finish_reason="stop", refusal="I can't\x1b[0m"),
@@ -74,13 +75,36 @@ GOOD = "<difficulty>low</difficulty>"
         (completion("", reasoning=GOOD), Reading("unparsed", None, "the answer is empty (reasoning only)")),
         (
             completion(f"<think>{GOOD}</think>\n"),
-            Reading("unparsed", None, "the answer is empty outside <think>"),
+            Reading("unparsed", None, "the answer is empty outside its thoughts"),
         ),
     ],
 )
 def test_status_is_settled_before_the_text_is_read(answer: Completion, reading: Reading) -> None:
     assert read_answer(RATING, answer) == reading
     assert load_task("difficulty").read(answer) == reading
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "status"),
+    [
+        (None, "ok"),
+        ("", "ok"),
+        ("EOS", "ok"),
+        ("end_turn", "ok"),
+        ("model_length", "truncated"),
+        ("MAX_TOKENS", "truncated"),
+        ("SAFETY", "refused"),
+        ("sensitive", "refused"),
+        ("network_error", "failed"),
+        ("insufficient_system_resource", "failed"),
+        ("banana", "unparsed"),
+    ],
+)
+def test_how_an_answer_ended_settles_whether_its_value_counts(finish_reason, status) -> None:
+    """A word that nobody knows is doubt: the value may be half of what was meant."""
+    reading = read_answer(RATING, completion(GOOD, finish_reason=finish_reason))
+    assert reading.status == status
+    assert (reading.value == "low") == (status == "ok")
 
 
 # Labels
@@ -111,6 +135,11 @@ def test_status_is_settled_before_the_text_is_read(answer: Completion, reading: 
         "<think>a</think> <difficulty>low</difficulty></think><difficulty>high</difficulty>",
         "<difficulty>high</difficulty><think>or <difficulty>low</difficulty>",
         "\x00\x1b[31m<difficulty>high</difficulty>\ud800",
+        "Format: <difficulty>...</difficulty>. <difficulty>high</difficulty>",
+        "<difficulty>high</difficulty> (as <difficulty> \u2026 </difficulty> asks)",
+        "[THINK]<difficulty>low</difficulty>[/THINK]<difficulty>high</difficulty>",
+        "<|channel|>analysis<|message|><difficulty>low</difficulty><|end|><|start|>assistant<|channel|>final"
+        "<|message|><difficulty>high</difficulty>",
     ],
 )
 def test_a_certain_rating_is_read(content: str) -> None:
@@ -143,8 +172,12 @@ def test_a_certain_rating_is_read(content: str) -> None:
             "<difficulty> holds 'low|medium|high', not one of low, medium, high",
         ),
         (
-            "Format: <difficulty>...</difficulty>. <difficulty>high</difficulty>",
+            "<difficulty>...</difficulty> or <difficulty>\u2026</difficulty>",
             "<difficulty> holds '...', not one of low, medium, high",
+        ),
+        (
+            "<difficulty>...</difficulty> <difficulty>low</difficulty> <difficulty>high</difficulty>",
+            "two different ratings: low, high",
         ),
         ("<difficulty>...</difficulty>", "<difficulty> holds '...', not one of low, medium, high"),
         (
@@ -157,10 +190,13 @@ def test_a_certain_rating_is_read(content: str) -> None:
             "<difficulty>high\x1b[0m\n\ud800</difficulty>",
             "<difficulty> holds 'high\\x1b[0m\\n\\ud800', not one of low, medium, high",
         ),
-        ("<think>hm</think> high", "no <difficulty> tag outside <think>"),
-        ("<think><difficulty>high</difficulty>", "the answer is empty outside <think>"),
-        ("So <think>hm <difficulty>high</difficulty>", "no <difficulty> tag outside <think>"),
-        ("<think>a <think> b</think><difficulty>high</difficulty>", "the answer is empty outside <think>"),
+        ("<think>hm</think> high", "no <difficulty> tag outside its thoughts"),
+        ("<think><difficulty>high</difficulty>", "the answer is empty outside its thoughts"),
+        ("So <think>hm <difficulty>high</difficulty>", "no <difficulty> tag outside its thoughts"),
+        (
+            "<think>a <think> b</think><difficulty>high</difficulty>",
+            "the answer is empty outside its thoughts",
+        ),
         (
             "<diff<think></think>iculty>high</difficulty>",
             "a </difficulty> tag without <difficulty> before it",
@@ -415,27 +451,20 @@ def test_reading_never_raises_and_never_makes_up_a_rating(content: str, finish_r
     if reading.status == "ok":
         assert finish_reason in (None, "stop", "tool_calls")
         assert reading.value in RATING.one_of
-        assert reading.value in visible_text(content).casefold()
-        assert "difficulty" in visible_text(content).lower()
+        assert reading.value in split_thoughts(content).answer.casefold()
+        assert "difficulty" in split_thoughts(content).answer.lower()
 
 
 @settings(deadline=None)
 @given(CONTENT)
 def test_free_text_numbers_and_json_stand_in_the_visible_text(content: str) -> None:
-    visible = visible_text(content)
+    visible = split_thoughts(content).answer
     text = read(SPECIFICATION, content)
     assert text.value is None or (text.value in visible and text.value.strip())
     score = read(SCORE, content)
     assert score.value is None or (0 <= float(score.value) <= 10 and score.value in visible)
     level = read(LEVEL, content)
     assert level.value is None or json.loads(level.value)["level"] in visible
-
-
-@settings(deadline=None)
-@given(CONTENT)
-def test_visible_text_has_nothing_of_what_is_thought(content: str) -> None:
-    assert "SECRET" not in visible_text(f"<think>SECRET</think>{content.replace('SECRET', '')}")
-    assert "SECRET" not in visible_text(f"<think>{content.replace('SECRET', '').replace('<', '')}SECRET")
 
 
 @pytest.mark.parametrize(

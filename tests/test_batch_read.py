@@ -262,6 +262,46 @@ def test_lines_that_are_no_results_of_this_store_are_named(case):
     assert case.statuses() == {"ok": 1}
 
 
+ODD = {
+    "half a surrogate": '"\\ud83d"',
+    "30 digits": "9" * 30,
+    "5,000 digits": "9" * 5000,
+    "beyond a double": "1e999",
+    "NaN": "NaN",
+    "900 levels": "[" * 900 + "]" * 900,
+    "100,000 levels": "[" * 100_000 + "]" * 100_000,
+    "NUL": '"\\u0000"',
+    "a list": "[1, null]",
+    "a boolean": "true",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_value_anywhere_in_a_line_costs_no_other_line(case, odd):
+    """Each place of a line has it in turn; the last line is whole, and its answer is taken."""
+    good, asked = handed_out(case, 2)
+    places = [
+        '{{"id": {0}, "custom_id": {1}, "response": null, "error": {{"code": "x", "message": "y"}}}}',
+        '{{"id": "b", "custom_id": {0}, "response": null, "error": {{"code": "x", "message": "y"}}}}',
+        '{{"id": "b", "custom_id": {1}, "response": {0}, "error": null}}',
+        '{{"id": "b", "custom_id": {1}, "response": null, "error": {0}}}',
+        '{{"id": "b", "custom_id": {1}, "response": null, "error": {{"code": {0}, "message": {0}}}}}',
+        '{{"id": "b", "custom_id": {1}, "response": {{"status_code": {0}, "body": {{}}}}, "error": null}}',
+        '{{"id": "b", "custom_id": {1}, "response": {{"status_code": 200, "body": {0}}}, "error": null}}',
+        '{{"id": "b", "custom_id": {1}, "response": {{"status_code": 200, "body": {{"choices": {0}}}}}}}',
+        '{{"id": "b", "custom_id": {1}, "response": {{"status_code": 200, "body":'
+        ' {{"usage": {0}, "model": {0},'
+        ' "choices": [{{"message": {{"content": {0}}}, "finish_reason": {0}}}]}}}}}}',
+    ]
+    lines = [place.format(ODD[odd], json.dumps(asked["custom_id"])) for place in places]
+    (case.folder / "results.jsonl").write_text("\n".join([*lines, json.dumps(rated(good))]) + "\n")
+    done = read(case, "results.jsonl")
+    assert "Traceback" not in done.text
+    assert done.status == 3
+    assert outcome_of(case, good)[:2] == ("ok", "low")
+    assert f"read {len(lines) + 1}, " in done.out
+
+
 @pytest.mark.parametrize("name", ["missing.jsonl", "."])
 def test_a_file_that_cannot_be_opened_stops_before_anything_is_taken(case, name):
     handed_out(case, 1)

@@ -80,7 +80,6 @@ def test_completion_is_read_whole():
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        ("null content", {"content": None, "reasoning": "I thought about it."}),
         ("reasoning_content", {"reasoning": "Old spelling."}),
         ("list content", {"content": "<difficulty>low</difficulty>"}),
         ("refusal", {"content": None, "refusal": "I cannot help with that."}),
@@ -155,7 +154,6 @@ def test_bodies_of_a_real_vllm_are_read(name):
         ("err_tool", 400, RequestFailed, 1),
         ("err_model", 404, RunStopped, 1),
         ("choice_think", 500, RequestFailed, 3),
-        ("stream", 200, RequestFailed, 3),
     ],
 )
 def test_errors_of_a_real_vllm_are_sorted(name, status, kind, requests):
@@ -163,6 +161,27 @@ def test_errors_of_a_real_vllm_are_sorted(name, status, kind, requests):
     with FakeLlm([reply] * 3) as llm:
         refused(llm, kind)
         assert len(llm.requests) == requests
+
+
+@pytest.mark.skipif(not VLLM_BODIES.is_dir(), reason="the bodies of a real vLLM are not here")
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", "text/plain"])
+def test_a_stream_that_was_not_asked_for_is_read(content_type):
+    """Whatever it calls itself: it was paid for. What is kept is the answer in one piece, not the events."""
+    body = (VLLM_BODIES / "stream.body.json").read_bytes()
+    with FakeLlm([Reply(body, content_type=content_type)]) as llm:
+        completion = ask_one(llm)
+        assert len(llm.requests) == 1
+    assert (completion.finish_reason, completion.fault) == ("length", None)
+    assert json.loads(completion.response)["streamed_events"] > 1
+
+
+def test_a_stream_that_was_not_asked_for_and_breaks_off_is_asked_again():
+    with FakeLlm(
+        [Reply(b'data: {"choices":[{"delta":{"content":"<difficulty>low</difficulty>"}}]}\n\n')]
+    ) as llm:
+        asking = Asking(llm, [question()])
+        assert len(llm.requests) == 2
+    assert "before the answer did" in asking.wasted[0].fault
 
 
 # Refused parameters

@@ -48,6 +48,7 @@ SPOILT = {
     "no message": "no message",
     "choice error": "upstream died",
     "number content": "not a text",
+    "null content": "content is null",
 }
 
 

@@ -169,8 +169,8 @@ def test_each_form_of_reader_comes_back_from_its_spec(
 
 
 def test_parser_version_is_that_of_code_and_reader() -> None:
-    assert load_task("difficulty").parser_version == "1:872f7e5eaf3f"
-    assert load_task("prompts").parser_version == "1:c5971da0e8c0"
+    assert load_task("difficulty").parser_version == "2:872f7e5eaf3f"
+    assert load_task("prompts").parser_version == "2:c5971da0e8c0"
 
 
 @pytest.mark.parametrize("spec", ["", "7", "{}", '{"tag":"a","new":1}', "\udc80"])

@@ -57,11 +57,15 @@ def read_result(line: bytes, host: str) -> Result:
     if key is None:
         raise BadRow(f"custom_id {one_line(name, 80)!r} was not given by kbetl")
     result_id = row.get("id")
+    try:
+        found = _found(row, text, host)
+    except (ValueError, RecursionError) as error:
+        raise BadRow(f"it is JSON that cannot be read: {type(error).__name__}") from None
     return Result(
         key,
         _hash_of(row, line),
         one_line(result_id, 200) if isinstance(result_id, str) else None,
-        _found(row, text, host),
+        found,
     )
 
 
@@ -112,10 +116,16 @@ def _failure(status: int, error: Any, host: str) -> Failure:
     """An error in any of its shapes: an object, one inside another, a text, or nothing at all."""
     if error is None:
         return Failure(f"{host}: the result has neither an answer nor an error", False)
-    said = read_error(error.encode() if isinstance(error, str) else orjson.dumps(error, default=str))
+    said = read_error(_bytes_of(error))
     if said.code in _NEVER_RUN:
         return Failure(f"{host}: {said.message or said.code} ({said.code})", True)
     return Failure(describe(host, status, said) if status else _words(host, said), False)
+
+
+def _bytes_of(error: Any) -> bytes:
+    """An error as the body of a reply has it: whatever JSON it was read from, it can be read again."""
+    text = error if isinstance(error, str) else json.dumps(error)
+    return text.encode("utf-8", "replace")
 
 
 def _words(host: str, said: ProviderError) -> str:

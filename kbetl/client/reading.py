@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
+from kbetl.client.streaming import Folding
+from kbetl.messages import ending_of, read_message
 from kbetl.records import Completion
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
-_ENDED_BADLY = frozenset({"error", "abort"})
+_STREAM_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Reply(NamedTuple):
@@ -44,9 +46,14 @@ class ProviderError(NamedTuple):
 
 
 def read_completion(reply: Reply, host: str, sent: str | None = None) -> Completion | ProviderError:
-    """The completion of a 2xx reply; with `fault` where it is none; the error where it is one of those."""
+    """The completion of a 2xx reply; with `fault` where it is none; the error where it is one of those.
+
+    A stream of events that nobody asked for is put together and read.
+    """
     text = reply.body.decode("utf-8", "replace")
     parsed = _NotJson("") if reply.cut is not None else _parse(reply.body, text)
+    if isinstance(parsed, _NotJson) and (stream := _stream_in(reply)) is not None:
+        return read_completion(stream, host, sent)
     if not isinstance(parsed, dict):
         fault = _why_unreadable(reply, text, parsed)
         return Completion(text, host, reply.latency_ms, sent=sent, fault=fault)
@@ -56,7 +63,24 @@ def read_completion(reply: Reply, host: str, sent: str | None = None) -> Complet
     fields = _choice(choices)
     if parsed.get("error") and fields.get("fault") is None:
         fields["fault"] = f"it carries an error: {_error_of(parsed).message}"
+    model = parsed.get("model")
+    fields["served_model"] = one_line(model, 200) or None if isinstance(model, str) else None
     return Completion(text, host, reply.latency_ms, sent=sent, **fields, **_usage(parsed.get("usage")))
+
+
+def _stream_in(reply: Reply) -> Reply | None:
+    """The answer that a body of server-sent events makes, in one piece; None for any other body."""
+    if not reply.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_STREAM_BEGINS):
+        return None
+    folding = Folding()
+    folding.feed(reply.body)
+    folding.end()
+    if not folding.has_events:
+        return None
+    cut = folding.fault or (
+        None if folding.is_whole else reply.cut or "the stream ended before the answer did"
+    )
+    return reply._replace(body=folding.body(), cut=cut)
 
 
 def _why_unreadable(reply: Reply, text: str, parsed: Any) -> str:
@@ -104,51 +128,21 @@ def _choice(choices: Any) -> dict[str, Any]:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         return {"fault": "its first choice has no message"}
-    found = _message(message)
+    try:
+        said = read_message(message)
+    except ValueError as error:
+        return {"fault": str(error)}
     finish_reason = choice.get("finish_reason")
+    found: dict[str, Any] = {"content": said.text, "reasoning": said.reasoning, "refusal": said.refusal}
     found["finish_reason"] = finish_reason if isinstance(finish_reason, str) else None
+    ending = ending_of(found["finish_reason"])
     if choice.get("error"):
         found["fault"] = f"its choice carries an error: {_error_of(choice).message}"
-    elif finish_reason in _ENDED_BADLY:
-        found["fault"] = f"the server ended it with finish_reason {finish_reason!r}"
+    elif ending == "broken":
+        found["fault"] = f"the server ended it with finish_reason {one_line(finish_reason, 60)!r}"
+    elif ending == "done" and said.text is None and said.refusal is None and not message.get("tool_calls"):
+        found["fault"] = "its content is null, though it has ended"
     return found
-
-
-def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    content = message.get("content")
-    found: dict[str, Any] = {
-        "reasoning": _text(message.get("reasoning")) or _text(message.get("reasoning_content")),
-        "refusal": _text(message.get("refusal")) or None,
-    }
-    if isinstance(content, list):
-        texts = _parts(content)
-        found["content"] = texts["text"]
-        found["reasoning"] = found["reasoning"] or texts["thinking"]
-        found["refusal"] = found["refusal"] or texts["refusal"]
-    elif content is None or isinstance(content, str):
-        found["content"] = content
-    else:
-        found["fault"] = f"its content is a {type(content).__name__}, not a text"
-    return found
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _parts(parts: Iterable[Any]) -> dict[str, str | None]:
-    """The joined texts of a list of parts by kind: `text`, `thinking` and `refusal`; None without any."""
-    texts: dict[str, list[str]] = {"text": [], "thinking": [], "refusal": []}
-    for part in parts:
-        if isinstance(part, str):
-            texts["text"].append(part)
-        elif isinstance(part, dict):
-            kind = "text" if part.get("type") == "output_text" else part.get("type", "text")
-            value = part.get(kind, part.get("text")) if isinstance(kind, str) else None
-            value = _parts(value)["text"] if isinstance(value, list) else value
-            if kind in texts and isinstance(value, str):
-                texts[kind].append(value)
-    return {kind: "".join(found) if found else None for kind, found in texts.items()}
 
 
 def _usage(usage: Any) -> dict[str, Any]:

@@ -17,15 +17,38 @@ ASKED = b',"stream":true,"stream_options":{"include_usage":true}}'
 ASKED_WITHOUT_USAGE = b',"stream":true}'
 """What takes the place of a body's last brace, where the server does not know `stream_options`."""
 
-_TEXTS = ("content", "reasoning", "reasoning_content", "refusal")
 _DONE = b"[DONE]"
+_TEXTS = frozenset(
+    (
+        "content",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+        "text",
+        "thinking",
+        "summary",
+        "arguments",
+        "data",
+    )
+)
+"""Fields whose text comes bit by bit. Of others too the bits are put together, unless all are alike."""
+_CONSTANTS = frozenset(
+    ("role", "id", "type", "name", "object", "format", "model", "provider", "finish_reason", "stop_reason")
+)
+"""Fields of which the last one counts."""
+_PARTS = frozenset(
+    ("content", "thinking", "reasoning", "reasoning_content", "reasoning_details", "tool_calls")
+)
+"""Fields whose lists hold objects that come bit by bit; all other lists, such as token ids, go on."""
+_SAYS_NOTHING = ("", "null", "none")
+"""Finish reasons of chunks that are not the last."""
 
 
 class Folding:
     """Takes the bytes of an event stream; holds no more than the answer that they make."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self._top: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
@@ -36,9 +59,13 @@ class Folding:
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes, wherever they are cut."""
-        lines = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
-        self._rest = lines.pop()
-        for line in lines:
+        self._rest.append(chunk)
+        if b"\n" not in chunk:
+            return
+        lines = b"".join(self._rest).split(b"\n")
+        self._rest = [lines.pop()]
+        for each in lines:
+            line = each.removesuffix(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
@@ -48,6 +75,11 @@ class Folding:
     def end(self) -> None:
         """No more bytes come: an event that lacks its empty line counts all the same."""
         self.feed(b"\n\n")
+
+    @property
+    def has_events(self) -> bool:
+        """Whether there was any."""
+        return self._events > 0
 
     @property
     def is_whole(self) -> bool:
@@ -65,6 +97,10 @@ class Folding:
         }
         if "error" in self._top and not self._choices:
             del body["choices"]
+        try:
+            return orjson.dumps(body)
+        except orjson.JSONEncodeError:  # half a surrogate pair, or an integer beyond 64 bits
+            pass
         return (
             json.dumps(body, ensure_ascii=False)
             .encode("utf-16", "surrogatepass")
@@ -89,7 +125,7 @@ class Folding:
         for name, value in event.items():
             if name == "choices":
                 self._take_choices(value)
-            elif value is not None:
+            elif value or (value is not None and name not in self._top):
                 self._top[name] = value
 
     def _take_choices(self, choices: Any) -> None:
@@ -104,71 +140,130 @@ class _Choice:
     """One choice of a stream."""
 
     def __init__(self, index: int) -> None:
-        self._texts: dict[str, list[str]] = {}
-        self._message: dict[str, Any] = {"role": "assistant"}
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._message: dict[str, Any] = {}
         self._fields: dict[str, Any] = {"index": index, "finish_reason": None}
+        self._told: dict[str, Any] = {}
+        """The message in one piece, as some servers send it at the end, or with each event."""
 
     @property
     def has_ended(self) -> bool:
-        return self._fields["finish_reason"] is not None
+        reason = self._fields["finish_reason"]
+        return reason is not None and str(reason).strip().lower() not in _SAYS_NOTHING
 
     def take(self, choice: Mapping[str, Any]) -> None:
         """What one event says of it."""
-        delta = choice.get("delta")
-        if isinstance(delta, dict):
-            for name, value in delta.items():
-                self._take_field(name, value)
         for name, value in choice.items():
-            if name in ("delta", "index") or value is None:
+            if name == "delta" and isinstance(value, dict):
+                _fold(self._message, value)
+            elif name == "message" and isinstance(value, dict):
+                self._told = value
+            elif name == "finish_reason" and (value is None or self.has_ended):
                 continue
-            self._fields[name] = _joined(self._fields.get(name), value)
-
-    def _take_field(self, name: str, value: Any) -> None:
-        if value is None:
-            return
-        if name in _TEXTS and isinstance(value, str):
-            self._texts.setdefault(name, []).append(value)
-        elif name == "tool_calls" and isinstance(value, list):
-            for call in value:
-                if isinstance(call, dict):
-                    self._take_call(call)
-        else:
-            self._message[name] = _joined(self._message.get(name), value)
-
-    def _take_call(self, call: Mapping[str, Any]) -> None:
-        """A tool call comes in pieces: its name at first, then its arguments bit by bit."""
-        index = call.get("index")
-        kept = self._calls.setdefault(index if type(index) is int else 0, {})
-        for name, value in call.items():
-            if name == "function" and isinstance(value, dict):
-                kept[name] = _function(kept.get(name), value)
-            elif name != "index" and value is not None:
-                kept[name] = value
+            elif name not in ("delta", "message", "index"):
+                self._fields[name] = _folded(self._fields.get(name), value, name)
 
     def whole(self) -> dict[str, Any]:
         """As it stands in a completion that comes in one piece; a text of no characters is null."""
-        texts = {name: "".join(pieces) or None for name, pieces in self._texts.items()}
-        message = {**self._message, "content": None, **texts}
-        if self._calls:
-            message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
-        return {**self._fields, "message": message}
+        message = {"role": "assistant", "content": None, **_whole(self._message, "")}
+        for name in ("content", "reasoning", "reasoning_content", "refusal"):
+            if name in message and not message[name]:
+                message[name] = None
+        for name, value in self._told.items():
+            if message.get(name) is None:
+                message[name] = value
+        for call in message.get("tool_calls") or ():
+            call.pop("index", None)
+        return {**_whole(self._fields, ""), "message": message}
 
 
-def _function(kept: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    function = {**kept, **told} if isinstance(kept, dict) else dict(told)
-    before, bit = kept.get("arguments") if isinstance(kept, dict) else None, told.get("arguments")
-    if isinstance(before, str) and isinstance(bit, str):
-        function["arguments"] = before + bit
-    return function
+class _Bits(list[str]):
+    """A text that comes bit by bit."""
 
 
-def _joined(kept: Any, value: Any) -> Any:
-    """Lists, such as token ids, go on; objects, such as logprobs, by key; of all else the last counts."""
-    if isinstance(kept, list) and isinstance(value, list):
-        return kept + value
-    if isinstance(kept, dict) and isinstance(value, dict):
-        return {**kept, **{key: _joined(kept.get(key), each) for key, each in value.items()}}
+class _Parts:
+    """A list of objects that come bit by bit: each goes on with that of its number, or the last alike."""
+
+    def __init__(self) -> None:
+        self.parts: list[Any] = []
+        self._numbered: dict[tuple[int, Any], dict[str, Any]] = {}
+
+    def take(self, parts: list[Any]) -> None:
+        for each in parts:
+            part = {"type": "text", "text": each} if isinstance(each, str) else each
+            if not isinstance(part, dict):
+                self.parts.append(part)
+                continue
+            kept = self._begun(part)
+            if kept is None:
+                kept = {}
+                self.parts.append(kept)
+                if type(part.get("index")) is int:
+                    self._numbered[(part["index"], part.get("type"))] = kept
+                    self._numbered[(part["index"], None)] = kept
+            _fold(kept, part)
+
+    def _begun(self, part: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The part that this one goes on with; None for a new one."""
+        kind = part.get("type")
+        if type(part.get("index")) is int:
+            found = self._numbered.get((part["index"], kind))
+            untyped = self._numbered.get((part["index"], None))
+            return untyped if found is None and untyped is not None and "type" not in untyped else found
+        last = self.parts[-1] if self.parts else None
+        if not isinstance(last, dict) or "index" in last:
+            return None
+        if "function" in part:
+            is_new = part.get("id") is not None or bool((part["function"] or {}).get("name"))
+            return None if is_new else last
+        is_text = isinstance(kind, str) and kind.startswith(("text", "output_text", "thinking", "reasoning"))
+        return (
+            last
+            if is_text and last.get("type") == kind and part.get("id") in (None, last.get("id"))
+            else None
+        )
+
+
+def _fold(kept: dict[str, Any], told: Mapping[str, Any]) -> None:
+    """Puts the bits of an object behind those that came before, in place: copies would take minutes."""
+    for name, value in told.items():
+        kept[name] = _folded(kept.get(name), value, name)
+
+
+def _folded(kept: Any, value: Any, name: str) -> Any:
+    if value is None:
+        return kept
+    if isinstance(value, str) and name not in _CONSTANTS:
+        if isinstance(kept, _Parts):
+            kept.take([value] if value else [])
+            return kept
+        bits = kept if isinstance(kept, _Bits) else _Bits()
+        bits.append(value)
+        return bits
+    if isinstance(value, list) and name in _PARTS:
+        parts = kept if isinstance(kept, _Parts) else _Parts()
+        if isinstance(kept, _Bits) and any(kept):
+            parts.take(["".join(kept)])
+        parts.take(value)
+        return parts
+    if isinstance(value, list) and type(kept) is list:
+        kept.extend(value)
+        return kept
+    if isinstance(value, dict):
+        into = kept if isinstance(kept, dict) else {}
+        _fold(into, value)
+        return into
+    return value
+
+
+def _whole(value: Any, name: str) -> Any:
+    """What was put together, as plain JSON values."""
+    if isinstance(value, _Bits):
+        is_constant = name not in _TEXTS and len(set(value)) == 1
+        return value[0] if is_constant else "".join(value)
+    if isinstance(value, _Parts):
+        return [_whole(each, "") for each in value.parts]
+    if isinstance(value, dict):
+        return {key: _whole(each, key) for key, each in value.items()}
     return value
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kbetl.errors import BadRow
 from kbetl.fields import Row
+from kbetl.messages import ending_of
 from kbetl.rollouts.messages import message_of
 from kbetl.rollouts.traces import Built
 
@@ -25,7 +26,8 @@ def rollouts_of_batch(line: Row, request: Row | None) -> list[Built]:
     response = response if isinstance(response, Mapping) else {}
     body = response.get("body")
     body = body if isinstance(body, Mapping) else {}
-    error = _error(line.get("error") or body.get("error"), response.get("status_code"))
+    status_code = response.get("status_code")
+    error = _error(line.get("error") or body.get("error"), status_code, is_empty=not body)
     if error is not None:
         return [Built({**_common(line, request, body), "completion": [], "error": error})]
     choices = body.get("choices")
@@ -39,11 +41,16 @@ def _choice(line: Row, request: Row, body: Row, choice: Any) -> Built:
     if not isinstance(message, Mapping):
         raise BadRow("a choice without a message: no chat completion")
     finish_reason = choice.get("finish_reason")
+    ending = ending_of(finish_reason if isinstance(finish_reason, str) else None)
+    broken = (
+        {"type": finish_reason, "message": "the server broke the answer off"} if ending == "broken" else None
+    )
     row = {
         **_common(line, request, body),
         "completion": [message_of(message)],
         "finish_reason": finish_reason,
-        "is_truncated": finish_reason == "length",
+        "is_truncated": ending == "cut",
+        "error": _error(choice.get("error"), None, is_empty=False) or broken,
         "usage": _usage(body, is_shared=len(body["choices"]) > 1),
     }
     return Built(row)
@@ -82,17 +89,25 @@ def _detail(usage: Row, place: str, key: str) -> Any:
     return details.get(key) if isinstance(details, Mapping) else None
 
 
-def _error(error: Any, status_code: Any) -> Row | None:
-    """An error as vLLM nests it, as OpenAI has it, or as plain text; a status that is none of success."""
+def _error(error: Any, status_code: Any, *, is_empty: bool) -> Row | None:
+    """An error as vLLM nests it, as OpenAI has it, or as plain text; a status that is none of success.
+
+    A result without an error and without a body is one that the service has nothing to say of.
+    """
     if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping | str):
         error = error["error"]
-    failed = isinstance(status_code, int) and status_code >= 400
-    if not error and not failed:
+    failed = isinstance(status_code, int) and not 200 <= status_code < 300
+    if not error and not failed and not is_empty:
         return None
     status = {"status_code": status_code} if isinstance(status_code, int) else {}
     if isinstance(error, Mapping):
         kind = next(
             (text for key in ("type", "code") if isinstance(text := error.get(key), str) and text), None
         )
-        return {"type": kind or f"status {status_code}", "message": error.get("message"), **status}
-    return {"type": f"status {status_code}", "message": error or None, **status}
+        return {
+            "type": kind or (f"status {status_code}" if status else "error"),
+            "message": error.get("message"),
+            **status,
+        }
+    kind = f"status {status_code}" if status else "no answer"
+    return {"type": kind, "message": error or None, **status}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
 from kbetl.fields import Row, type_name
+from kbetl.messages import ending_of
 from kbetl.rollouts.messages import message_of
 
 _NOT_INFO = ("idx", "prompt")
@@ -93,7 +94,7 @@ def _rollout(trace: Row, way: Sequence[int], env: str | None, errors: Sequence[R
         "finish_reason": finish_reason,
         "stop_condition": _text(trace.get("stop_condition")),
         "is_completed": trace.get("is_completed"),
-        "is_truncated": any(call.get("finish_reason") == "length" for call in calls),
+        "is_truncated": any(ending_of(_text(call.get("finish_reason"))) == "cut" for call in calls),
         "error": _error(trace, errors),
         "usage": _usage(calls),
         "sampling": _sampling(trace, calls),

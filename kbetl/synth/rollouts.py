@@ -10,11 +10,10 @@ import orjson
 from kbetl.asking import Generate, Question
 from kbetl.facts import facts_of
 from kbetl.json_text import Parsed
+from kbetl.messages import ending_of
 from kbetl.records import Completion, Request
 from kbetl.sampling import sample_of
 from kbetl.store.generated import Generated
-
-_CUT = ("length", "max_tokens")
 
 
 def generator(source_id: int, task_hash: str, environment: str) -> Generate:
@@ -70,7 +69,7 @@ def rollout_row(
         "model": request.model,
         "env_id": environment,
         "finish_reason": completion.finish_reason,
-        "is_truncated": completion.finish_reason in _CUT,
+        "is_truncated": ending_of(completion.finish_reason) == "cut",
         "usage": usage,
     }
 

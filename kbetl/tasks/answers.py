@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from decimal import Decimal
 from typing import NamedTuple
 
+from kbetl.messages import ending_of, split_thoughts
 from kbetl.records import Completion, Reading
 from kbetl.tasks.json_answers import read_json_answer
 from kbetl.tasks.plain import is_unicode, on_one_line, shown
 from kbetl.tasks.readers import (
-    HIDDEN_TAGS,
     Block,
     Json,
     Label,
@@ -24,17 +23,15 @@ from kbetl.tasks.readers import (
     undecorated,
 )
 
-PARSER_VERSION = "1"
-"""Of the code in this file and `json_answers`: raised whenever the same answer may be read differently."""
+PARSER_VERSION = "2"
+"""Of the code here, in `json_answers` and in `kbetl.messages`: raised when an answer may be read anew."""
 
-_HIDDEN = re.compile(rf"<\s*+(/?+)\s*+({'|'.join(HIDDEN_TAGS)})\s*+>", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
 _BLANK_LINES = re.compile(r"(?:[ \t]*+\r?\n)+")
 _BLANKS = " \t\n\r\f\v"
 _NUMBER_DIGITS = 40
-_TRUNCATED = ("length", "max_tokens")
-_REFUSED = ("content_filter", "refusal")
-_FAILED = ("error", "abort")
+_ECHO = re.compile(r"[.\u2026\s]*[.\u2026][.\u2026\s]*")
+"""What stands in a tag where the answer repeats the form that it was asked to have."""
 
 
 def parser_version(reader: Reader) -> str:
@@ -57,56 +54,39 @@ def read_answer(reader: Reader, completion: Completion) -> Reading:
         return _unparsed(
             f"the answer is empty{' (reasoning only)' if (completion.reasoning or '').strip() else ''}"
         )
-    text = visible_text(content)
+    text = split_thoughts(content).answer
     if not text.strip():
-        return _unparsed("the answer is empty outside <think>")
+        return _unparsed("the answer is empty outside its thoughts")
     if isinstance(reader, Json):
-        return read_json_answer(reader, text)
-    if isinstance(reader, Block):
-        return _read_block(reader, text)
-    return _read_tag(reader, text, hidden=text != content)
+        reading = read_json_answer(reader, text)
+    elif isinstance(reader, Block):
+        reading = _read_block(reader, text)
+    else:
+        reading = _read_tag(reader, text, hidden=text != content)
+    if reading.status == "ok" and ending_of(completion.finish_reason) == "unknown":
+        return _unparsed(f"it may not be whole: nothing is known of {_finish(completion)}")
+    return reading
 
 
 def _unusable(completion: Completion) -> Reading | None:
-    finish = (completion.finish_reason or "").strip().lower()
     if completion.fault is not None:
         return Reading("failed", None, completion.fault)
-    if finish in _TRUNCATED:
-        return Reading("truncated", None, f"cut off at the limit of output tokens (finish_reason {finish})")
+    ending = ending_of(completion.finish_reason)
+    if ending == "cut":
+        return Reading("truncated", None, f"cut off at the limit of output tokens ({_finish(completion)})")
     if (completion.refusal or "").strip():
         return Reading(
             "refused", None, f"the model declined: {on_one_line((completion.refusal or '').strip())}"
         )
-    if finish in _REFUSED:
-        return Reading("refused", None, f"the model declined (finish_reason {finish})")
-    if finish in _FAILED:
-        return Reading("failed", None, f"the server gave up on the answer (finish_reason {finish})")
+    if ending == "declined":
+        return Reading("refused", None, f"the model declined ({_finish(completion)})")
+    if ending == "broken":
+        return Reading("failed", None, f"the server gave up on the answer ({_finish(completion)})")
     return None
 
 
-def visible_text(content: str) -> str:
-    """The content less what stands inside `<think>` or `<thinking>`, each such part a line's end.
-
-    Openings nest. One that is never closed hides all that follows; a closing without an opening (the
-    chat template wrote it) hides all that precedes it.
-    """
-    parts: list[str] = []
-    depth: Counter[str] = Counter()
-    start = 0
-    for tag in _HIDDEN.finditer(content):
-        name = tag[2].lower()
-        if not depth.total():
-            parts.append(content[start : tag.start()])
-        if not tag[1]:
-            depth[name] += 1
-        elif depth[name]:
-            depth[name] -= 1
-        else:
-            parts.clear()
-        start = tag.end()
-    if not depth.total():
-        parts.append(content[start:])
-    return "\n".join(parts)
+def _finish(completion: Completion) -> str:
+    return f"finish_reason {on_one_line((completion.finish_reason or '').strip(), 60)}"
 
 
 def _read_block(reader: Block, text: str) -> Reading:
@@ -127,6 +107,7 @@ def _read_block(reader: Block, text: str) -> Reading:
         opened = None if match[0] == end else match.end()
     if opened is not None:
         return _unparsed(f"{begin} without {end} after it")
+    texts = [inner for inner in texts if not _ECHO.fullmatch(inner)] or texts
     if not texts:
         return _unparsed(f"no {begin}")
     if len(set(texts)) > 1:
@@ -162,8 +143,9 @@ def _read_tag(reader: Text | Label | Number, text: str, hidden: bool) -> Reading
     if found.fault is not None:
         return _unparsed(found.fault)
     if not found.texts:
-        return _unparsed(f"no <{reader.tag}> tag{' outside <think>' if hidden else ''}")
-    readings = [_read_value(reader, inner) for inner in found.texts]
+        return _unparsed(f"no <{reader.tag}> tag{' outside its thoughts' if hidden else ''}")
+    texts = [inner for inner in found.texts if not _ECHO.fullmatch(inner)] or found.texts
+    readings = [_read_value(reader, inner) for inner in texts]
     bad = next((reading for reading in readings if reading.status != "ok"), None)
     if bad is not None:
         return bad

@@ -10,10 +10,8 @@ from typing import Any
 
 from kbetl.errors import BadRow, ConfigError
 from kbetl.json_text import canonical_json, read_json
+from kbetl.messages import THOUGHT_TAGS
 from kbetl.tasks.plain import check_json_value, on_one_line, shown, type_name
-
-HIDDEN_TAGS = ("think", "thinking")
-"""What stands inside these is a model talking to itself, never its answer."""
 
 _TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _MARK = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -115,7 +113,7 @@ def _tag(value: Any) -> str:
         raise ConfigError(
             f"answer.tag is {value!r}; a tag is a letter, then letters, digits, '_' or '-', up to 64"
         )
-    if value.lower() in HIDDEN_TAGS:
+    if value.lower() in THOUGHT_TAGS:
         raise ConfigError(
             f"answer.tag is {value!r}, whose text is reasoning and never read; choose another tag"
         )
