@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from kbetl.records import Completion
+from kbetl.usage import usage_of
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
@@ -56,7 +56,8 @@ def read_completion(reply: Reply, host: str, sent: str | None = None) -> Complet
     fields = _choice(choices)
     if parsed.get("error") and fields.get("fault") is None:
         fields["fault"] = f"it carries an error: {_error_of(parsed).message}"
-    return Completion(text, host, reply.latency_ms, sent=sent, **fields, **_usage(parsed.get("usage")))
+    usage = usage_of(parsed, has_text=bool(fields.get("content") or fields.get("reasoning")))
+    return Completion(text, host, reply.latency_ms, sent=sent, **fields, **usage._asdict())
 
 
 def _why_unreadable(reply: Reply, text: str, parsed: Any) -> str:
@@ -149,36 +150,6 @@ def _parts(parts: Iterable[Any]) -> dict[str, str | None]:
             if kind in texts and isinstance(value, str):
                 texts[kind].append(value)
     return {kind: "".join(found) if found else None for kind, found in texts.items()}
-
-
-def _usage(usage: Any) -> dict[str, Any]:
-    if not isinstance(usage, dict):
-        return {}
-    return {
-        "prompt_tokens": _count(usage.get("prompt_tokens")),
-        "cached_tokens": _count(_inner(usage, "prompt_tokens_details", "cached_tokens")),
-        "completion_tokens": _count(usage.get("completion_tokens")),
-        "reasoning_tokens": _count(_inner(usage, "completion_tokens_details", "reasoning_tokens")),
-        "cost_usd": _cost(usage.get("cost")),
-    }
-
-
-def _inner(usage: Mapping[str, Any], outer: str, name: str) -> Any:
-    details = usage.get(outer)
-    return details.get(name) if isinstance(details, dict) else None
-
-
-def _count(value: Any) -> int | None:
-    """A token count that the store can hold; None for anything else."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < 2**63 else None
-
-
-def _cost(value: Any) -> float | None:
-    if type(value) not in (int, float) or not 0 <= value <= 1e300:
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def read_error(body: bytes) -> ProviderError:

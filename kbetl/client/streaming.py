@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from kbetl.json_text import MAX_DEPTH
+from kbetl.usage import joined_usage
 
 ASKED = b',"stream":true,"stream_options":{"include_usage":true}}'
 ASKED_WITHOUT_USAGE = b',"stream":true}'
@@ -90,7 +91,7 @@ class Folding:
             if name == "choices":
                 self._take_choices(value)
             elif value is not None:
-                self._top[name] = value
+                self._top[name] = joined_usage(self._top.get(name), value) if name == "usage" else value
 
     def _take_choices(self, choices: Any) -> None:
         for choice in choices if isinstance(choices, list) else ():
