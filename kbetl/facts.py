@@ -16,6 +16,7 @@ from typing import Any
 from kbetl import fields
 from kbetl.fields import Row
 from kbetl.messages import ending_of
+from kbetl.usage import read_usage
 
 _NO_METRICS = frozenset(
     ("example_id", "reward", "generation_ms", "scoring_ms", "total_ms", "uuid", "advantage", "row_id", "id")
@@ -128,14 +129,7 @@ def _error(value: Any) -> tuple[str | None, str | None]:
     return (shown[1], text) if shown else (text, None)
 
 
-_TOKENS = {
-    "prompt_tokens": (("prompt_tokens",), ("input_tokens",)),
-    "cached_tokens": (("cached_tokens",), ("prompt_tokens_details", "cached_tokens")),
-    "completion_tokens": (("completion_tokens",), ("output_tokens",)),
-    "reasoning_tokens": (("reasoning_tokens",), ("completion_tokens_details", "reasoning_tokens")),
-}
-"""Where a usage object has each count; verifiers' own totals first, then OpenAI's places."""
-
+_TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 _NO_TOKENS: dict[str, int | None] = dict.fromkeys(_TOKENS)
 
@@ -145,36 +139,24 @@ def _tokens(row: Row, steps: Sequence[Row]) -> dict[str, int | None]:
 
     verifiers 0.1.14 writes 0 reasoning tokens whatever the server said: beside reasoning that is no count.
     """
-    totals = [usage for key in ("usage", "token_usage") if isinstance(usage := row.get(key), Mapping)]
+    totals = [read_usage(row[key]) for key in ("usage", "token_usage") if isinstance(row.get(key), Mapping)]
     if not totals and not steps:
         return _NO_TOKENS
+    each_step = [read_usage(step.get("usage")) for step in steps]
     found: dict[str, int | None] = {}
-    for name, places in _TOKENS.items():
-        told = (_count(usage, place) for usage in totals for place in places)
+    for name in _TOKENS:
+        told = (getattr(usage, name) for usage in totals)
         found[name] = next((count for count in told if count is not None), None)
         if found[name] is None and steps:
-            found[name] = _sum([_count_of_step(step, places) for step in steps])
+            found[name] = _sum([getattr(usage, name) for usage in each_step])
     if found["reasoning_tokens"] == 0 and fields.reasoning(row) is not None:
         found["reasoning_tokens"] = None
     return found
 
 
-def _count_of_step(step: Row, places: Sequence[Sequence[str]]) -> int | None:
-    counts = (_count(step.get("usage"), place) for place in places)
-    return next((count for count in counts if count is not None), None)
-
-
 def _sum(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if known and len(known) == len(counts) else None
-
-
-def _count(value: Any, place: Sequence[str]) -> int | None:
-    for step in place:
-        value = value.get(step) if isinstance(value, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
-        return None
-    return int(value) if float(value).is_integer() else None
 
 
 _Times = tuple[float | None, float | None, float | None]

@@ -21,18 +21,25 @@ def asking_words(task: str, told: Told) -> tuple[str, ...]:
     task = told.get("task") or task
     is_synth = "rollouts" in told
     words = _synth_words(task, told) if is_synth else [*_TASK_COMMANDS.get(task, ("enrich", "--task", task))]
-    for option, key, usual in (
-        ("-m", "model", config.MODEL),
-        ("-b", "" if is_synth else "base_url", config.BASE_URL),
-        ("-k", "api_key_var", None),
-    ):
+    server = {"base_url": None} if is_synth else {}
+    usual = {"model": config.MODEL, "base_url": config.BASE_URL}
+    return (*words, *question_words({**told, **server}, usual))
+
+
+def question_words(told: Told, usual: Told) -> tuple[str, ...]:
+    """The options for model, server, key, headers and parameters, less what is as usual."""
+    words = []
+    for option, key in (("-m", "model"), ("-b", "base_url"), ("-k", "api_key_var")):
         value = told.get(key)
-        if value is not None and value != usual:
+        if value is not None and value != usual.get(key):
             words += [option, value]
     for header in told.get("headers", ()):
-        words += ["--header", header]
+        if header not in usual.get("headers", ()):
+            words += ["--header", header]
+    parameters = usual.get("parameters", {})
     for key, value in told.get("parameters", {}).items():
-        words += ["-o", key, json.dumps(value)]
+        if key not in parameters or parameters[key] != value:
+            words += ["-o", key, json.dumps(value)]
     return tuple(words)
 
 

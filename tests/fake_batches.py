@@ -37,6 +37,8 @@ class FakeBatches:
         """Requests by method and path, ids left out."""
         self.failures: dict[str, list[int]] = {}
         self.said = ""
+        self.hides = 0
+        """How many more times it lists no batch at all."""
         self.page = page
         self.keeps_metadata = keeps_metadata
         self._held: str | None = None
@@ -223,6 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
             if what == "batches"
             else [{"id": key, "filename": name} for key, (name, _) in self.service.files.items()]
         )
+        if what == "batches" and self.service.hides:
+            self.service.hides -= 1
+            rows = []
         after = query.get("after", [None])[0]
         start = next((n + 1 for n, row in enumerate(rows) if row["id"] == after), 0)
         page = rows[start : start + self.service.page]

@@ -136,6 +136,21 @@ def test_a_submit_killed_at_any_step_begins_each_file_once(written, service, ste
     assert case.rows("select server_id from batches order by id") == [("batch_1",), ("batch_2",)]
 
 
+def test_a_clock_that_was_set_on_begins_nothing_twice(written, service):
+    """What a killed command began is waited for as long as ever, however long ago that seems."""
+    case = written
+    service.listed_after_pages = 3
+    killed(case, service, "created", "submit", *where(service))
+    case.change(
+        "update batches set create_began_at = '2001-01-01T00:00:00Z' where create_began_at is not null"
+    )
+    service.hides = 1
+    done = submit(case, service, "--settle", 60)
+    assert done.status == 0, done.text
+    assert "a command that was stopped asked" in done.err
+    assert sorted(each["status"] for each in service.batches.values()) == ["validating"] * 2
+
+
 @pytest.mark.parametrize("step", ["asked", "half a file"])
 def test_a_killed_fetch_is_made_good_by_the_next(written, service, step):
     case = written

@@ -182,14 +182,54 @@ def test_tokens_in_all_are_a_budget_too(case):
 # what counts, and as how much
 
 
-def test_what_a_server_says_wins_over_the_price(case):
-    """A cost that is told settles the reservation; the price is for those that are not."""
+def test_what_a_server_says_is_not_added_to_the_price(case):
+    """A cost that is told settles the reservation; the price is for what is beyond it."""
     case.ingest(rollouts(2))
     case.llm.with_cost = True
     assert case.enrich("--max-cost", 1).status == 0
     assert case.rows("select round(total(cost_usd), 9), total(computed_usd) from costs") == [
         (round(case.llm.billed_usd, 9), 0.0)
     ]
+
+
+def test_what_is_told_below_the_price_counts_by_the_price(case):
+    """A router that tells its own fee alone, of nothing: in the run, over runs, in costs and in status."""
+    case.ingest(rollouts(60))
+    case.llm.faults = lambda asked: (
+        lambda _, good: json_reply({**good, "usage": {**good["usage"], "cost": 0.0, "is_byok": False}})
+    )
+    run = case.enrich("--max-cost", 0.05, "-c", 4)
+    assert run.status == 3
+    assert "$0.0000 + $0.04" in run.out
+    assert 0.04 < case.llm.billed_usd <= 0.05
+    assert accounted_usd(case) == pytest.approx(case.llm.billed_usd)
+    again = case.enrich("--max-cost", 0.05, "-c", 4)
+    assert (again.status, again.requests) == (3, 0)
+    assert f"difficulty has taken ${case.llm.billed_usd:.4f} of" in again.out
+    assert f"$0.0000 + ${case.llm.billed_usd:,.4f} by tokens and price" in case.kbetl("status").out
+
+
+def test_what_was_told_before_there_was_a_price_counts_by_the_price_of_now(case):
+    """A cost of nothing is nothing only where no price says otherwise."""
+    (case.folder / "kbetl.toml").unlink()
+    case.ingest(rollouts(8))
+    case.llm.faults = lambda asked: (
+        lambda _, good: json_reply({**good, "usage": {**good["usage"], "cost": 0.0}})
+    )
+    assert case.enrich("-n", 4).status == 0
+    (case.folder / "kbetl.toml").write_text(PRICES)
+    run = case.enrich("--max-cost", case.llm.billed_usd)
+    assert (run.status, run.requests) == (3, 0)
+    assert f"difficulty has taken ${case.llm.billed_usd:.4f} of" in run.out
+
+
+def test_a_user_key_at_a_router_is_charged_the_price_and_the_fee(case):
+    """What the provider charges stands apart from what the account pays."""
+    case.ingest(rollouts(3))
+    spent = {"cost": 0.0001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.003}}
+    case.llm.faults = lambda asked: lambda _, good: json_reply({**good, "usage": {**good["usage"], **spent}})
+    assert case.enrich("--max-cost", 1).status == 0
+    assert case.rows("select round(sum(cost_usd), 9) from costs") == [(0.0093,)]
 
 
 def test_an_answer_without_usage_counts_in_full(case):

@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "messages"),
-    ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
+    ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text", "usage"),
     ("facts", "wording"),
     ("records", "prices"),
     ("sampling",),

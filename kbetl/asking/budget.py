@@ -76,7 +76,7 @@ class Budget:
             raise self._closed
 
     def taken(self, completion: Completion) -> Taken:
-        """What an answer took: its own word for the cost, else its tokens by the price."""
+        """What an answer took: the larger of its own word and of its tokens by the price."""
         return taken_by(completion, self.price)
 
     def check(self, worst: Worst, taken: Taken) -> None:

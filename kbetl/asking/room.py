@@ -108,13 +108,15 @@ def exceeds(worst: Worst, taken: Taken) -> bool:
 
 
 def taken_by(completion: Completion, price: Price | None) -> Taken:
-    """What an answer took: its own word for the cost, else its tokens by the price; None: not known."""
+    """What an answer took: the larger of its own word for the cost and of its tokens by the price.
+
+    None: neither is known.
+    """
     prompt_tokens, completion_tokens = completion.prompt_tokens, completion.completion_tokens
     is_counted = prompt_tokens is not None and completion_tokens is not None
     tokens = (prompt_tokens or 0) + (completion_tokens or 0) if is_counted else None
-    if completion.cost_usd is not None:
-        return Taken(pusd_of(completion.cost_usd), tokens)
-    if not is_counted or price is None or not price.covers(prompt_tokens or 0):
-        return Taken(None, tokens)
-    cached = min(prompt_tokens or 0, completion.cached_tokens or 0)
-    return Taken(price.cost_pusd((prompt_tokens or 0) - cached, cached, completion_tokens or 0), tokens)
+    known = [] if completion.cost_usd is None else [pusd_of(completion.cost_usd)]
+    if is_counted and price is not None and price.covers(prompt_tokens or 0):
+        cached = min(prompt_tokens or 0, completion.cached_tokens or 0)
+        known.append(price.cost_pusd((prompt_tokens or 0) - cached, cached, completion_tokens or 0))
+    return Taken(max(known, default=None), tokens)

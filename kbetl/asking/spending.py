@@ -128,13 +128,16 @@ def _count_answers(answers: AnswersOfModel, room: Room, price_of: PriceOf) -> No
     )
     if room.ceiling.pusd is None or not any(tokens):
         return
-    price = _price(answers.model, price_of)
-    if not price.covers(answers.longest_unpriced):
+    price = price_of(answers.model) if answers.is_told else _price(answers.model, price_of)
+    if price is None:
+        return
+    if price.covers(answers.longest_unpriced):
+        room.spent_pusd += max(0, price.cost_pusd(*tokens) - int(answers.unpriced_told_pusd))
+    elif not answers.is_told:
         raise ConfigError(
             f"answers of {answers.model} to prompts of up to {answers.longest_unpriced:,} tokens "
             "have no price: " + how_to_price(answers.model)
         )
-    room.spent_pusd += price.cost_pusd(*tokens)
 
 
 def _count_untold(untold: Untold, room: Room, price_of: PriceOf) -> None:

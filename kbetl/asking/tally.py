@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kbetl.asking.room import taken_by
-from kbetl.prices import Price, usd
+from kbetl.prices import Price, pusd_of, usd
 from kbetl.records import Completion, Status
 
 MAX_REASONS = 200
@@ -43,7 +43,7 @@ class Tally:
     price: Price | None = None
     """What tokens cost where answers do not tell it; None: not known."""
     computed_pusd: int = 0
-    """Picodollars of answers that told no cost, by their tokens and the price."""
+    """Picodollars that tokens and price make beyond what answers told."""
     uncounted: int = 0
     """Answers that told no cost, and for which it cannot be computed."""
     put_in_use: bool = False
@@ -72,13 +72,13 @@ class Tally:
             self.completion_tokens += completion.completion_tokens or 0
             if completion.cost_usd is not None:
                 self.cost_usd = (self.cost_usd or 0.0) + completion.cost_usd
-            elif self.price is not None:
+            if self.price is not None:
                 self._compute(completion, self.price)
 
     def _compute(self, completion: Completion, price: Price) -> None:
         taken = taken_by(completion, price)
         self.uncounted += taken.pusd is None
-        self.computed_pusd += taken.pusd or 0
+        self.computed_pusd += max(0, (taken.pusd or 0) - pusd_of(completion.cost_usd or 0.0))
 
     def cost_text(self) -> str | None:
         """What the run's answers cost, computed costs apart from told ones; None where nothing is known."""

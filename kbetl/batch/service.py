@@ -8,7 +8,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from kbetl.asking.addresses import check_names, endpoint_at
@@ -207,9 +206,12 @@ class _Submission:
             ) from error
 
     async def _begun(self, listed_within_s: float) -> RemoteBatch | None:
-        """What the service has of this file; waits a while where it was asked to begin not long ago."""
+        """What the service has of this file; waits a while where it was asked to begin and nothing came back.
+
+        The whole while, whenever that was: by the clock a batch could be begun twice where it was set on.
+        """
         batch = self._batch
-        until = time.monotonic() + _left_s(batch.create_began_at, listed_within_s)
+        until = time.monotonic() + (0.0 if batch.create_began_at is None else listed_within_s)
         while True:
             found = await self._service.begun(batch.file_hash, batch.input_file_id)
             found = [each for each in found if each.id not in self._of_others]
@@ -231,10 +233,3 @@ class _Submission:
                 self._say(f"{other.id} holds the same file as {found[0].id}: cancelling it")
                 await self._service.cancel(other.id)
         return found[0]
-
-
-def _left_s(began_at: str | None, listed_within_s: float) -> float:
-    if began_at is None:
-        return 0.0
-    passed_s = time.time() - datetime.fromisoformat(began_at).timestamp()
-    return listed_within_s - max(passed_s, 0.0)

@@ -13,6 +13,7 @@ import click
 from kbetl.cli.enrich import (
     again_options,
     budget_options,
+    check_model_meant,
     choosing_options,
     given_options,
     parameter_options,
@@ -153,6 +154,7 @@ def _write(database: Path, folder: Path, given: dict[str, Any], command: str) ->
     options = given_options({**given, "takes_back": given["again"]})
     _check_there(database)
     with Store.open(database) as store:
+        check_model_meant(click.get_current_context(), store, options)
         order = ordered(store, options, command)
         report = write_batches(store, order, _target(folder, given))
     _print(report.lines())

@@ -13,7 +13,7 @@ import click
 
 from kbetl import config
 from kbetl.cli.numbers import FiniteNumber, WholeNumber
-from kbetl.cli.options import common
+from kbetl.cli.options import common, typed_again
 from kbetl.errors import ConfigError, Interrupted, StoreError
 
 if TYPE_CHECKING:
@@ -260,8 +260,10 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with Store.open(database) as store:
-        if given["resume"]:
-            options = resumed(store, options, given_now(context), say)
+        taken = resumed(store, options, given_now(context), say) if given["resume"] else None
+        if taken is None:
+            check_model_meant(context, store, options)
+        options = taken or options
         if given["dry_run"]:
             print_lines(dry_run(store, options, say).lines())
             return 0
@@ -281,7 +283,30 @@ def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this command before it asks."""
     from kbetl.enrich import check_ready as check
 
-    check(given_options({"task": context.command.name, **context.params}), store)
+    options = given_options({"task": context.command.name, **context.params})
+    check(options, store)
+    if store is not None:
+        check_model_meant(context, store, options)
+
+
+def check_model_meant(context: click.Context, store: Store, options: Options) -> None:
+    """Raises ConfigError where nobody named the model, and the labels in use are another's."""
+    from kbetl.enrich import Typed
+    from kbetl.enrich import check_model_meant as check
+
+    if context.get_parameter_source("model") is not click.core.ParameterSource.DEFAULT:
+        return
+    words = typed_again(context, frozenset({"database", "resume", "quiet", "verbose"}))
+    database = context.params["database"]
+    check(
+        store,
+        options,
+        Typed(
+            lambda *more: config.command_line(database, *words, *more),
+            given_now(context),
+            "base_url" in context.params,
+        ),
+    )
 
 
 def given_options(given: dict[str, Any]) -> Options:

@@ -77,3 +77,24 @@ def common(function: Decorated) -> Decorated:
 def each_once(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """What a repeatable option was given, in order, without repeats."""
     return tuple(dict.fromkeys(values))
+
+
+def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -> list[str]:
+    """The words of a command line that ask the same again: its command, and what was typed after it."""
+    words = context.command_path.split()[1:]
+    for parameter in context.command.get_params(context):
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not click.core.ParameterSource.COMMANDLINE or name in without:
+            continue
+        value: Any = context.params[name]
+        values = value if parameter.multiple or parameter.nargs != 1 else (value,)
+        if isinstance(parameter, click.Argument):
+            words += [str(each) for each in values]
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[-1])
+        else:
+            for each in values:
+                parts = each if isinstance(each, tuple) else (each,)
+                words += [parameter.opts[-1], *(str(part) for part in parts)]
+    return words

@@ -80,7 +80,7 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
             if status not in (0, LEFT_OVER):
                 return status
             if stage.command == "ingest":
-                with Store.read(database) as store:
+                with Store.open(database) as store:  # to count what a stage would ask takes temporary tables
                     running.check(stages, store)
     finally:
         _summarise(ended, database, was_idle=sizes(database) == before)

@@ -108,7 +108,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with _place(database, is_dry=given["dry_run"]) as place, Store.open(place) as store:
         if given["resume"]:
-            options = resumed(store, options, given_now(context, _OPTION_NAMES), say)
+            options = resumed(store, options, given_now(context, _OPTION_NAMES), say) or options
         if given["dry_run"]:
             print_lines(dry_run(store, options, say).lines())
             return 0

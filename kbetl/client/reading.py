@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import orjson
 from kbetl.client.streaming import Folding
 from kbetl.messages import ending_of, read_message
 from kbetl.records import Completion
+from kbetl.usage import usage_of
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]+")
@@ -65,7 +65,8 @@ def read_completion(reply: Reply, host: str, sent: str | None = None) -> Complet
         fields["fault"] = f"it carries an error: {_error_of(parsed).message}"
     model = parsed.get("model")
     fields["served_model"] = one_line(model, 200) or None if isinstance(model, str) else None
-    return Completion(text, host, reply.latency_ms, sent=sent, **fields, **_usage(parsed.get("usage")))
+    usage = usage_of(parsed, has_text=bool(fields.get("content") or fields.get("reasoning")))
+    return Completion(text, host, reply.latency_ms, sent=sent, **fields, **usage._asdict())
 
 
 def _stream_in(reply: Reply) -> Reply | None:
@@ -143,36 +144,6 @@ def _choice(choices: Any) -> dict[str, Any]:
     elif ending == "done" and said.text is None and said.refusal is None and not message.get("tool_calls"):
         found["fault"] = "its content is null, though it has ended"
     return found
-
-
-def _usage(usage: Any) -> dict[str, Any]:
-    if not isinstance(usage, dict):
-        return {}
-    return {
-        "prompt_tokens": _count(usage.get("prompt_tokens")),
-        "cached_tokens": _count(_inner(usage, "prompt_tokens_details", "cached_tokens")),
-        "completion_tokens": _count(usage.get("completion_tokens")),
-        "reasoning_tokens": _count(_inner(usage, "completion_tokens_details", "reasoning_tokens")),
-        "cost_usd": _cost(usage.get("cost")),
-    }
-
-
-def _inner(usage: Mapping[str, Any], outer: str, name: str) -> Any:
-    details = usage.get(outer)
-    return details.get(name) if isinstance(details, dict) else None
-
-
-def _count(value: Any) -> int | None:
-    """A token count that the store can hold; None for anything else."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value < 2**63 else None
-
-
-def _cost(value: Any) -> float | None:
-    if type(value) not in (int, float) or not 0 <= value <= 1e300:
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def read_error(body: bytes) -> ProviderError:

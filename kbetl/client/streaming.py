@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from kbetl.json_text import MAX_DEPTH
+from kbetl.usage import joined_usage
 
 ASKED = b',"stream":true,"stream_options":{"include_usage":true}}'
 ASKED_WITHOUT_USAGE = b',"stream":true}'
@@ -125,6 +126,8 @@ class Folding:
         for name, value in event.items():
             if name == "choices":
                 self._take_choices(value)
+            elif name == "usage" and value is not None:
+                self._top[name] = joined_usage(self._top.get(name), value)
             elif value or (value is not None and name not in self._top):
                 self._top[name] = value
 

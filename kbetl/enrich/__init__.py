@@ -5,13 +5,15 @@ from kbetl.enrich.options import Options
 from kbetl.enrich.order import order_of, ordered
 from kbetl.enrich.readiness import check_ready
 from kbetl.enrich.report import DryReport, Report
-from kbetl.enrich.resuming import resumed
+from kbetl.enrich.resuming import Typed, check_model_meant, resumed
 from kbetl.enrich.running import enrich
 
 __all__ = [
     "DryReport",
     "Options",
     "Report",
+    "Typed",
+    "check_model_meant",
     "check_ready",
     "dry_run",
     "enrich",

@@ -72,15 +72,17 @@ class Estimator:
     def _cost(
         self, prompt_tokens: int, completion_tokens: int | None, usage: Usage
     ) -> tuple[float | None, str]:
-        if usage.cost_usd is not None:
-            return usage.cost_usd * self._requests, "as answers of this model told before"
+        told_usd = None if usage.cost_usd is None else usage.cost_usd * self._requests
+        told = told_usd, "as answers of this model told before"
         if self._price is None or completion_tokens is None:
-            return None, ""
+            return (None, "") if told_usd is None else told
+        cost_usd = usd(self._price.cost_pusd(prompt_tokens, 0, completion_tokens))
+        if told_usd is not None and (told_usd >= cost_usd or usage.completion_tokens is None):
+            return told
         basis = (
             "answers as long as before" if usage.completion_tokens is not None else "answers at their limit"
         )
-        cost_pusd = self._price.cost_pusd(prompt_tokens, 0, completion_tokens)
-        return usd(cost_pusd), f"{basis}, at the price of {self._price.source}"
+        return cost_usd, f"{basis}, at the price of {self._price.source}"
 
     def _reach(self, cost_usd: float | None, tokens: int) -> int:
         """Requests that fit where all take what is expected on average."""

@@ -10,6 +10,7 @@ from kbetl.fields import Row
 from kbetl.messages import ending_of
 from kbetl.rollouts.messages import message_of
 from kbetl.rollouts.traces import Built
+from kbetl.usage import read_usage
 
 _NOT_SAMPLING = ("model", "messages", "tools", "stream", "metadata", "user", "store")
 
@@ -74,19 +75,10 @@ def _usage(body: Row, *, is_shared: bool) -> Row | None:
     usage = body.get("usage")
     if not isinstance(usage, Mapping):
         return None
-    found = {
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "cached_tokens": _detail(usage, "prompt_tokens_details", "cached_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
-        "reasoning_tokens": _detail(usage, "completion_tokens_details", "reasoning_tokens"),
-    }
+    found = read_usage(usage)._asdict()
+    del found["cost_usd"]
     kept = list(found)[:2] if is_shared else list(found)
     return {key: found[key] for key in kept if found[key] is not None}
-
-
-def _detail(usage: Row, place: str, key: str) -> Any:
-    details = usage.get(place)
-    return details.get(key) if isinstance(details, Mapping) else None
 
 
 def _error(error: Any, status_code: Any, *, is_empty: bool) -> Row | None:

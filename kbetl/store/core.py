@@ -237,6 +237,11 @@ class Store:
         found = self.rows("last_run", {"task": task, "is_left_over": 1})
         return _run(found[0]) if found else None
 
+    def last_finished_run(self, task: str, task_hash: str | None = None) -> Run | None:
+        """The newest run that asked what was missing and ended with 0; of one question: however it ended."""
+        found = self.rows("last_finished_run", {"task": task, "task_hash": task_hash})
+        return _run(found[0]) if found else None
+
 
 def _run(row: tuple[Any, ...]) -> Run:
     run_id, command, options, task, task_hash, started_at, ended_at, status, pid = row

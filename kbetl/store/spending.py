@@ -29,19 +29,23 @@ class ToReserve(NamedTuple):
 
 
 class AnswersOfModel(NamedTuple):
-    """What the answers of one model took; those that a reservation counts are left out."""
+    """What answers of one model took; those that a reservation counts are left out."""
 
     model: str
+    is_told: bool
+    """Whether these answers told what they cost."""
     told_pusd: float
     """Whole picodollars, as answers told them."""
     computed_pusd: float
-    """The same by tokens and the price of their run, where answers told no cost."""
+    """What tokens and the price of their run make beyond that."""
     unpriced_fresh_tokens: int
-    """Tokens of answers for which neither is known, here and in the next two."""
+    """Tokens of answers whose run knew no price, here and in the next two."""
     unpriced_cached_tokens: int
     unpriced_completion_tokens: int
     longest_unpriced: int
     """Prompt tokens of the longest of them."""
+    unpriced_told_pusd: float
+    """What they told."""
     tokens: int
 
 
@@ -148,7 +152,8 @@ def open_reservation(store: Store, run_id: int, request_hash: str, attempt: int 
 
 def answers_by_model(store: Store, task: str) -> list[AnswersOfModel]:
     """What all runs of a task's name took, as far as answers told it."""
-    return [AnswersOfModel(*row) for row in store.rows("spent_by_answers", {"task": task})]
+    found = [AnswersOfModel(*row) for row in store.rows("spent_by_answers", {"task": task})]
+    return [each._replace(is_told=bool(each.is_told)) for each in found]
 
 
 def untold_answers(store: Store, task: str) -> Iterator[Untold]:

@@ -74,8 +74,8 @@ def ordered_rollouts(store: Store, options: Options, batch_id: int) -> Order:
     return replace(order_of(store, plan, options, "synth"), select=select_answered, prepare=prepare)
 
 
-def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options:
-    """The options of the last run of the task that is not dealt with; see `enrich.resumed`."""
+def resumed(store: Store, options: Options, given: frozenset[str], say: Say) -> Options | None:
+    """The options of the run that is taken up; see `enrich.resumed`."""
     return enrich.resumed(store, options, given, say, lambda now: _asked(store, now))
 
 

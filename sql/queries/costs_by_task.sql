@@ -1,5 +1,5 @@
--- What was paid for, by task and model. cost_usd is null where no answer told its cost, computed_usd where none
--- that told none could be reckoned by a price; reserved_usd is what requests without usage may have cost at most.
+-- What was paid for, by task and model. cost_usd is null where no answer told its cost, computed_usd where tokens and
+-- price make nothing beyond that; reserved_usd is what requests without usage may have cost at most.
 select
   costs.task,
   costs.model,

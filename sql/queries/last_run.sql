@@ -1,6 +1,7 @@
 -- The newest run about a task. :task its name
 -- :is_left_over 1: the newest that is not dealt with: it did not end with 0 (stopped, killed, something left over),
--- and no later run of the same question did that went on with it, or that chose as much. 0: whichever it is.
+-- and no later run of the same question did that went on with it, or that chose as much; one without any ok outcome is
+-- a mistake once a run of another question ended with 0. 0: whichever it is.
 select
   runs.id,
   runs.command,
@@ -18,6 +19,19 @@ where runs.task = :task
     or (
       runs.command not glob 'batch *'
       and (runs.status is null or runs.status <> 0)
+      and not (
+        not exists (select 1 from outcomes where outcomes.task_hash = runs.task_hash and outcomes.status = 'ok')
+        and exists (
+          select 1
+          from runs as later
+          where later.id > runs.id
+            and later.task = runs.task
+            and later.command not glob 'batch *'
+            and later.task_hash is not runs.task_hash
+            and later.status = 0
+            and exists (select 1 from outcomes where outcomes.task_hash = later.task_hash)
+        )
+      )
       and not exists (
         select 1
         from runs as later

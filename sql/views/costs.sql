@@ -1,10 +1,11 @@
 -- What was paid for, by task, model, day (UTC) and run. cost_usd is what answers told, null where none did;
--- answers_without_cost counts those that did not. computed_usd is the cost of these by tokens and the price
--- that the run knew, null where it knew none; uncounted counts those that have neither. reserved, reserved_tokens
--- and reserved_usd are requests under a budget that were sent and told no usage: at most so much each.
+-- answers_without_cost counts those that did not. computed_usd is what tokens and the price that the run knew make
+-- beyond what an answer told, all of it where it told none, null where nothing is beyond: both together are what a
+-- budget counts. uncounted counts answers that have neither. reserved, reserved_tokens and reserved_usd are requests
+-- under a budget that were sent and told no usage: at most so much each.
 create view costs as
 with
-told as (
+priced as (
   select
     answers.run_id as run_id,
     answers.model as model,
@@ -15,17 +16,32 @@ told as (
     answers.completion_tokens as completion_tokens,
     answers.reasoning_tokens as reasoning_tokens,
     case
-      when answers.cost_usd is null
-        and answers.prompt_tokens < coalesce(prices.below_prompt_tokens, 9223372036854775807)
+      when answers.prompt_tokens < coalesce(prices.below_prompt_tokens, 9223372036854775807)
       then (
         (answers.prompt_tokens - min(answers.prompt_tokens, coalesce(answers.cached_tokens, 0)))
           * prices.input_usd
         + min(answers.prompt_tokens, coalesce(answers.cached_tokens, 0)) * prices.cached_input_usd
         + answers.completion_tokens * prices.output_usd
       ) / 1e6
-    end as computed_usd
+    end as tokens_usd
   from answers
   left join prices on prices.run_id = answers.run_id and prices.model = answers.model
+),
+told as (
+  select
+    priced.run_id as run_id,
+    priced.model as model,
+    priced.day as day,
+    priced.cost_usd as cost_usd,
+    priced.prompt_tokens as prompt_tokens,
+    priced.cached_tokens as cached_tokens,
+    priced.completion_tokens as completion_tokens,
+    priced.reasoning_tokens as reasoning_tokens,
+    case
+      when priced.cost_usd is null then priced.tokens_usd
+      when round(priced.tokens_usd * 1e12) > round(priced.cost_usd * 1e12) then priced.tokens_usd - priced.cost_usd
+    end as computed_usd
+  from priced
 ),
 summed as (
   select
