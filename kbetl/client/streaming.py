@@ -30,6 +30,8 @@ class Folding:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
         self._events = 0
+        self.texts = 0
+        """Events that brought something of an answer: no blanks, and no sign of life alone."""
         self._is_done = False
         self.fault: str | None = None
         """Why the stream cannot be read on; None as long as it can."""
@@ -81,6 +83,7 @@ class Folding:
             self.fault = self.fault or f"event {self._events} of the stream is no JSON object"
             return
         self._events += 1
+        self.texts += _says_something(event)
         if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_deep(event, MAX_DEPTH):
             self.fault = (
                 self.fault or f"event {self._events} of the stream nests deeper than {MAX_DEPTH} levels"
@@ -153,6 +156,17 @@ class _Choice:
         if self._calls:
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         return {**self._fields, "message": message}
+
+
+def _says_something(event: Mapping[str, Any]) -> bool:
+    """Whether an event brings some of an answer."""
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        for name, value in delta.items() if isinstance(delta, dict) else ():
+            if name != "role" and (value.strip() if isinstance(value, str) else value):
+                return True
+    return False
 
 
 def _function(kept: Any, told: Mapping[str, Any]) -> dict[str, Any]:
