@@ -350,7 +350,13 @@ def test_wait_beyond_give_up_of_one_request_alone_is_that_request_s(status):
 
 
 @pytest.mark.parametrize(
-    "life", [b" " * 1000, b"\r\n" * 500, b": still at work\n\n" * 100, b'data: {"choices":[]}\n\n' * 100]
+    "life",
+    [
+        b" " * 1000,
+        b"\r\n" * 500,
+        b": still at work\n\n" * 100,
+        b'data: {"choices":[{"delta":{"role":"a","content":" "}}]}\n\n' * 40,
+    ],
 )
 def test_signs_of_life_alone_do_not_keep_a_run_alive(life):
     """Blanks for ten seconds: the run ends by --give-up-after, with the request in flight."""

@@ -111,6 +111,9 @@ DIALECTS = [
     ("too_long", 400, openai("x", "context_length_exceeded")),
     ("too_long", 400, openai("prompt is too long: 210000 tokens > 200000 maximum")),
     ("too_long", 413, ""),
+    ("too_long", 422, {"error": "Input validation error: `inputs` tokens must be <= 4096. Given: 5000"}),
+    ("too_long", 400, openai("the request exceeds the available context size", None, "exceed_context")),
+    ("too_long", 400, openai("Request payload size exceeds the limit: 20971520 bytes")),
     ("too_long", 429, openai("Request too large for m on tokens per min: Limit 10000, Requested 12000")),
     ("too_long", 200, openai("input is too long", "context_length_exceeded")),
     # throttled

@@ -38,6 +38,7 @@ Key = str | tuple[str, int]
 _STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TERMINATION_GRACE_S = 12.0
 """How long SIGTERM, or a fault that ends the run, lets requests in flight come home."""
+_SAY_STOP_AFTER_S = 0.2
 MAX_UNDECIDED = 1000
 """Requests that may wait to hear whether what they got is everybody's; then it is taken for their own."""
 
@@ -372,13 +373,18 @@ class _Loop:
         self._end(error)
         if not is_first:
             return
+        loop = asyncio.get_running_loop()
+        # by then what waited to be sent has heard of it, and most runs are over
+        loop.call_later(_SAY_STOP_AFTER_S, self._say_stop, error)
+        loop.call_later(TERMINATION_GRACE_S, self._cancel)
+
+    def _say_stop(self, error: KbetlError) -> None:
         in_flight = self._job.answerer.in_flight
         if in_flight:
             self._job.say(
                 f"the run ends: {error}. Waiting for {in_flight} requests in flight, "
                 f"{TERMINATION_GRACE_S:.0f} s at most"
             )
-        asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
 
     def _end(self, error: KbetlError) -> None:
         """No new requests from here on; the first reason is the one that is told."""

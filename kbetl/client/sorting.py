@@ -90,7 +90,8 @@ _TOO_LONG_WORDS = re.compile(
     r"request too large|(reduce|shorten) (the|your) (length|prompt|messages|input)"
     r"|(maximum|max|model'?s?) (\w+ )?context|context (length|window|size)|too many (\w+ )?tokens"
     r"|(prompt|input|request|messages?) (\w+ ){0,2}(is|are|was) too (long|large)"
-    r"|(longer than|exceeds?) (\w+ ){0,4}(model length|token limit|number of tokens)",
+    r"|(longer than|exceeds?) (\w+ ){0,4}(model length|token limit|number of tokens)"
+    r"|tokens`? must be <=?|payload (size )?(exceeds|too large)|string too long",
     re.I,
 )
 _THROTTLED = re.compile(
