@@ -65,6 +65,19 @@ class BadAnswer(KbetlError):
 class RequestFailed(KbetlError):
     """A request that brought no answer for one sample; the run goes on with the others."""
 
+    is_declined = False
+    """Whether a moderation refused what was asked: the outcome is `refused`, else `failed`."""
+
+
+class Declined(RequestFailed):
+    """A request that a moderation or a content filter refused."""
+
+    is_declined = True
+
+
+class Undecided(RequestFailed):
+    """A request that was refused before any other succeeded: its own trouble, or everybody's."""
+
 
 class TryAgain(RequestFailed):
     """A try that failed where a later one may not; raised and caught inside `client`."""

@@ -60,7 +60,7 @@ def ask_one(llm, request=None, limits=FAST) -> Completion:
 
 def refused(llm, kind, request=None, limits=FAST) -> str:
     result = Asking(llm, [request or question()], limits).only
-    assert type(result) is kind, result
+    assert isinstance(result, kind), result
     assert "\n" not in str(result)
     assert KEY not in str(result)
     return str(result)

@@ -87,6 +87,10 @@ SHAPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         lambda asked: openai_result(asked, {"error": {**BAD_REQUEST, "code": "too_long"}}, 400),
         ("failed", None, 'batch answered 400 Bad Request: "too long" (too_long, BadRequestError)'),
     ),
+    "Azure, a content filter": (
+        lambda asked: openai_result(asked, {"error": {"message": "No.", "code": "content_filter"}}, 400),
+        ("refused", None, 'batch answered 400 Bad Request: "No." (content_filter)'),
+    ),
     "OpenAI, expired": (
         openai_expired,
         (
@@ -121,7 +125,7 @@ def test_every_shape_of_result_is_read(case):
     assert case.rows("select ending, count(*) from handed_out group by 1 order by 1") == [
         ("answered", 5),
         ("expired", 1),
-        ("failed", 7),
+        ("failed", 8),
     ]
     assert case.rows("select answers, prompt_tokens, task from costs") == [(6, 50, "difficulty")]
     assert case.enrich().requests == 8

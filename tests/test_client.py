@@ -365,7 +365,7 @@ def test_query_of_an_address_goes_out_and_is_stored_nowhere():
 def test_redirect_does_not_take_the_key_along():
     with FakeLlm() as other, FakeLlm() as llm:
         llm.faults.append(Reply(b"", 307, {"Location": f"{other.url}/chat/completions"}))
-        refused(llm, RunStopped)
+        refused(llm, RequestFailed)
         assert other.requests == []
 
 

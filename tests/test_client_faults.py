@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, question, refused, until
-from fake_llm import FakeLlm, error_reply, json_reply
+from fake_llm import FakeLlm, Reply, error_reply, json_reply
 
 from kbetl.asking.tally import Tally
 from kbetl.cli.progress import summary
 from kbetl.client import Client, Endpoint, Limits
 from kbetl.client.health import REFUSED_ALIKE, Health
-from kbetl.errors import RequestFailed, RunStopped
+from kbetl.errors import Declined, RequestFailed, RunStopped, Undecided
 from kbetl.records import Completion
 
 EIGHT_AT_ONCE = replace(FAST, concurrency=8)
@@ -107,7 +107,7 @@ def test_what_cannot_succeed_is_sent_once(fault):
 def test_question_that_a_moderation_flags_does_not_stop_the_run():
     error = {"message": "flagged", "code": 403, "metadata": {"reasons": ["x"], "flagged_input": "y"}}
     with FakeLlm([json_reply({"error": error}, status=403)]) as llm:
-        refused(llm, RequestFailed)
+        refused(llm, Declined)
         assert len(llm.requests) == 1
 
 
@@ -310,6 +310,87 @@ def test_wait_beyond_the_limit_stops_the_run_at_once():
         assert "wait 86400 s" in refused(llm, RunStopped)
 
 
+@pytest.mark.parametrize("reset", ["24h0m0s", "9" * 30 + "h", "1e309", "86400"])
+def test_limit_that_a_good_answer_names_beyond_give_up_holds_nobody(reset):
+    """It is not waited out: were it true, the next reply would refuse, and stop the run."""
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": reset}
+    with FakeLlm() as llm:
+        llm.faults.append(json_reply(llm.completion(asked_like()), headers=headers))
+
+        async def main():
+            async with Client(endpoint(llm), FAST) as client:
+                await client.complete(question("a"))
+                return client.stats.hold_s, await client.complete(question("b"))
+
+        held_s, answer = asyncio.run(main())
+    assert (held_s, answer.fault) == (0, None)
+
+
+def test_limit_that_is_used_up_beyond_give_up_stops_at_the_refusal():
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h0m0s"}
+    with FakeLlm() as llm:
+        good = json_reply(llm.completion(asked_like()), headers=headers)
+        llm.faults.extend([good, error_reply(429, "daily limit", headers)])
+        asking = Asking(llm, [question("a"), question("b")], replace(FAST, concurrency=1))
+        assert len(llm.requests) == 2
+    assert isinstance(asking.results[1], RunStopped)
+    assert "wait 86400 s, longer than --give-up-after" in str(asking.results[1])
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 408])
+def test_wait_beyond_give_up_of_one_request_alone_is_that_request_s(status):
+    def long_wait(asked):
+        return error_reply(status, "boom", {"Retry-After": "86400"}) if asked.prompt == "0" else None
+
+    with FakeLlm(long_wait) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(30)], EIGHT_AT_ONCE)
+        assert len(llm.requests) == 30
+    assert isinstance(asking.results[0], RequestFailed)
+    assert "longer than --give-up-after" in str(asking.results[0])
+    assert all(isinstance(result, Completion) for result in asking.results[1:])
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        b" " * 1000,
+        b"\r\n" * 500,
+        b": still at work\n\n" * 100,
+        b'data: {"choices":[{"delta":{"role":"a","content":" "}}]}\n\n' * 40,
+    ],
+)
+def test_signs_of_life_alone_do_not_keep_a_run_alive(life):
+    """Blanks for ten seconds: the run ends by --give-up-after, with the request in flight."""
+    kind = "application/json" if life.isspace() else "text/event-stream"
+    with FakeLlm([None, Reply(life, content_type=kind, drip_s=1.0)]) as llm:
+        where = replace(endpoint(llm), is_streamed=not life.isspace())
+        limits = Limits(give_up_after_s=0.2, concurrency=1)
+        asking = Asking(where, [question("a"), question("b")], limits)
+    assert isinstance(asking.results[1], RunStopped)
+    assert "no text of one for 0 s (--give-up-after)" in str(asking.results[1])
+
+
+def test_text_that_arrives_keeps_a_run_alive():
+    """Ten parts, each sooner than --give-up-after; all of them take longer than it."""
+    with FakeLlm() as llm:
+        llm.faults.append(replace(json_reply(llm.completion(asked_like())), drip_s=0.2))
+        assert ask_one(llm, limits=Limits(give_up_after_s=1.2)).content in RATINGS
+
+
+def test_request_that_takes_too_long_as_a_whole_is_not_sent_again():
+    """Its text comes and comes; the next request has its answer."""
+    with FakeLlm() as llm:
+        llm.faults.append(replace(json_reply(llm.completion(asked_like())), drip_s=0.5))
+        limits = Limits(concurrency=1, timeout_s=0.7)
+        asking = Asking(llm, [question("a"), question("b")], limits)
+        assert len(llm.requests) == 2
+    assert type(asking.results[0]) is RequestFailed
+    assert "longer than --request-timeout; it is not sent again in this run" in str(asking.results[0])
+    (cut,) = asking.wasted
+    assert cut.response.startswith('{"id"')
+    assert isinstance(asking.results[1], Completion)
+
+
 def test_exhausted_limit_of_a_good_answer_holds_the_next_request():
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}
     with FakeLlm() as llm:
@@ -337,7 +418,6 @@ def test_exhausted_limit_of_a_good_answer_holds_the_next_request():
         ("403", "may not use this model"),
         ("404", "model's name and the base URL"),
         ("429 quota", "top up the account"),
-        ("redirect", "redirect is not followed"),
     ],
 )
 def test_what_hits_every_request_stops_the_run(fault, words):
@@ -357,8 +437,8 @@ def test_refusal_of_every_request_in_the_same_words_stops_the_run():
         asking = Asking(llm, [question(str(n)) for n in range(200)], EIGHT_AT_ONCE)
         assert len(llm.requests) <= REFUSED_ALIKE + 8
     kinds = [type(result) for result in asking.results]
-    assert kinds.count(RequestFailed) < REFUSED_ALIKE + 8
-    assert kinds.count(RunStopped) == 200 - kinds.count(RequestFailed)
+    assert kinds.count(Undecided) < REFUSED_ALIKE + 8
+    assert kinds.count(RunStopped) == 200 - kinds.count(Undecided)
     assert "the first 20 requests were all refused so" in str(asking.results[-1])
 
 
@@ -369,7 +449,58 @@ def test_refusals_of_some_samples_do_not_stop_the_run():
         assert [type(result) for result in asking.results].count(RequestFailed) == 60
     with FakeLlm([error_reply(400, f"row {n} is too long") for n in range(60)]) as llm:
         asking = Asking(llm, [question(str(n)) for n in range(60)], EIGHT_AT_ONCE)
-        assert {type(result) for result in asking.results} == {RequestFailed}
+        assert {type(result) for result in asking.results} == {Undecided}
+
+
+UNSURE = {
+    "403": (error_reply(403, "Forbidden"), "check key, team and model"),
+    "403 html": (Reply(b"<html>blocked by policy</html>", 403, content_type="text/html"), "check key"),
+    "404": (error_reply(404, "Not Found"), "model's name and the base URL"),
+    "405": (error_reply(405, "Method Not Allowed"), "does not take chat completions"),
+    "redirect": ("redirect", "redirect is not followed"),
+    "500 for a day": (error_reply(500, "boom", {"Retry-After": "86400"}), "run again later"),
+}
+"""What may be everybody's, and what is said where it is."""
+
+
+@pytest.mark.parametrize("concurrency", [1, 256])
+@pytest.mark.parametrize("fault", UNSURE)
+def test_status_that_three_requests_and_a_probe_get_stops_the_run(fault, concurrency):
+    """Nobody's outcome is decided: three wait for that, and a fourth one tells."""
+    reply, words = UNSURE[fault]
+    with FakeLlm([reply] * 300) as llm:
+        limits = replace(FAST, concurrency=concurrency)
+        asking = Asking(llm, [question(str(n)) for n in range(256)], limits)
+        assert len(llm.requests) == 4
+    kinds = [type(result) for result in asking.results]
+    assert (kinds.count(Undecided), kinds.count(RunStopped)) == (3, 253)
+    assert all(words in str(each) for each in asking.results if isinstance(each, RunStopped))
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 256])
+@pytest.mark.parametrize("fault", UNSURE)
+def test_status_that_some_requests_get_while_others_succeed_stops_nothing(fault, concurrency):
+    """One in seven, the first one among them: each is sent once, and all others have their answers."""
+    reply, _ = UNSURE[fault]
+    poisoned = range(0, 70, 7)
+
+    def firewall(asked):
+        return reply if int(asked.prompt) in poisoned else None
+
+    with FakeLlm(firewall, latency_s=0.01) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(70)], replace(FAST, concurrency=concurrency))
+        assert len(llm.requests) == 70
+    for number, result in enumerate(asking.results):
+        assert isinstance(result, Undecided if number in poisoned else Completion), result
+
+
+def test_status_that_everybody_gets_from_now_on_stops_the_run():
+    """A ban in the middle of a run: after twenty without a success between, the next one that goes alone."""
+    with FakeLlm(lambda asked: error_reply(403, "banned") if asked.index >= 30 else None) as llm:
+        asking = Asking(llm, [question(str(n)) for n in range(200)], EIGHT_AT_ONCE)
+        assert 51 <= len(llm.requests) <= 51 + 8
+    kinds = [type(result) for result in asking.results]
+    assert (kinds.count(Completion), kinds.count(RunStopped)) == (30, 200 - len(llm.requests) + 1)
 
 
 def test_what_is_in_flight_when_the_run_stops_is_kept():

@@ -6,13 +6,16 @@ import asyncio
 import time
 
 import pytest
-from client_case import RATINGS, Asking, endpoint, question, until
+from client_case import RATINGS, Asking, asked_like, endpoint, question, until
 from fake_llm import FakeLlm, json_reply
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kbetl.client import Client, Limits
 from kbetl.client.gate import Gate
 from kbetl.client.pace import Learner, Pace
-from kbetl.client.waits import asked_wait_s, duration_s, exhausted_wait_s
+from kbetl.client.waits import LONGEST_S, asked_wait_s, duration_s, exhausted_wait_s, told_wait_s
+from kbetl.errors import RequestFailed, RunStopped
 from kbetl.records import Completion
 
 # The gate
@@ -268,7 +271,10 @@ def test_tokens_a_minute_are_kept():
         ("1h2m3.5s", 3723.5),
         ("17", 17),
         ("0", 0),
-        *((text, None) for text in ("-1", "soon", "", None, "1x", "\u0663")),
+        ("24h0m0s", 86400),
+        ("1e3", 1000),
+        *((text, LONGEST_S) for text in ("1e309", "9" * 30 + "h", "9" * 40, "99999999999999999")),
+        *((text, None) for text in ("-1", "soon", "", None, "1x", "\u0663", "inf", "nan", "1e", "-1e309")),
     ],
 )
 def test_durations(text, seconds):
@@ -284,6 +290,10 @@ def test_durations(text, seconds):
         ({"retry-after": "Sun, 22 Nov 2026 10:00:30 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, 30),
         ({"retry-after": "Sun, 22 Nov 2026 09:00:00 GMT", "date": "Sun, 22 Nov 2026 10:00:00 GMT"}, None),
         ({"retry-after": "nonsense"}, None),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_S),
+        ({"retry-after": "Mon, 01 Jan 0001 00:00:00 GMT"}, None),
+        ({"retry-after": "Sun, 22 Nov 2026 10:00:30 +9999999999999999"}, None),
+        ({"retry-after-ms": "9" * 300}, LONGEST_S),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360),
         (
             {
@@ -306,3 +316,70 @@ def test_waits_that_a_refusal_asks_for(headers, seconds):
 def test_what_remains_holds_nobody():
     headers = {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "60"}
     assert exhausted_wait_s(headers) is None
+
+
+NUMBERS = st.one_of(
+    st.integers().map(str), st.floats().map(str), st.from_regex(r"[0-9]{1,400}(\.[0-9]+)?", fullmatch=True)
+)
+DURATIONS = st.one_of(
+    NUMBERS,
+    st.lists(st.tuples(NUMBERS, st.sampled_from(["h", "m", "s", "ms", "us", "ns", " seconds", "x"]))).map(
+        lambda parts: "".join(number + unit for number, unit in parts)
+    ),
+    st.datetimes().map(lambda at: at.strftime("%a, %d %b %Y %H:%M:%S GMT")),
+    st.sampled_from(["Fri, 31 Dec 9999 23:59:59 -2359", "Sun, 06 Nov 1994 08:49:37 +" + "9" * 30, "1e309"]),
+    st.text(max_size=40),
+)
+WAIT_HEADERS = st.dictionaries(
+    st.sampled_from(
+        [
+            *("retry-after", "retry-after-ms", "date", "x-ratelimit-remaining", "x-ratelimit-reset"),
+            *("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"),
+        ]
+    ),
+    st.one_of(st.just("0"), DURATIONS),
+)
+
+
+@settings(deadline=None)
+@given(DURATIONS, WAIT_HEADERS, st.one_of(DURATIONS, st.integers(), st.floats()))
+def test_no_wait_from_outside_is_beyond_what_clocks_count_with(text, headers, value):
+    """Whatever it is, it is nothing or a number of seconds above zero and not above the longest."""
+    error = {"retry_after": value, "details": [{"retryDelay": text}], "metadata": {"headers": headers}}
+    found = [
+        asked_wait_s(headers),
+        exhausted_wait_s(headers),
+        told_wait_s(error, ""),
+        told_wait_s({}, f"Please try again in {text}."),
+    ]
+    assert all(wait_s is None or 0 < wait_s <= LONGEST_S for wait_s in found)
+    seconds = duration_s(text)
+    assert seconds is None or 0 <= seconds <= LONGEST_S
+
+
+ABSURD = ("9" * 30, "9" * 30 + "h", "1e309", "inf", "nan", "-5", "", "86400", "24h0m0s", "99999999999999999")
+ABSURD_DATES = (
+    "Fri, 31 Dec 9999 23:59:59 GMT",
+    "Sat, 01 Jan 0000 00:00:00 GMT",
+    "Mon, 01 Jan 1900 00:00:00 GMT",
+)
+
+
+@pytest.mark.parametrize("text", [*ABSURD, *ABSURD_DATES])
+@pytest.mark.parametrize("status", [200, 429, 503, 500])
+def test_no_wait_from_outside_holds_a_run_beyond_give_up(text, status):
+    """Two requests and one absurd wait: an answer, a failure or a stop with a reason, and soon."""
+    headers = {
+        "Retry-After": text,
+        "X-RateLimit-Remaining-Requests": "0",
+        "X-RateLimit-Reset-Requests": text,
+    }
+    with FakeLlm() as llm:
+        good = llm.completion(asked_like())
+        told = good if status == 200 else {"error": {"message": "later", "retry_after": text}}
+        llm.faults.append(json_reply(told, status=status, headers=headers))
+        limits = Limits(backoff_s=0.0, concurrency=1, give_up_after_s=20.0)
+        asking = Asking(llm, [question("a"), question("b")], limits)
+    for result in asking.results:
+        assert isinstance(result, Completion | RequestFailed | RunStopped), result
+        assert isinstance(result, Completion) or "longer than --give-up-after" in str(result)

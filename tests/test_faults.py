@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 
 import pytest
-from enrich_case import Case, module_of, rollouts
-from fake_llm import Allowed, Outage, refuse_parameter
+from enrich_case import Case, ended, module_of, rollouts, started
+from fake_llm import Allowed, Asked, Outage, Reply, error_reply, json_reply, refuse_parameter
 from fault_case import (
     HOLDS,
     LASTING,
@@ -18,6 +19,8 @@ from fault_case import (
     one_of_each,
     rating_of,
 )
+
+from kbetl.asking.loop import TERMINATION_GRACE_S
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -121,6 +124,100 @@ def test_refused_parameter_costs_two_requests_at_most(case: Case, concurrency: i
     case.ingest(rollouts(count))
     run = case.enrich("-c", concurrency)
     assert (run.status, run.requests - count) == (0, 1)
+
+
+POISON = {
+    "firewall": (Reply(b"<html>Request blocked: SQL</html>", 403, content_type="text/html"), "failed"),
+    "403": (error_reply(403, "Forbidden"), "failed"),
+    "404": (error_reply(404, "Not Found"), "failed"),
+    "400": (error_reply(400, "Invalid value"), "failed"),
+    "redirect": ("redirect", "failed"),
+    "moderation": (error_reply(403, "Your input was flagged", code=403), "refused"),
+    "content filter": (error_reply(400, "The prompt was filtered", code="content_filter"), "refused"),
+}
+"""What one prompt gets for ever while others succeed, and what becomes of it."""
+
+
+@pytest.mark.parametrize("concurrency", [1, 16, 256])
+@pytest.mark.parametrize("kind", POISON)
+def test_prompt_that_is_always_refused_stops_nothing(case: Case, kind: str, concurrency: int):
+    """The very first request is the poisoned one: all others are rated, it is that sample's own outcome."""
+    reply, status = POISON[kind]
+    poisoned: list[int] = []
+
+    def firewall(asked: Asked):
+        if not poisoned:
+            poisoned.append(module_of(asked))
+        return reply if module_of(asked) in poisoned else None
+
+    case.llm.faults, case.llm.latency_s = firewall, 0.002
+    case.ingest(rollouts(40))
+    run = case.enrich("-c", concurrency)
+    assert (run.status, run.requests, case.statuses()) == (3, 40, {"ok": 39, status: 1})
+    assert case.rows("select module_name from failures") == [(f"Module{poisoned[0]}",)]
+    again = [case.enrich("-c", concurrency).requests for _ in range(3)]
+    assert again == ([1, 1, 0] if status == "failed" else [0, 0, 0])
+    assert case.kbetl("check").status == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 256])
+def test_what_everybody_is_refused_for_decides_no_outcome(case: Case, concurrency: int):
+    """Three runs with a bad key, told by a bare 403: none of the samples is parked afterwards."""
+    case.llm.faults = lambda asked: error_reply(403, "Forbidden")
+    case.ingest(rollouts(20))
+    for _ in range(3):
+        run = case.enrich("-c", concurrency)
+        assert (run.status, run.requests, case.statuses()) == (1, 4, {})
+        assert "check key, team and model" in run.err.strip().splitlines()[-1]
+    case.llm.faults = lambda asked: None
+    run = case.enrich("-c", concurrency)
+    assert (run.status, run.requests, case.statuses()) == (0, 20, {"ok": 20})
+
+
+def test_prompts_that_alone_are_left_and_refused_are_parked_in_the_end(case: Case):
+    """Six of 40: when only they are left, runs stop, then end with their outcomes, then ask nothing."""
+    case.llm.faults = lambda asked: error_reply(403, "Forbidden") if module_of(asked) < 6 else None
+    case.ingest(rollouts(40))
+    first = case.enrich("-c", 1)
+    assert (first.status, case.statuses()) == (3, {"ok": 34, "failed": 6})
+    for _ in range(8):
+        last = case.enrich("-c", 1)
+    assert (last.status, last.requests, case.statuses()) == (3, 0, {"ok": 34, "failed": 6})
+    assert "6 samples failed in 3 runs in a row and are parked" in last.err
+
+
+def test_request_that_takes_too_long_is_charged_in_full_and_sent_once(case: Case):
+    """Its reservation counts for ever; the other samples are rated within the same budget."""
+    slow: list[int] = []
+
+    def drips(asked: Asked, good):
+        slow.append(module_of(asked))
+        return replace(json_reply(good), drip_s=1.0)
+
+    case.llm.faults = lambda asked: drips if module_of(asked) == 1 else None
+    case.ingest(rollouts(4))
+    case.llm.latency_s = 0.0
+    run = case.enrich("-c", 4, "--request-timeout", 2, "--max-tokens-total", 10_000)
+    assert (run.status, slow, case.statuses()) == (3, [1], {"ok": 3, "failed": 1})
+    ((reason,),) = case.rows("select reason from outcomes where status = 'failed'")
+    assert "longer than --request-timeout; it is not sent again in this run" in reason
+    assert case.rows("select count(*) from reservations") == [(1,)]
+
+
+def test_run_that_a_fault_ends_says_so_at_once_and_waits_for_little(case: Case):
+    """One request is silent, another's reply ends the run: the reason comes before the end."""
+    case.llm.latency_s = 0.0
+    case.llm.faults = lambda asked: (None, "silence", "402")[asked.index] if asked.index < 3 else "402"
+    case.ingest(rollouts(8))
+    with started(case.folder, "enrich", "-b", case.llm.url, "-m", "m", "-c", 2) as process:
+        done = ended(process, timeout_s=TERMINATION_GRACE_S + 20)
+    assert done.status == 1
+    said = done.err.splitlines()
+    (ending,) = [line for line in said if line.startswith("the run ends: ")]
+    assert "top up the account" in ending
+    assert ending.endswith("Waiting for 1 requests in flight, 12 s at most")
+    assert not any(" left" in line for line in said[said.index(ending) :])
+    assert "top up the account" in said[-1]
 
 
 def test_sample_that_fails_for_ever_is_parked_and_the_rest_goes_on(case: Case):

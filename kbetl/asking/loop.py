@@ -16,11 +16,11 @@ from kbetl.asking.event_loop import new_event_loop
 from kbetl.asking.question import Prepare, Question, Questions
 from kbetl.asking.tally import Tally
 from kbetl.asking.writer import Entry, Writer
-from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped
+from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped, Undecided
 from kbetl.records import Completion, Outcome, Reading, Request
 from kbetl.store import Store, TaskLock
 from kbetl.store.generated import Generated
-from kbetl.store.ledger import Selection
+from kbetl.store.ledger import Selection, fail_again
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
@@ -38,7 +38,10 @@ Key = str | tuple[str, int]
 """Of a question; see `Question.key`."""
 _STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TERMINATION_GRACE_S = 12.0
-"""How long SIGTERM lets requests in flight come home; who sends it means to kill soon after."""
+"""How long SIGTERM, or a fault that ends the run, lets requests in flight come home."""
+_SAY_STOP_AFTER_S = 0.2
+MAX_UNDECIDED = 1000
+"""Requests that may wait to hear whether what they got is everybody's; then it is taken for their own."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,11 @@ def ask(job: Job) -> None:
 class _Asked:
     """A request under way, with the other samples that ask the same."""
 
+    question: Question
     followers: list[Question] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    undecided: str | None = None
+    """What it was refused for, where that may be everybody's and is not decided; else None."""
 
 
 @dataclass(eq=False)
@@ -102,6 +108,7 @@ class _Loop:
         self._settled: dict[Key, _Settled] = {}
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
+        self._undecided: list[_Asked] = []
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -121,6 +128,7 @@ class _Loop:
                         asyncio.create_task(self._work()) for _ in range(_places(job.concurrency))
                     ]
                     _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
+                    await self._end_undecided()
             finally:
                 self._questions.close()
                 await asyncio.to_thread(self._writer.close)
@@ -132,7 +140,7 @@ class _Loop:
         try:
             self._job.lock.check_in_place()
         except KbetlError as error:
-            self._end(error)
+            self._stop(error)
             return
         asyncio.get_running_loop().call_later(LOCK_CHECK_S, self._watch_lock)
 
@@ -142,13 +150,16 @@ class _Loop:
     async def _work(self) -> None:
         try:
             while self._ending is None:
-                found = await self._questions.next()
+                # neighbours may be alike: what others elsewhere get tells sooner whether it is everybody's
+                is_in_doubt = bool(self._undecided)
+                found = await self._questions.next(from_end=is_in_doubt)
                 if found is None:
                     return
-                self._forget_settled(found.lookup)
+                if not is_in_doubt:  # those before it may be of an earlier lookup
+                    self._forget_settled(found.lookup)
                 await self._settle(found.question)
         except RunStopped as error:
-            self._end(error)
+            self._stop(error)
         except KbetlError as error:
             self._end(error)
             self._cancel()
@@ -165,6 +176,8 @@ class _Loop:
         if asked is not None and len(asked.followers) < MAX_FOLLOWERS:
             asked.followers.append(question)
             return
+        if asked is not None and asked.undecided is not None:
+            await self._decide()
         if asked is not None:
             await asked.ended.wait()
         settled = self._settled.get(key)
@@ -181,22 +194,45 @@ class _Loop:
         """Sends one request and keeps what came, for this sample and for those that ask the same."""
         request = question.request
         assert request is not None
-        asked = self._asked[key] = _Asked()
-        tally = self._job.tally
-        completions: Sequence[Completion] = ()
+        asked = self._asked[key] = _Asked(question)
+        completion: Completion | None = None
         budget = self._job.budget
         meter = None if budget is None else Meter(budget, request, self._writer.keep, question.attempt)
         try:
             on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
-            completions = (await self._job.answerer.complete(question, on_wasted, meter),)
-            reading = self._job.read(completions[0])
+            completion = await self._job.answerer.complete(question, on_wasted, meter)
+            reading = self._job.read(completion)
         except RequestFailed as error:
-            reading = Reading("failed", None, str(error))
+            reading = Reading("refused" if error.is_declined else "failed", None, str(error))
             if meter is not None:
                 meter.end()
+            if isinstance(error, Undecided):
+                asked.undecided = str(error)
         finally:
-            del self._asked[key]
-            asked.ended.set()
+            if asked.undecided is None:
+                self._end_asking(key, asked)
+        if asked.undecided is not None:
+            await self._set_aside(asked)
+            return
+        await self._keep(asked, reading, completion, meter)
+        if completion is not None and self._undecided:
+            await self._decide()
+
+    def _end_asking(self, key: Key, asked: _Asked) -> None:
+        del self._asked[key]
+        asked.ended.set()
+
+    async def _keep(
+        self,
+        asked: _Asked,
+        reading: Reading,
+        completion: Completion | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        """Keeps what a request came to, for its sample and for those that ask the same."""
+        question, key = asked.question, asked.question.key
+        request, completions = question.request, () if completion is None else (completion,)
+        assert request is not None
         samples = [question, *asked.followers]
         entry = Entry(
             [self._outcome(each, reading) for each in samples],
@@ -205,14 +241,43 @@ class _Loop:
             attempt=question.attempt,
             rollouts=self._rollouts(samples, completions, reading),
         )
-        if meter is not None and completions:
-            entry.also = meter.settle(completions[0])
+        if meter is not None and completion is not None:
+            entry.also = meter.settle(completion)
         settled = self._settled[key] = _Settled(entry, reading)
+        tally = self._job.tally
         tally.count_answers(completions)
         await self._writer.keep(entry)
         self._until_lookup.append((self._questions.lookups, key, settled))
         tally.reused += len(asked.followers)
         tally.count_outcome(reading.status, reading.reason, len(samples))
+
+    async def _set_aside(self, asked: _Asked) -> None:
+        """Its outcome waits: the next success makes it its own, a stop of the run writes none."""
+        self._undecided.append(asked)
+        if len(self._undecided) >= MAX_UNDECIDED or len(asked.followers) >= MAX_FOLLOWERS:
+            await self._decide()
+
+    async def _end_undecided(self) -> None:
+        """With nothing left to ask they are their own; a stop leaves them as they were before the run.
+
+        But what had failed before has failed once more, so that a few that are refused for ever are parked
+        in the end, and do not stop every run.
+        """
+        if self._ending is None:
+            await self._decide()
+        elif isinstance(self._ending, RunStopped) and self._undecided:
+            questions = [each for asked in self._undecided for each in (asked.question, *asked.followers)]
+            samples = [(each.sample_hash, each.attempt) for each in questions]
+            task_hash = self._job.task_hash
+            await self._writer.keep(Entry([], also=lambda store: fail_again(store, task_hash, samples)))
+
+    async def _decide(self) -> None:
+        """What requests were refused for is their own: others succeed, or there are no others."""
+        undecided, self._undecided = self._undecided, []
+        for asked in undecided:
+            reading = Reading("failed", None, asked.undecided)
+            self._end_asking(asked.question.key, asked)
+            await self._keep(asked, reading)
 
     async def _keep_wasted(
         self, request: Request, attempt: int, meter: Meter | None, completion: Completion | None
@@ -288,10 +353,30 @@ class _Loop:
         if number == signal.SIGTERM:
             asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
 
+    def _stop(self, error: KbetlError) -> None:
+        """Ends the run for a fault: says at once why, and waits for what is in flight, but not for long."""
+        is_first = self._ending is None
+        self._end(error)
+        if not is_first:
+            return
+        loop = asyncio.get_running_loop()
+        # by then what waited to be sent has heard of it, and most runs are over
+        loop.call_later(_SAY_STOP_AFTER_S, self._say_stop, error)
+        loop.call_later(TERMINATION_GRACE_S, self._cancel)
+
+    def _say_stop(self, error: KbetlError) -> None:
+        in_flight = self._job.answerer.in_flight
+        if in_flight:
+            self._job.say(
+                f"the run ends: {error}. Waiting for {in_flight} requests in flight, "
+                f"{TERMINATION_GRACE_S:.0f} s at most"
+            )
+
     def _end(self, error: KbetlError) -> None:
         """No new requests from here on; the first reason is the one that is told."""
         if self._ending is None:
             self._ending = error
+        self._job.tally.is_ending = True
         self._job.answerer.stop(str(error))
         if self._job.budget is not None:
             self._job.budget.close(RunStopped(str(error)))

@@ -181,5 +181,5 @@ def _shared(limits: Limits, servers: int) -> Limits:
         limits,
         rpm=None if limits.rpm is None else limits.rpm // servers,
         tpm=None if limits.tpm is None else limits.tpm // servers,
-        give_up_after_s=min(limits.give_up_after_s, PATIENCE_S),
+        patience_s=min(limits.give_up_after_s, PATIENCE_S),
     )

@@ -67,15 +67,18 @@ class Questions:
         self._fetch: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "kbetl-questions")
 
-    async def next(self) -> Next | None:
-        """The next question; None when there are no more. Raises what looking them up raised."""
+    async def next(self, *, from_end: bool = False) -> Next | None:
+        """The next question; None when there are no more. Raises what looking them up raised.
+
+        `from_end`: the last one of those that are ready, so one that has little in common with the next.
+        """
         while not self._ready:
             if self._failure is not None:
                 raise self._failure
             if self._ended:
                 return None
             await asyncio.shield(self._fetching())
-        found = self._ready.popleft()
+        found = self._ready.pop() if from_end else self._ready.popleft()
         if len(self._ready) < LOW_WATER and not self._ended and self._failure is None:
             self._fetching()
         return found

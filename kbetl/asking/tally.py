@@ -48,6 +48,8 @@ class Tally:
     """Answers that told no cost, and for which it cannot be computed."""
     put_in_use: bool = False
     """Whether this run's task became the one in use because there was none."""
+    is_ending: bool = False
+    """Whether nothing new is asked any more, as a signal or a fault ended the run."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property

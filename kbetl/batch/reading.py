@@ -377,7 +377,7 @@ def _ending(found: Completion | Failure) -> Ending:
 
 def _reading(reader: Reader, found: Completion | Failure) -> Reading:
     if isinstance(found, Failure):
-        return Reading("failed", None, found.reason)
+        return Reading("refused" if found.is_declined else "failed", None, found.reason)
     return read_answer(reader, found)
 
 

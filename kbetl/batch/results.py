@@ -12,7 +12,7 @@ import orjson
 
 from kbetl.batch.naming import Key, key_of
 from kbetl.client.reading import ProviderError, Reply, one_line, read_completion, read_error
-from kbetl.client.sorting import describe
+from kbetl.client.sorting import describe, sort_error, status_of
 from kbetl.dataset.splicing import member_spans
 from kbetl.errors import BadRow
 from kbetl.json_text import canonical_json
@@ -29,6 +29,8 @@ class Failure:
     reason: str
     never_run: bool
     """Whether the service says that it did not get to it."""
+    is_declined: bool = False
+    """Whether a moderation or a content filter refused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def _found(row: Mapping[str, Any], text: str, host: str) -> Completion | Failure
     if error or not 200 <= status < 300 or body is None:
         return _failure(status, error or body, host)
     found = read_completion(Reply(status, {}, _body(text).encode("utf-8", "replace"), 0.0), host)
-    return found if isinstance(found, Completion) else Failure(describe(host, status, found), False)
+    return found if isinstance(found, Completion) else _failed(host, status, found)
 
 
 def _body(text: str) -> str:
@@ -119,7 +121,15 @@ def _failure(status: int, error: Any, host: str) -> Failure:
     said = read_error(_bytes_of(error))
     if said.code in _NEVER_RUN:
         return Failure(f"{host}: {said.message or said.code} ({said.code})", True)
-    return Failure(describe(host, status, said) if status else _words(host, said), False)
+    return _failed(host, status, said)
+
+
+def _failed(host: str, status: int, said: ProviderError) -> Failure:
+    """What an error means, by the same table as online; status 0: none is told."""
+    is_told = not 200 <= status < 300 and status > 0
+    kind = sort_error(status if is_told else status_of(said), said)
+    reason = describe(host, status, said) if status else _words(host, said)
+    return Failure(reason, False, kind == "moderation")
 
 
 def _bytes_of(error: Any) -> bytes:

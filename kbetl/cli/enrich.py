@@ -31,6 +31,7 @@ _OPTION_NAMES = {
     "max_cost": "max_cost_usd",
     "give_up_after": "give_up_after_s",
     "timeout": "timeout_s",
+    "request_timeout": "request_timeout_s",
 }
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
 
@@ -197,12 +198,20 @@ def pace_options(function: Decorated) -> Decorated:
                 help="Longest silence of the server before a request counts as lost.",
             ),
             click.option(
+                "--request-timeout",
+                type=FiniteNumber(min=0),
+                default=3600.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="Longest time for a whole request; it is not sent again in that run. 0: no limit.",
+            ),
+            click.option(
                 "--give-up-after",
                 type=FiniteNumber(min=0, min_open=True),
                 default=30.0,
                 show_default=True,
                 metavar="MINUTES",
-                help="Stop after so long without a success.",
+                help="Stop after so long without a success or text of an answer; no longer wait is obeyed.",
             ),
             click.option(
                 "--also-handed-out",
@@ -333,7 +342,7 @@ def given_options(given: dict[str, Any]) -> Options:
     if "give_up_after" in given:
         found["give_up_after_s"] = given["give_up_after"] * 60
     if "timeout" in given:
-        found["timeout_s"] = given["timeout"]
+        found.update(timeout_s=given["timeout"], request_timeout_s=given["request_timeout"])
     return Options(
         headers=given.get("header", ()),
         parameters=parameters_given(given),

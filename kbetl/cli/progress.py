@@ -23,7 +23,7 @@ def _shown(tally: Tally) -> Shown | None:
 
 
 def summary(tally: Tally) -> str:
-    """Done, rate, hold if any, tokens, cost if known, not ok by kind, time left; in one line."""
+    """Done, rate, hold if any, tokens, cost if known, not ok by kind, and the time left, in one line."""
     elapsed_s = max(time.monotonic() - tally.started_s, 1e-3)
     rate_per_s = tally.asked / elapsed_s
     parts = [
@@ -39,7 +39,9 @@ def summary(tally: Tally) -> str:
     if cost is not None:
         parts.append(cost)
     parts += [f"{status} {count}" for status, count in sorted(tally.statuses.items()) if status != "ok"]
-    if 0 < tally.asked < tally.waiting:
+    if tally.is_ending:
+        parts.append("stopping")
+    elif 0 < tally.asked < tally.waiting:
         parts.append(f"{_duration((tally.waiting - tally.asked) / rate_per_s)} left")
     return ", ".join(parts)
 

@@ -160,6 +160,7 @@ def given_options(given: dict[str, Any]) -> Options:
         found |= {"max_cost_usd": given["max_cost"], "max_tokens_total": given["max_tokens_total"]}
     if "give_up_after" in given:
         found |= {"give_up_after_s": given["give_up_after"] * 60, "timeout_s": given["timeout"]}
+        found |= {"request_timeout_s": given["request_timeout"]}
     return Options(
         prompts=given["from_"],
         name=given["as_"],

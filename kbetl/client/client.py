@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -20,9 +23,11 @@ from kbetl.records import Completion, Request
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-    from kbetl.client.wire import Wire
+    from kbetl.client.wire import NoReply, Wire
 
 _BYTES_PER_TOKEN = 4
+_LOOK_AGAIN_S = 0.5
+"""After a stop of this process time seems to be up: what has arrived meanwhile is read first."""
 
 
 class Stats(NamedTuple):
@@ -63,6 +68,9 @@ class Client:
         self._health = self._judge.health
         self._exit = AsyncExitStack()
         self._wire: Wire | None = None
+        self._in_flight: dict[Sent, tuple[float, asyncio.Timeout]] = {}
+        """Since when each has been in flight, the oldest first, and what ends it."""
+        self._watching: asyncio.Task[None] | None = None
         self._sent = self._answered = self._repeated = self._wasted = 0
 
     async def __aenter__(self) -> Self:
@@ -70,12 +78,32 @@ class Client:
             Wire,
         )  # 0.1 s to import; a run with nothing to ask has none
 
-        self._wire = await self._exit.enter_async_context(Wire(self._endpoint, self._limits))
+        wire = Wire(self._endpoint, self._limits, self._health.spoke)
+        self._wire = await self._exit.enter_async_context(wire)
+        self._watching = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.stop("the run is over")
+        if self._watching is not None:
+            self._watching.cancel()
         await self._exit.aclose()
+
+    async def _watch(self) -> None:
+        """Ends what is in flight when nothing has come of anything for too long."""
+        limit_s = self._limits.give_up_after_s
+        was_due = False
+        while True:
+            oldest_s, _ = next(iter(self._in_flight.values()), (time.monotonic(), None))
+            since = max(oldest_s, self._health.alive_at)
+            left_s = since + limit_s - time.monotonic()
+            if left_s <= 0 and was_due:
+                self._judge.given_up()
+                for _, ending in self._in_flight.values():
+                    ending.reschedule(asyncio.get_running_loop().time())
+                return
+            was_due = left_s <= 0
+            await asyncio.sleep(max(left_s, _LOOK_AGAIN_S))
 
     @property
     def is_gone(self) -> bool:
@@ -180,20 +208,35 @@ class Client:
             # Made behind the gate: what is refused may have been learned while this one waited.
             body = self._adaptations.body(asked.request)
             health = self._health
-            sent = Sent(body, round_number, health.successes, health.silences, tokens)
+            sent = Sent(body, round_number, health.successes, health.silences, tokens, health.suspects)
             self._sent += 1
-            reply = await self._wire.post(body.data)
+            if not self._in_flight:
+                health.begins()
+            reply = await self._post(self._wire, sent)
             if isinstance(reply, Reply):
                 return self._read(asked, sent, reply)
             raise self._judge.unanswered(asked, sent, reply)
         finally:
             self._gate.leave()
 
+    async def _post(self, wire: Wire, sent: Sent) -> Reply | NoReply:
+        """Sends a try; ended where nothing has come of anything for too long."""
+        try:
+            async with asyncio.timeout(None) as ending:
+                self._in_flight[sent] = (time.monotonic(), ending)
+                return await wire.post(sent.body.data)
+        except TimeoutError:
+            raise self._judge.given_up() from None
+        finally:
+            del self._in_flight[sent]
+
     def _read(self, asked: Asked, sent: Sent, reply: Reply) -> Completion:
         self._health.replied = True
         if not 200 <= reply.status < 300:
             self._judge.refuse(asked, sent, reply, reply.status, read_error(reply.body))
         found = read_completion(reply, self._host, sent.body.sent)
+        if reply.is_overlong and isinstance(found, Completion):
+            asked.is_overlong, found = True, _without_usage(found)
         if isinstance(found, ProviderError):
             self._judge.refuse(asked, sent, reply, status_of(found), found)
         if found.fault is None:
@@ -206,11 +249,24 @@ class Client:
     def _pace(self, sent: Sent, reply: Reply, found: Completion) -> None:
         """What an answer says about how fast the next ones may go."""
         wait_s = exhausted_wait_s(reply.headers)
-        if wait_s is not None:
+        # a longer one is not waited out: if it is true, the next reply is a refusal that says so
+        if wait_s is not None and wait_s <= self._limits.give_up_after_s:
             self._gate.exhausted(wait_s)
             self._judge.say_hold(f"{self._host}: nothing is left of a rate limit")
         if sent.tokens and found.prompt_tokens is not None:
             self._gate.settle(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)
+
+
+def _without_usage(cut: Completion) -> Completion:
+    """An answer that was not awaited to its end: what it told so far is not what it takes."""
+    return replace(
+        cut,
+        prompt_tokens=None,
+        cached_tokens=None,
+        completion_tokens=None,
+        reasoning_tokens=None,
+        cost_usd=None,
+    )
 
 
 def _wait_s(state: RetryCallState) -> float:

@@ -148,7 +148,9 @@ class Limits:
     tries: int = 3
     """Tries per request; throttling and outages use up none."""
     give_up_after_s: float = 1800.0
-    """With nothing but failures for so long, the run stops."""
+    """Without a success or a text of any answer for so long, the run stops; no longer wait is obeyed."""
+    patience_s: float | None = None
+    """With nothing but failures for so long, one of several servers is let alone; None: as above."""
     backoff_s: float = 1.0
     """The second wait where the server names none; the first is a quarter, later ones double."""
     backoff_max_s: float = 6.0
@@ -159,7 +161,7 @@ class Limits:
     idle_timeout_s: float = 600.0
     """Longest silence of the server after a request was sent or between two parts of its answer."""
     timeout_s: float | None = None
-    """Longest time for a whole request; None for none: reasoning may take long."""
+    """Longest time for a whole request, which is not sent again after it; None: no limit."""
     body_max_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from kbetl.errors import RunStopped
 
 _PROBE_S = 2.0
 """How long one request goes ahead of the others, to see whether the server is there again."""
+_SUSPECT_S = 10.0
+"""The same where it may be that everybody is refused: what is refused is refused soon."""
 _RAMP_S = 0.1
 """Over how long the others follow: sent in one burst they would all meet a limit that one of them meets."""
 _RAMP_STEPS = 40
@@ -73,6 +75,8 @@ class Gate:
         self._pausing: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed: str | None = None
+        self._is_in_doubt = False
+        """Whether who came last goes first: it has least in common with those that were refused."""
         self._set_room()
 
     @property
@@ -119,6 +123,7 @@ class Gate:
 
     def succeeded(self, round_number: int) -> None:
         """An answer came to what was sent in a round: more may go at once, up to the limit."""
+        self._is_in_doubt = False
         if self._streak or self._room < self._limits.concurrency:
             self._recover(round_number)
 
@@ -171,6 +176,19 @@ class Gate:
         self._hold_for_streak(None)
         self._probes = True
         return True
+
+    def doubt(self, *, is_strong: bool) -> None:
+        """What was refused may be everybody's: until one succeeds, those far from it are let in first.
+
+        `is_strong`: one at a time, for a while.
+        """
+        self._is_in_doubt = True
+        if not is_strong:
+            return
+        self._cancel_step()
+        self._ahead, self._ahead_s, self._ramp = 1, _SUSPECT_S, None
+        self._step_timer = asyncio.get_running_loop().call_later(_SUSPECT_S, self._let_follow)
+        self._set_room()
 
     def exhausted(self, wait_s: float) -> None:
         """An answer said that nothing is left of a limit until then.
@@ -362,7 +380,7 @@ class Gate:
     def _pump(self) -> None:
         """Lets in who waits, in order, as far as there is room and time."""
         while self._waiting and self.in_flight < self._room:
-            future, tokens = self._waiting[0]
+            future, tokens = self._waiting[-1 if self._is_in_doubt else 0]
             if not future.done():
                 wait_s = self._wait_s()
                 if wait_s > 0:
@@ -372,7 +390,10 @@ class Gate:
                     return
                 self._let_in(tokens)
                 future.set_result(self._round)
-            self._waiting.popleft()
+            if self._is_in_doubt:
+                self._waiting.pop()
+            else:
+                self._waiting.popleft()
 
     def _wake_in(self, wait_s: float) -> None:
         if self._timer is None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 
+SUSPECT_FIRST = 3
+"""So many requests that got one status before any success: it may be everybody's, a probe tells."""
+SUSPECT_LATER = 20
+"""The same since the last success, where there was one: it was not everybody's then."""
 REFUSED_ALIKE = 20
 """Refusals in the same words, and nothing else since the run began, that are taken for everybody's."""
 
@@ -15,7 +20,8 @@ _OUTWEIGHED = 0.25
 class Health:
     """What the replies of a run, taken together, say about the server."""
 
-    def __init__(self, give_up_after_s: float) -> None:
+    def __init__(self, give_up_after_s: float, patience_s: float | None = None) -> None:
+        """`patience_s`: with nothing but failures for so long it is given up, where that is sooner."""
         self.successes = 0
         self.silences = 0
         """Exchanges that ended in silence."""
@@ -23,8 +29,15 @@ class Health:
         """Whether any reply came, of whatever status."""
         self.silent_rounds = 0
         """Rounds of tries without a reply, while there was none at all."""
+        self.alive_at = time.monotonic()
+        """When there last was a success or a text of an answer, or work began after none."""
+        self.suspects: frozenset[int] = frozenset()
+        """Statuses that so many different requests got since the last success that a probe decides."""
         self._give_up_after_s = give_up_after_s
+        self._patience_s = give_up_after_s if patience_s is None else patience_s
         self._failing_since: float | None = None
+        self._unsure: defaultdict[int, set[str]] = defaultdict(set)
+        """By status, the requests that got it since the last success, where it may be everybody's."""
         self._broken: set[str] = set()
         self._broken_at = 0
         self._trouble = 0.0
@@ -32,9 +45,30 @@ class Health:
         self._refusals = 0
         self._refusal: str | None = None
 
+    def begins(self) -> None:
+        """A request is sent while none is in flight: what lay before was no silence of the server."""
+        if self._failing_since is None:
+            self.alive_at = time.monotonic()
+
+    def spoke(self) -> None:
+        """Text of an answer came."""
+        self.alive_at = time.monotonic()
+        self._failing_since = None
+
     def succeeded(self) -> None:
         self.successes += 1
-        self._failing_since = None
+        self.spoke()
+        if self._unsure:
+            self._unsure.clear()
+            self.suspects = frozenset()
+
+    def suspect(self, status: int, request_hash: str) -> bool:
+        """Notes a status that may be everybody's; whether so many got it that a probe has to decide."""
+        self._unsure[status].add(request_hash)
+        many = SUSPECT_LATER if self.successes else SUSPECT_FIRST
+        if len(self._unsure[status]) >= many:
+            self.suspects |= {status}
+        return status in self.suspects
 
     def broke(self, request_hash: str) -> int:
         """Notes that an exchange broke; of how many requests since the last success, this one."""
@@ -62,4 +96,5 @@ class Health:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-        return now - self._failing_since >= self._give_up_after_s
+        is_over = now - self.alive_at >= self._give_up_after_s
+        return is_over or now - self._failing_since >= self._patience_s

@@ -12,9 +12,9 @@ from kbetl.client.endpoint import Limits
 from kbetl.client.gate import Gate
 from kbetl.client.health import REFUSED_ALIKE, Health
 from kbetl.client.reading import ProviderError, Reply
-from kbetl.client.sorting import Kind, advice, describe, refused_parameter, sort_error
+from kbetl.client.sorting import FOR_ALL, Kind, advice, describe, refused_parameter, sort_error
 from kbetl.client.waits import asked_wait_s
-from kbetl.errors import RequestFailed, RunStopped, TryAgain
+from kbetl.errors import Declined, RequestFailed, RunStopped, TryAgain, Undecided
 from kbetl.records import Completion, Request
 
 if TYPE_CHECKING:
@@ -74,9 +74,11 @@ class Asked:
     silences: int = 0
     failures: int = 0
     """After which it waited on its own."""
+    is_overlong: bool = False
+    """Whether it took longer than a request may; it is not sent again."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sent:
     """One try on its way: its body, and what the run had seen when it went out."""
 
@@ -85,6 +87,8 @@ class Sent:
     successes: int
     silences: int
     tokens: float
+    suspects: frozenset[int] = frozenset()
+    """Statuses that had come so often that the next request with it tells that all get it."""
 
 
 class _Failure(NamedTuple):
@@ -111,7 +115,7 @@ class Judge:
         """Whether the server was given up: it said nothing at all, or failed for too long."""
         self.throttled = 0
         """Refusals as too many."""
-        self.health = Health(limits.give_up_after_s)
+        self.health = Health(limits.give_up_after_s, limits.patience_s)
         self._host = host
         self._limits = limits
         self._gate = gate
@@ -119,9 +123,18 @@ class Judge:
         self._say = say
         self._said_at_s: float | None = None
 
+    def given_up(self) -> RunStopped:
+        """What it means that nothing came of anything for too long."""
+        return self._gone(
+            f"{self._host}: no answer and no text of one for {self._limits.give_up_after_s:.0f} s "
+            "(--give-up-after); run again later to go on"
+        )
+
     def spoilt(self, asked: Asked, fault: str) -> Exception:
         """What an answer means that came and cannot be used."""
         self._check_health(fault)
+        if asked.is_overlong:
+            return RequestFailed(f"{self._host}: {fault}; it is not sent again in this run")
         return self._again(asked, _Failure(f"{self._host}: {fault}", is_alone=True), is_own=True)
 
     def refuse(self, asked: Asked, sent: Sent, reply: Reply, status: int, error: ProviderError) -> NoReturn:
@@ -134,23 +147,53 @@ class Judge:
         if parameter is not None:
             self._adapt(parameter, reason, value_only=error.code == "unsupported_value")
         kind = sort_error(status, error)
-        if kind == "run":
+        if kind in FOR_ALL:
             raise self._stopped(f"{reason}; {advice(status, error)}")
         self._check_health(reason)
-        if kind == "sample":
-            if self.health.refused_alike(reason):
-                raise self._stopped(
-                    f"{reason}; the first {REFUSED_ALIKE} requests were all refused so: "
-                    "change the model or the parameters and run again"
-                )
+        if kind == "moderation":
+            raise Declined(reason)
+        if kind == "too_long":
             raise RequestFailed(reason)
-        self._fail(asked, sent, reply, kind=kind, reason=reason, status=status)
+        if kind == "refused":
+            raise self._refused(reason)
+        if kind == "unsure":
+            raise self._unsure(asked, sent, status, reason, advice(status, error))
+        wait_s = asked_wait_s(reply.headers, error.wait_s)
+        failure = _Failure(reason, self._is_alone(sent), wait_s)
+        if wait_s is not None and wait_s > self._limits.give_up_after_s:
+            raise self._beyond(asked, sent, failure, status)
+        self._fail(asked, sent, reply, failure, kind=kind, status=status)
+
+    def _refused(self, reason: str) -> Exception:
+        """What a refusal means that is one request's own, unless the first ones all get the same words."""
+        if self.health.refused_alike(reason):
+            return self._stopped(
+                f"{reason}; the first {REFUSED_ALIKE} requests were all refused so: "
+                "change the model or the parameters and run again"
+            )
+        return RequestFailed(reason) if self.health.successes else Undecided(reason)
+
+    def _unsure(self, asked: Asked, sent: Sent, status: int, reason: str, help_: str) -> Exception:
+        """What a status means that is one request's own or everybody's: the next successes tell.
+
+        Where many got it and none succeeded since, one that was sent after them, and alone, decides.
+        """
+        if status in sent.suspects and self._gate.in_flight == 1:
+            return self._stopped(f"{reason}; other requests got the same, and none an answer: {help_}")
+        self._gate.doubt(is_strong=self.health.suspect(status, asked.request.hash))
+        return Undecided(reason)
+
+    def _beyond(self, asked: Asked, sent: Sent, failure: _Failure, status: int) -> Exception:
+        """What an error means that asks for a wait which is not waited out."""
+        reason = f"{failure.reason}; it asks to wait {failure.wait_s:.0f} s, longer than --give-up-after"
+        if status == 429 or (self.health.successes and not failure.is_alone):
+            return self._stopped(f"{reason}: run again later")
+        return self._unsure(asked, sent, status, reason, "run again later")
 
     def _fail(
-        self, asked: Asked, sent: Sent, reply: Reply, *, kind: Kind, reason: str, status: int
+        self, asked: Asked, sent: Sent, reply: Reply, failure: _Failure, *, kind: Kind, status: int
     ) -> NoReturn:
         """Raises what an error means that a later try may not meet."""
-        failure = _Failure(reason, self._is_alone(sent), asked_wait_s(reply.headers))
         if kind == "throttled":
             is_own = self._throttle(asked, sent, failure, is_rate=status == 429)
         else:
@@ -182,10 +225,6 @@ class Judge:
         """Slows down; whether it is this request alone that is refused so, time and again."""
         self.throttled += 1
         reason, wait_s = failure.reason, failure.wait_s
-        if wait_s is not None and wait_s > self._limits.give_up_after_s:
-            raise self._stopped(
-                f"{reason}; it asks to wait {wait_s:.0f} s, longer than --give-up-after: run again later"
-            )
         is_known = failure.is_alone and ((wait_s is None and not is_rate) or self._gate.refused_alone(wait_s))
         if is_known or self._gate.throttled(sent.round_number, wait_s, is_rate=is_rate):
             self.say_hold(reason)
@@ -231,6 +270,8 @@ class Judge:
         if no_reply.for_all:
             return self._stopped(f"{reason}; {advice(407, ProviderError(''))}")
         self._check_health(reason)
+        if no_reply.was_overlong:
+            return RequestFailed(f"{reason}; it is not sent again in this run")
         failure = _Failure(reason, self._is_alone(sent))
         if self._is_own(asked, sent, no_reply):
             return self._again(asked, failure, is_own=True, paid_perhaps=True)
@@ -258,7 +299,7 @@ class Judge:
     def _check_health(self, reason: str) -> None:
         """Notes a failure. Raises RunStopped where there has been nothing else for too long."""
         if self.health.failed():
-            limit_s = self._limits.give_up_after_s
+            limit_s = self._limits.patience_s or self._limits.give_up_after_s
             raise self._gone(
                 f"nothing but failures for {limit_s:.0f} s, the last one: {reason}; run again later to go on"
             )

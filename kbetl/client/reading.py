@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from kbetl.client.streaming import Folding
+from kbetl.client.waits import told_wait_s
 from kbetl.messages import ending_of, read_message
 from kbetl.records import Completion
 from kbetl.usage import usage_of
@@ -30,6 +31,8 @@ class Reply(NamedTuple):
     """Request sent to body read."""
     cut: str | None = None
     """Why the body is not whole; None where it is."""
+    is_overlong: bool = False
+    """Whether it is cut because the whole request took too long."""
 
 
 class ProviderError(NamedTuple):
@@ -43,6 +46,8 @@ class ProviderError(NamedTuple):
     """The request parameter that it names."""
     flagged: bool = False
     """Whether a moderation of the input refused it."""
+    wait_s: float | None = None
+    """Seconds that it asks to wait; None if it names none."""
 
 
 def read_completion(reply: Reply, host: str, sent: str | None = None) -> Completion | ProviderError:
@@ -58,7 +63,7 @@ def read_completion(reply: Reply, host: str, sent: str | None = None) -> Complet
         fault = _why_unreadable(reply, text, parsed)
         return Completion(text, host, reply.latency_ms, sent=sent, fault=fault)
     choices = parsed.get("choices")
-    if not choices and parsed.get("error"):
+    if not choices and _is_error(parsed):
         return _error_of(parsed)
     fields = _choice(choices)
     if parsed.get("error") and fields.get("fault") is None:
@@ -157,30 +162,62 @@ def read_error(body: bytes) -> ProviderError:
     return ProviderError(one_line(re.sub(r"<[^>]*>", " ", text)))
 
 
+def _is_error(body: Mapping[str, Any]) -> bool:
+    """Whether an object without choices tells an error, in any of the shapes that providers give one."""
+    base = body.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code"):
+        return True
+    says = any(isinstance(body.get(name), str) for name in _MESSAGES)
+    return bool(body.get("error") or body.get("errors")) or says
+
+
+_MESSAGES = ("message", "detail", "msg", "error_msg", "status_msg", "error_message")
+_CODES = ("code", "error_code", "status_code")
+
+
 def _error_of(body: Mapping[str, Any]) -> ProviderError:
-    error = body.get("error")
+    error = body.get("error") or body.get("errors") or body.get("base_resp")
+    if isinstance(error, list):
+        error = error[0] if error else None
     if isinstance(error, str):
-        return ProviderError(one_line(error), *_kinds(body))
+        return ProviderError(one_line(error), *_kinds(body), wait_s=told_wait_s(body, error))
     if not isinstance(error, dict):
         error = body
-    message = error.get("message") or error.get("detail") or error.get("msg")
+    message = next((error[name] for name in _MESSAGES if error.get(name)), None)
+    if isinstance(message, dict):
+        message = message.get("detail") or message.get("message")
     if isinstance(message, list) and message and isinstance(message[0], dict):
         return _of_validation(message[0])
     metadata = error.get("metadata")
     if not isinstance(message, str):
         message = json.dumps(message if message else error, ensure_ascii=False, default=str)
+    message += _of_provider(metadata)
     return ProviderError(
         one_line(message),
         *_kinds(error),
         one_line(error["param"], 80) if isinstance(error.get("param"), str) else "",
         isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata),
+        told_wait_s(error, message),
     )
+
+
+def _of_provider(metadata: Any) -> str:
+    """What the provider behind a gateway said, where the gateway tells it apart."""
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str) or not raw.strip():
+        return ""
+    parsed = _parse(raw.encode("utf-8", "replace"), raw)
+    said = _error_of(parsed).message if isinstance(parsed, dict) else raw
+    return f": {one_line(said)}"
 
 
 def _kinds(error: Mapping[str, Any]) -> tuple[str, str]:
     code, kind = (
         one_line(str(value), 80) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-        for value in (error.get("code"), error.get("type") or error.get("status"))
+        for value in (
+            next((error[name] for name in _CODES if name in error), None),
+            error.get("type") or error.get("status"),
+        )
     )
     return code, kind
 

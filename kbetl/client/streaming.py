@@ -54,6 +54,8 @@ class Folding:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
         self._events = 0
+        self.texts = 0
+        """Events that brought something of an answer: no blanks, and no sign of life alone."""
         self._is_done = False
         self.fault: str | None = None
         """Why the stream cannot be read on; None as long as it can."""
@@ -118,6 +120,7 @@ class Folding:
             self.fault = self.fault or f"event {self._events} of the stream is no JSON object"
             return
         self._events += 1
+        self.texts += _says_something(event)
         if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_deep(event, MAX_DEPTH):
             self.fault = (
                 self.fault or f"event {self._events} of the stream nests deeper than {MAX_DEPTH} levels"
@@ -177,6 +180,17 @@ class _Choice:
         for call in message.get("tool_calls") or ():
             call.pop("index", None)
         return {**_whole(self._fields, ""), "message": message}
+
+
+def _says_something(event: Mapping[str, Any]) -> bool:
+    """Whether an event brings some of an answer."""
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        for name, value in delta.items() if isinstance(delta, dict) else ():
+            if name != "role" and (value.strip() if isinstance(value, str) else value):
+                return True
+    return False
 
 
 class _Bits(list[str]):

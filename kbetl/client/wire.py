@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -37,12 +38,18 @@ class NoReply(NamedTuple):
     """Whether it would be the same for every request: a proxy that wants a password."""
     was_silent: bool = False
     """Whether the server took the request and let the time pass."""
+    was_overlong: bool = False
+    """Whether the whole request took longer than it may."""
 
 
 class Wire:
     """An HTTP session to one endpoint. No cookies, no redirects, no limit on connections but the gate's."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+    def __init__(
+        self, endpoint: Endpoint, limits: Limits, on_text: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_text` is called when text of an answer comes; blanks and comments are none."""
+        self._on_text = on_text
         self._url = URL(endpoint.url)
         self._body_max_bytes = limits.body_max_bytes
         self._is_streamed = endpoint.is_streamed
@@ -85,19 +92,20 @@ class Wire:
         if self._is_streamed and response.content_type == EVENT_STREAM:
             return await self._streamed(response, started)
         chunks: list[bytes] = []
-        cut = None
+        cut, is_overlong = None, False
         try:
             cut = await self._read(response, chunks)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            size_bytes = sum(map(len, chunks))
-            cut = f"the body broke off after {size_bytes} bytes: {no_reply(error).reason}"
+            size_bytes, ending = sum(map(len, chunks)), no_reply(error)
+            cut, is_overlong = _broke_off("body", size_bytes, ending), ending.was_overlong
         except asyncio.CancelledError:
             response.close()
             raise
         if cut is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
-        return Reply(response.status, response.headers, self._redacted(b"".join(chunks)), latency_ms, cut)
+        body = self._redacted(b"".join(chunks))
+        return Reply(response.status, response.headers, body, latency_ms, cut, is_overlong)
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
         """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
@@ -105,35 +113,41 @@ class Wire:
         while chunk := await content.read(_LARGE_BYTES):
             chunks.append(chunk)
             size_bytes += len(chunk)
+            if response.status < 300 and not chunk.isspace():
+                self._on_text()
             if size_bytes > self._body_max_bytes:
                 return self._too_long(size_bytes)
         return None
 
     async def _streamed(self, response: aiohttp.ClientResponse, started: float) -> Reply:
         """The reply that a stream of events makes, put together; cut where it breaks off."""
-        folding, cut, size_bytes = Folding(), None, 0
+        folding, cut, size_bytes, texts, is_overlong = Folding(), None, 0, 0, False
         try:
             async for chunk in response.content.iter_any():
                 folding.feed(chunk)
                 size_bytes += len(chunk)
+                if folding.texts > texts:
+                    texts = folding.texts
+                    self._on_text()
                 cut = folding.fault or self._too_long(size_bytes)
                 if cut is not None:
                     break
             folding.end()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            cut = f"the stream broke off after {size_bytes} bytes: {no_reply(error).reason}"
+            ending = no_reply(error)
+            cut, is_overlong = _broke_off("stream", size_bytes, ending), ending.was_overlong
         except asyncio.CancelledError:
             response.close()
             raise
         if cut is None and not folding.is_whole:
             cut = f"the stream ended after {size_bytes} bytes, before the answer did"
         elif folding.is_whole and folding.fault is None:
-            cut = None  # only what follows the answer is missing, such as its usage
+            cut, is_overlong = None, False  # only what follows the answer is missing, such as its usage
         if cut is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._redacted(folding.body())
-        return Reply(response.status, response.headers, body, latency_ms, cut)
+        return Reply(response.status, response.headers, body, latency_ms, cut, is_overlong)
 
     def _too_long(self, size_bytes: int) -> str | None:
         if size_bytes <= self._body_max_bytes:
@@ -204,12 +218,26 @@ def no_reply(error: Exception) -> NoReply:
         )
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NoReply("no connection in time", was_sent=False)
-    return NoReply(_broken_reason(error), was_sent=True, was_silent=isinstance(error, TimeoutError))
+    is_late = isinstance(error, TimeoutError)
+    # aiohttp has a class of its own for the silences that it measures; the rest is the whole request's
+    is_overlong = is_late and not isinstance(error, aiohttp.ServerTimeoutError)
+    return NoReply(
+        _broken_reason(error),
+        was_sent=True,
+        was_silent=is_late and not is_overlong,
+        was_overlong=is_overlong,
+    )
+
+
+def _broke_off(what: str, size_bytes: int, ending: NoReply) -> str:
+    return f"the {what} broke off after {size_bytes} bytes: {ending.reason}"
 
 
 def _broken_reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, aiohttp.ServerTimeoutError):
         return "it stayed silent for too long"
+    if isinstance(error, TimeoutError):
+        return "the whole request took longer than --request-timeout"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
     if isinstance(error, aiohttp.ClientPayloadError):

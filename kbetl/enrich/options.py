@@ -42,6 +42,8 @@ class Options:
     tpm: int | None = None
     timeout_s: float = 600.0
     """Longest silence of the server."""
+    request_timeout_s: float = 3600.0
+    """Longest time for a whole request; 0: no limit."""
     give_up_after_s: float = 1800.0
     takes_back: bool = False
     """Whether to ask as well what waits for a batch file."""

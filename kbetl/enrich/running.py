@@ -218,6 +218,7 @@ def _answerer(options: Options, plan: Plan, say: Say) -> tuple[Answerer, Limits]
         tries=config.TRIES,
         give_up_after_s=options.give_up_after_s,
         idle_timeout_s=options.timeout_s,
+        timeout_s=options.request_timeout_s or None,
     )
     if is_local(options.base_url):
         limits = replace(limits, alone_s=LOCAL_ALONE_S)

@@ -192,6 +192,17 @@ def set_outcomes(store: Store, decisions: Iterable[Decided], at: str) -> None:
     )
 
 
+def fail_again(store: Store, task_hash: str, samples: Iterable[tuple[str, int]]) -> None:
+    """Counts one more failure of samples, by hash and attempt, that had failed before, and of no others."""
+    store.execute_many(
+        "fail_again",
+        (
+            {"sample_hash": sample_hash, "task_hash": task_hash, "attempt": attempt}
+            for sample_hash, attempt in samples
+        ),
+    )
+
+
 PARKED_AFTER = 3
 """Runs in a row that a sample failed in, after which a plain run asks it no more."""
 
