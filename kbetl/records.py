@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,8 @@ NOT_CONTENT = (
     "response.body.id if custom_id",
     "response.body.created if custom_id",
 )
-"""Fields of a row that are not its content: timings, and ids that a tool draws at random.
+"""Fields of a row that are not its content: timings, and ids that a tool draws at random; besides these the
+index of pandas, see `_is_index`.
 
 A path of keys, `[]` for the elements of a list; `PATH if KEY` holds only for rows that have KEY at the
 top, because a plain row's `id` is its content. They stay in the stored row, from the first time it was seen.
@@ -71,21 +73,36 @@ _TREES = {
 }
 
 
-def not_content_of(row: Mapping[str, Any]) -> Leaves:
-    """Which keys of this row NOT_CONTENT leaves out, as a tree for `canonical_json`."""
-    for key, tree in _TREES.items():
-        if row.get(key) is not None:
-            return tree
-    return _PLAIN_TREE
+_INDEX = re.compile(r"(__index_level_\d+__)|Unnamed: 0(?:\.\d+)*")
 
 
-def sample_hash(row: Mapping[str, Any]) -> str:
+def _is_index(key: str, value: Any) -> bool:
+    """Whether a field is a row's place in somebody's table: the index that pandas writes without being asked.
+
+    `__index_level_0__` is pandas' own name, in Parquet; `Unnamed: 0` is what it calls a column of CSV without
+    a name, which holds an index where it holds whole numbers. An index that has a name is content.
+    """
+    if key[:2] not in ("__", "Un") or (found := _INDEX.fullmatch(key)) is None:
+        return False
+    return found[1] is not None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def not_content_of(row: Mapping[str, Any], *, counts_index: bool = False) -> Leaves:
+    """Which keys of this row are left out, as a tree for `canonical_json`."""
+    tree = next((tree for key, tree in _TREES.items() if row.get(key) is not None), _PLAIN_TREE)
+    index = [] if counts_index else [key for key, value in row.items() if _is_index(key, value)]
+    return {**tree, **{key: {} for key in index}} if index else tree
+
+
+def sample_hash(row: Mapping[str, Any], *, counts_index: bool = False) -> str:
     """The identity of a sample: `s1:` and the SHA-256 of its canonical content.
 
-    In: every field of the row, at any depth. Left out: NOT_CONTENT, and keys whose value is null.
-    Not in it: source, position, time, spelling, key order. NaN and Infinity are null here.
+    In: every field of the row, at any depth. Left out: NOT_CONTENT, the index of pandas (`counts_index`:
+    as samples of older stores have it), and keys whose value is null. Not in it: source, position, time,
+    spelling, key order. NaN and Infinity are null here.
     """
-    return "s1:" + hashlib.sha256(canonical_json(row, not_content_of(row))).hexdigest()
+    left_out = not_content_of(row, counts_index=counts_index)
+    return "s1:" + hashlib.sha256(canonical_json(row, left_out)).hexdigest()
 
 
 def code_hash(python_code: str) -> str:

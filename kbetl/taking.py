@@ -117,6 +117,11 @@ def reject(intake: Intake, location: str, reason: str, report: Report) -> None:
 def keep_all(intake: Intake, report: Report, *, is_whole: bool, is_meant_whole: bool, features: Any) -> None:
     """Gives the source its rows; what was read in part, or gave no sample, takes none from it."""
     had = intake.had_samples
+    if intake.is_of_other_door:
+        intake.add(features)
+        note = "`ingest` and `synth record` both read it; it keeps the rows that it had"
+        report.notes = (*report.notes, f"{report.name}: {note}")
+        return
     if is_meant_whole and is_whole and (intake.has_samples or not had):
         dropped = intake.replace(features)
         if dropped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from kbetl.check import SHOWN_PROBLEMS, check_store
 from kbetl.cli import run
 from kbetl.facts import facts_of
 from kbetl.json_text import read_json
-from kbetl.records import content_hash
+from kbetl.records import content_hash, sample_hash
 from kbetl.sampling import sample_of
 from kbetl.store.intake import facts_columns
 
@@ -246,3 +247,18 @@ def test_a_missing_store_is_not_made(tmp_path, monkeypatch, capfd):
     assert run(["check"]) == 1
     assert "no store at" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sample_of_the_time_when_pandas_index_was_content_is_well(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    row = {"module_name": "A", "python_code": "class A: pass", "__index_level_0__": 5}
+    Path("rows.jsonl").write_text(json.dumps(row))
+    assert run(["ingest", "rows.jsonl"]) == 0
+    before = sample_hash(row, counts_index=True)
+    assert before != sample_hash(row)
+    with sqlite3.connect("kbetl.db") as store:
+        store.execute("update samples set hash = ?", [before])
+        store.execute("update source_samples set sample_hash = ?", [before])
+        store.execute("update known_lines set sample_hash = ?", [before])
+    store.close()
+    assert run(["check"]) == 0, capfd.readouterr().out

@@ -363,7 +363,7 @@ def test_folder_is_read_file_by_file_and_says_what_it_leaves_aside(run: Run, tmp
     assert result.returncode == 0
     assert result.stdout == "rows: read 5, new 5, known 0, rejected 0 (modules 5)\n"
     assert seen(tmp_path).names == ["A1", "A2", "B", "C", "D"]
-    kinds = ".jsonl, .json, .csv and .parquet, also with .gz or .zst"
+    kinds = ".jsonl, .json, .csv, .parquet and .arrow, also with .gz or .zst"
     assert result.stderr.splitlines() == [
         "rows/loop: skipped, a link to a folder",
         f"rows/README.md: skipped, not one of {kinds}",
@@ -400,7 +400,7 @@ UNREADABLE = {
     "loop.jsonl": "loop.jsonl cannot be read: Too many levels of symbolic links",
     "broken.jsonl": "broken.jsonl is a link to nothing, which does not exist",
     "/dev/null": "/dev/null is a device or socket, not a file with rows",
-    "notes.txt": "notes.txt: not a kind of file that holds rows; those are .jsonl, .json, .csv and .parquet",
+    "notes.txt": "notes.txt: not a kind of file that holds rows; those are .jsonl, .json, .csv, .parquet",
     "empty": "folder empty holds no file with rows",
 }
 

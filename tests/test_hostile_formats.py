@@ -116,7 +116,7 @@ def test_csv_file_gives_its_rows_and_names_its_faults(run: Run, tmp_path: Path, 
     ("header", "reason"),
     [
         ("a,b,a", "rows.csv:1: two columns are called 'a'"),
-        (",a,b", "rows.csv:1: column 1 has no name"),
+        ("a,,b", "rows.csv:1: column 2 has no name"),
     ],
 )
 def test_csv_header_that_does_not_name_each_column_once_is_refused(
@@ -182,7 +182,12 @@ def test_parquet_value_without_json_spelling_refuses_its_row(run: Run, tmp_path:
     assert result.returncode == 3
     found = seen(tmp_path)
     assert found.names == ["A", "C"]
-    assert found.rejected == [("rows.parquet:2", "a value of type bytes has no JSON spelling")]
+    assert found.rejected == [
+        (
+            "rows.parquet:2",
+            "column 'raw': it holds bytes that are no text; leave it out, or write it as text (base64)",
+        )
+    ]
 
 
 def test_nan_in_parquet_is_null_and_named(run: Run, tmp_path: Path) -> None:

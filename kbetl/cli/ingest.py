@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any) -> int:
     """Store the rows of SOURCE: modules (KernelBook) and rollouts (evals).
 
-    SOURCE is a .jsonl, .json, .csv or .parquet file (also .gz, .zst), a folder of those, - for stdin, or a
-    dataset on the Hub as OWNER/NAME. What is stored already costs a look-up; a row that cannot be a sample
-    is named FILE:LINE, the others are kept, and the exit status is 3.
+    SOURCE is a .jsonl, .json, .csv, .parquet or .arrow file (also .gz, .zst), a folder of those, - for stdin,
+    or a dataset on the Hub as OWNER/NAME. What is stored already costs a look-up; a row that cannot be a
+    sample is named FILE:LINE, the others are kept, and the exit status is 3.
 
     \b
     Examples:

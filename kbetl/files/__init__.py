@@ -1,6 +1,6 @@
-"""The rows of files: JSONL, JSON, CSV and Parquet, however they are packed."""
+"""The rows of files: JSONL, JSON, CSV, Parquet and Arrow, however they are packed."""
 
-from kbetl.files.parquet_rows import IS_JSON_TEXT
+from kbetl.files.arrow_values import IS_JSON_TEXT
 from kbetl.files.rows import (
     KINDS_IN_WORDS,
     features_of,

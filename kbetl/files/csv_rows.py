@@ -1,9 +1,11 @@
 """Rows of a CSV file, as JSON text.
 
-The first record names the columns. A cell of a column in TEXT_COLUMNS is text. In any other column an empty
-cell is null, and a cell that is spelled exactly as a JSON number, true, false, null, list or object is that
-value (in TEXT_OR_LIST_COLUMNS a list or object alone); every other cell is text. So a CSV export of a store
-gives the same samples again, as far as CSV can tell text from values.
+The first record names the columns, and tells what parts them: a comma, semicolon, tab or bar. A cell of
+a column in TEXT_COLUMNS is text. In any other column an empty cell is null, and a cell that is spelled
+exactly as a JSON number, true, false, null, list or object is that value (in TEXT_OR_LIST_COLUMNS a list or
+object alone); every other cell is text. So a CSV export of a store gives the same samples again, as far as
+CSV can tell text from values. A first column without a name is the index that pandas writes, and is called
+as pandas calls it when it reads it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import orjson
 
@@ -39,6 +43,12 @@ TEXT_COLUMNS = frozenset(
     )
 )
 TEXT_OR_LIST_COLUMNS = frozenset(("prompt", "completion", "info", "oai_tools", "error"))
+_OTHER_COLUMNS = frozenset(("reward", "example_id", "sample_hash", "uuid", "attempt", "source"))
+_KNOWN_COLUMNS = TEXT_COLUMNS | TEXT_OR_LIST_COLUMNS | _OTHER_COLUMNS
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATOR_TOLD = re.compile(r"\ufeff?sep=(.)\r?\n?")
+"""The first line of a file that spreadsheets write for their own kind."""
+_PANDAS_INDEX = "Unnamed: 0"
 _CONSTANTS = frozenset(("true", "false", "null", "NaN", "Infinity", "-Infinity"))
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _PYTHON_SPELLING = re.compile(r"\[?\{'")
@@ -51,24 +61,38 @@ def raw_records(chunks: Iterator[bytes], name: str) -> Iterator[Raw]:
     header that does not name each column once.
     """
     csv.field_size_limit(sys.maxsize)
-    records = _records(chunks)
+    lines = (line.decode("utf-8", "surrogateescape") for line in raw_lines_with_ends(chunks))
+    records = _records(lines, name)
     header = next(records, None)
     if header is None:
         return
     if isinstance(header, Raw):
         raise SourceError(f"{name}:{header.line}: {header.fault}; nothing could be read")
-    columns = header[1]
+    columns = [_PANDAS_INDEX if not header.cells[0].strip() else header.cells[0], *header.cells[1:]]
     _check(columns, name)
     for record in records:
         yield record if isinstance(record, Raw) else _raw(record, columns)
 
 
-def _records(chunks: Iterator[bytes]) -> Iterator[Raw | tuple[int, Sequence[str]]]:
+class _Record(NamedTuple):
+    line: int
+    """Where it starts."""
+    cells: Sequence[str]
+
+
+def _records(lines: Iterator[str], name: str) -> Iterator[Raw | _Record]:
     """Each record with its first line; a Raw where there is a fault."""
-    lines = (line.decode("utf-8", "surrogateescape") for line in raw_lines_with_ends(chunks))
-    reader = csv.reader(lines, strict=True)
+    try:
+        skipped, header = next(((number, line) for number, line in enumerate(lines) if line.strip()), (0, ""))
+    except BadRow as cut:
+        yield file_fault(1, str(cut))
+        return
+    told = _SEPARATOR_TOLD.fullmatch(header)
+    separator = _separator(header, name) if told is None else told[1]
+    first = [header] if told is None else [""]
+    reader = csv.reader(chain(first, lines), strict=True, delimiter=separator)
     while True:
-        line = reader.line_num + 1
+        line = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -80,20 +104,43 @@ def _records(chunks: Iterator[bytes]) -> Iterator[Raw | tuple[int, Sequence[str]
         if cells is None:
             return
         if cells:
-            yield line, cells
+            yield _Record(line, cells)
+
+
+def _separator(header: str, name: str) -> str:
+    """What parts the columns: by the names that it gives, else by whether it parts the line at all.
+
+    Raises SourceError where it may be one or the other.
+    """
+    parted = {mark: _cells(header, mark) for mark in _SEPARATORS}
+    known = {mark: len(_KNOWN_COLUMNS.intersection(cells)) for mark, cells in parted.items()}
+    most = max(known.values())
+    if most:
+        found = [mark for mark in _SEPARATORS if known[mark] == most]
+    else:
+        found = [mark for mark, cells in parted.items() if len(cells) > 1] or [","]
+    if "," not in found and len(found) > 1:
+        words = " or ".join(_SEPARATORS[mark] for mark in found)
+        raise SourceError(f"{name}:1: {words} may part its columns; write it with commas")
+    return found[0]
+
+
+def _cells(line: str, mark: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=mark), [])
+    except csv.Error:  # a quoted name that goes over the end of the line
+        return []
 
 
 def _check(columns: Sequence[str], name: str) -> None:
     for number, column in enumerate(columns, 1):
         if not column.strip():
-            raise SourceError(
-                f"{name}:1: column {number} has no name; write it without the index (pandas: index=False)"
-            )
+            raise SourceError(f"{name}:1: column {number} has no name")
         if column in columns[: number - 1]:
             raise SourceError(f"{name}:1: two columns are called {column!r}")
 
 
-def _raw(record: tuple[int, Sequence[str]], columns: Sequence[str]) -> Raw:
+def _raw(record: _Record, columns: Sequence[str]) -> Raw:
     line, cells = record
     try:
         if len(cells) != len(columns):
@@ -101,9 +148,10 @@ def _raw(record: tuple[int, Sequence[str]], columns: Sequence[str]) -> Raw:
         fields = (f"{json.dumps(key)}:{_value(key, cell)}" for key, cell in zip(columns, cells, strict=True))
         return Raw(line, f"{{{','.join(fields)}}}".encode())
     except UnicodeEncodeError as error:
-        return row_fault(line, f"invalid UTF-8: byte 0x{ord(error.object[error.start]) - 0xDC00:02x}")
+        reason = f"invalid UTF-8: byte 0x{ord(error.object[error.start]) - 0xDC00:02x}"
     except BadRow as bad:
-        return row_fault(line, str(bad))
+        reason = str(bad)
+    return row_fault(line, reason, json.dumps(cells).encode())
 
 
 def _value(column: str, cell: str) -> str:

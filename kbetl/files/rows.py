@@ -12,21 +12,30 @@ from typing import IO, Any
 import orjson
 
 from kbetl.errors import BadRow, SourceError
-from kbetl.files import csv_rows, parquet_rows
+from kbetl.files import arrow_rows, csv_rows, parquet_rows
 from kbetl.files.json_values import raw_values
 from kbetl.lines import Raw, Readable, begun, raw_lines, unpacked
 from kbetl.sampling import looks_like_a_row
 
-_KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 _PACKINGS = (".gz", ".zst", ".zstd")
 _PARQUET_MARK = b"PAR1"
 _SETTINGS_BYTES = 2**20
 """A file of settings is smaller than this."""
-KINDS_IN_WORDS = ".jsonl, .json, .csv and .parquet, also with .gz or .zst"
+KINDS_IN_WORDS = ".jsonl, .json, .csv, .parquet and .arrow, also with .gz or .zst"
 
 
 def kind_of(path: str | Path) -> str | None:
-    """`jsonl`, `json`, `csv` or `parquet` by the name of a file; None for any other name."""
+    """`jsonl`, `json`, `csv`, `parquet` or `arrow` by the name of a file; None for any other name."""
     name = Path(path).name.lower()
     for packing in _PACKINGS:
         name = name.removesuffix(packing)
@@ -37,20 +46,21 @@ def rows_of_file(path: Path, name: str) -> Iterator[Raw]:
     """The rows of a file. Raises SourceError where nothing of it can be read."""
     kind = kind_of(name) or "jsonl"
     with _opened(path, name) as file:
-        if kind == "parquet":
-            yield from _parquet(path, file, name)
+        if kind in _BINARY:
+            yield from _from_disk(path, file, name, kind)
         else:
             yield from _TEXT[kind](unpacked(file), name)
 
 
 def rows_of_stream(file: Readable, name: str) -> Iterator[Raw]:
-    """The rows of a pipe: JSONL, a JSON list, or Parquet, as its first bytes say; perhaps compressed."""
-    first, whole = begun(unpacked(file), len(_PARQUET_MARK))
-    if first.startswith(_PARQUET_MARK):
-        with _spooled(whole, name) as spool:
-            yield from parquet_rows.raw_rows(spool, name)
-    else:
+    """The rows of a pipe: JSONL, JSON, Parquet or Arrow, as its first bytes say; perhaps compressed."""
+    first, whole = begun(unpacked(file), len(arrow_rows.FILE_MARK))
+    kind = next((kind for mark, kind in _MARKS.items() if first.startswith(mark)), None)
+    if kind is None:
         yield from _json(whole, name)
+    else:
+        with _spooled(whole, name) as spool:
+            yield from _BINARY[kind].raw_rows(spool, name)
 
 
 def rows_of_pipe(path: Path, name: str) -> Iterator[Raw]:
@@ -61,19 +71,21 @@ def rows_of_pipe(path: Path, name: str) -> Iterator[Raw]:
 
 def features_of(path: Path) -> Any:
     """Declared column types as JSON; None where the file declares none."""
-    if kind_of(path) != "parquet" or path.suffix.lower() != ".parquet":
-        return None
-    return parquet_rows.features(path)
+    kind = _KINDS.get(path.suffix.lower(), "")
+    return _BINARY[kind].features(path) if kind in _BINARY else None
 
 
 def why_no_rows(path: Path) -> str | None:
     """Why a file in a folder is left aside; None where it is to be read, or to be named as unreadable."""
-    if kind_of(path) is None:
+    kind = kind_of(path)
+    if kind is None:
         return f"not one of {KINDS_IN_WORDS}"
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             return "a folder, pipe or device"
+        if kind == "arrow":
+            return arrow_rows.why_no_rows(path)
         if path.suffix.lower() == ".json" and path.stat().st_size <= _SETTINGS_BYTES:
             return _why_no_row_in(path.read_bytes())
     except OSError:
@@ -100,7 +112,20 @@ def _opened(path: Path, name: str) -> IO[bytes]:
 
 
 def _jsonl(chunks: Iterator[bytes], name: str) -> Iterator[Raw]:
-    return raw_lines(chunks)
+    """Lines; one list where the file begins with its bracket, whatever its name says."""
+    head, chunks = _until_text(chunks)
+    return raw_values(chunks) if head.startswith(b"[") else raw_lines(chunks)
+
+
+def _until_text(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The start from the first byte that is no blank, and all of it."""
+    size_bytes = 1
+    while True:
+        head, chunks = begun(chunks, size_bytes)
+        text = head.lstrip()
+        if text or len(head) < size_bytes:
+            return text, chunks
+        size_bytes = len(head) + 1
 
 
 def _json(chunks: Iterator[bytes], name: str) -> Iterator[Raw]:
@@ -125,13 +150,21 @@ def _until_line_end(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 _TEXT = {"jsonl": _jsonl, "json": _json, "csv": csv_rows.raw_records}
 
 
-def _parquet(path: Path, file: IO[bytes], name: str) -> Iterator[Raw]:
-    """Parquet is read from its end: a compressed one is unpacked into a temporary file first."""
-    if path.suffix.lower() == ".parquet":
-        yield from parquet_rows.raw_rows(path, name)
+_BINARY = {"parquet": parquet_rows, "arrow": arrow_rows}
+_MARKS = {
+    _PARQUET_MARK: "parquet",
+    arrow_rows.FILE_MARK: "arrow",
+    arrow_rows.STREAM_MARK: "arrow",
+}
+
+
+def _from_disk(path: Path, file: IO[bytes], name: str, kind: str) -> Iterator[Raw]:
+    """Parquet is read from its end: what is compressed is unpacked into a temporary file first."""
+    if path.suffix.lower() in _KINDS:
+        yield from _BINARY[kind].raw_rows(path, name)
         return
     with _spooled(unpacked(file), name) as spool:
-        yield from parquet_rows.raw_rows(spool, name)
+        yield from _BINARY[kind].raw_rows(spool, name)
 
 
 @contextlib.contextmanager

@@ -105,6 +105,12 @@ class Intake:
         with store.transaction():
             store.execute("add_source", source_columns(origin))
             self._source_id: int = store.execute("source_id", {"name": origin.name}).fetchone()[0]
+            asked = {"source_id": self._source_id, "kind": origin.kind}
+            had, is_of_other_door = store.execute("source_doors", asked).fetchone()
+        self.had_samples = bool(had)
+        """Whether the source had samples before."""
+        self.is_of_other_door = bool(had and is_of_other_door)
+        """Whether some came in otherwise: by `synth record` where this is `ingest`, and vice versa."""
         with store.transaction("begin"):
             store.execute("clear_incoming_samples")
             store.execute("clear_incoming_rejections")
@@ -152,12 +158,6 @@ class Intake:
     def has_samples(self) -> bool:
         """Whether any row that came in is a sample."""
         return self.counts.modules + self.counts.rollouts > 0
-
-    @property
-    def had_samples(self) -> bool:
-        """Whether the source has samples, as long as neither `replace` nor `add` was called."""
-        found = self._store.execute("has_memberships", {"source_id": self._source_id}).fetchone()[0]
-        return bool(found)
 
     def replace(self, features: Any = None) -> int:
         """Makes the rows that came in the source's, in place of those it had; writes only what differs.
@@ -221,6 +221,10 @@ class Intake:
             _set_cache(self._store, CACHE_KIB)
             self._store.execute("keep_incoming_samples", placed)
             self._store.execute("keep_incoming_rejections", placed)
+            if self.is_of_other_door and not self.has_samples:
+                return dropped
+            if self.is_of_other_door:
+                self._store.execute("mix_source", source)
             self._store.execute("describe_source", source_columns(self._origin, features))
         return dropped
 

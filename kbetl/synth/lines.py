@@ -182,7 +182,5 @@ class Taker:
 
 
 def part_hash(line_hash: bytes, position: int) -> bytes:
-    """What `known_lines` knows a rollout of a line by: the hash of the line for the first of them."""
-    if position == 0:
-        return line_hash
+    """What `known_lines` knows a rollout of a line by; the hash of the line itself is `ingest`'s."""
     return hashlib.sha256(line_hash + position.to_bytes(4, "big")).digest()

@@ -186,7 +186,7 @@ def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int])
             intake.reject(line.location, line.reason)
             rejections.add(line)
     rejections.check(path, has_prompts=intake.has_samples)
-    intake.add() if rejections.count else intake.replace()
+    intake.add() if rejections.count or intake.is_of_other_door else intake.replace()
     found = intake.counts
     counts |= {"read": found.read, "new": found.new, "known": found.known, "rejected": found.rejected}
     told = ", ".join(f"{what} {count}" for what, count in counts.items())

@@ -8,3 +8,9 @@ alter table rejected_rows add column
 
 -- Answers of other models than were asked, without touching the wide rows.
 create index answers_by_other_model on answers (run_id, model, served_model) where served_model is not null;
+
+alter table sources add column
+  is_mixed integer not null default 0 check (is_mixed in (0, 1));  -- 1: `ingest` and `synth record` both gave it samples; neither takes out what the other gave
+
+-- Whether a row that comes in was rejected before.
+create index rejected_rows_by_content on rejected_rows (content_hash) where content_hash is not null;

@@ -3,7 +3,7 @@
 update sources
 set
   uri = :uri,
-  kind = :kind,
+  kind = iif(is_mixed, kind, :kind),
   revision = :revision,
   split = :split,
   features = :features,

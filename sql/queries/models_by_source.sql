@@ -10,6 +10,6 @@ select
   model_counts.errors,
   model_counts.rewarded
 from model_counts
-where exists (select 1 from sources where sources.kind = 'run')
+where exists (select 1 from sources where sources.kind = 'run' or sources.is_mixed = 1)
   and (model_counts.model is not null or model_counts.environment is not null)
 order by model_counts.source_id, model_counts.model, model_counts.environment
