@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "kbetl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors",),
+    ("errors", "messages"),
     ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
     ("facts", "wording"),
     ("records", "prices"),
