@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from evals_rows import UNREAD, Row, evals_row, evals_rows, store_with
+from evals_rows import UNREAD, Row, code, evals_row, evals_rows, store_with
 from filling import Filling
 
 from kbetl.cli import run
@@ -53,6 +54,23 @@ def test_unique_is_what_the_original_kept_in_its_order(store):
     filtered = exported("filtered")
     assert exported("unique") == original_unique(filtered)
     assert [row["example_id"] for row in exported("unique")] == [2, 6, 10, 1, 5, 9]
+
+
+@pytest.mark.parametrize("by", ["name", "code"])
+def test_equal_rewards_come_in_the_order_in_which_their_modules_first_appear(tmp_path, monkeypatch, by):
+    """Whichever row of a module is the best: the original's sort leaves names as they came."""
+    monkeypatch.chdir(tmp_path)
+    draw = random.Random(5)
+    rows = []
+    for number in range(80):
+        name = f"M{draw.randrange(12)}"
+        reward = draw.choice((0.9, 0.95, 1.0))
+        rows.append(evals_row(number, name, reward, code(name)))
+    store = store_with(Path("kbetl.db"), evals=[row for row in rows if row["example_id"] != UNREAD])
+    expected = [row["example_id"] for row in original_unique(exported("filtered"))]
+    assert [row["example_id"] for row in exported("unique", by=by)] == expected
+    view = "select (select row ->> '$.example_id' from samples where hash = sample_hash) from unique_best"
+    assert [number for (number,) in store.rows(view)] == expected
 
 
 def test_the_first_version_would_have_kept_one_row_of_all(store):

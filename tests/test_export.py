@@ -264,7 +264,7 @@ def test_evals_and_synthetic_are_train_alone_unless_told(store):
     assert len(list(Path("all/data").iterdir())) == 2
 
 
-def test_synthetic_has_its_five_columns_as_text(tmp_path, monkeypatch):
+def test_synthetic_has_its_five_columns_and_the_uuid_as_the_source_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Filling(Path("kbetl.db")) as store:
         task = store.task("prompts", about="module", restriction=None, closing="\n\nEND\n")
@@ -279,7 +279,7 @@ def test_synthetic_has_its_five_columns_as_text(tmp_path, monkeypatch):
         store.source("more", store.rollout("S", 1.0))
     assert run(["export", "synthetic"]) == 0
     assert lines("outputs/synthetic_prompts.jsonl") == [
-        {"prompt": "do A\n\nEND\n", "module_name": "A", "python_code": "a", "triton_code": "t", "uuid": "7"},
+        {"prompt": "do A\n\nEND\n", "module_name": "A", "python_code": "a", "triton_code": "t", "uuid": 7},
         {
             "prompt": "do B\n\nEND\n",
             "module_name": "B",

@@ -196,6 +196,16 @@ def test_a_folder_for_prime_rl_has_settings_with_the_measured_length(folder):
     assert tomllib.loads(Path("sft/sft.toml").read_text())["data"]["seq_len"] == 8192
 
 
+@pytest.mark.parametrize("longest", [1, 1024, 1025, 131_072, 131_073, 140_000, 262_145])
+def test_the_settings_of_a_trainer_take_the_length_that_lengths_advises(folder, longest):
+    store = store_with(Path("kbetl.db"), evals=evals_rows())
+    measure(store, longest)
+    assert run(["export", "unique", "-o", "sft", "--format", "messages"]) == 3
+    seq_len = tomllib.loads(Path("sft/sft.toml").read_text())["data"]["seq_len"]
+    advice = "select seq_len from seq_len_advice where dataset = 'unique' and percentile = 100"
+    assert store.rows(advice) == [(seq_len,)]
+
+
 def measure(store: Filling, longest: int) -> None:
     for number, (sample,) in enumerate(store.rows("select sample_hash from filtered")):
         tokens = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": longest if number == 1 else 10}

@@ -11,6 +11,7 @@ import pytest
 from filling import Filling, digest
 
 from kbetl.lengths import figures
+from kbetl.store import measures
 from kbetl.store.measures import Group
 
 USUAL = [1024 * 2**power for power in range(8)]
@@ -224,7 +225,7 @@ def test_advice_for_all_covers_the_longest(store, longest, seq_len):
         "select percentile, total_tokens, seq_len, samples_over from seq_len_advice order by percentile"
     )
     assert rows == [(percent, longest, seq_len, 0) for percent in (99, 99.5, 100)]
-    assert figures.seq_len(longest) == seq_len
+    assert measures.seq_len(longest) == seq_len
 
 
 def test_advice_says_what_it_loses_and_wastes(store):

@@ -297,7 +297,7 @@ dataset_info:
   - name: prompt
     dtype: string
   - name: uuid
-    dtype: int64
+    dtype: string
   splits:
   - name: train
     num_examples: 1
@@ -310,7 +310,7 @@ dataset_info:
 @pytest.mark.parametrize(
     ("files", "lines"),
     [
-        ({"README.md": CARD}, ["- split test", "- uuid: int64", "+ uuid: string"]),
+        ({"README.md": CARD}, ["- split test", "- uuid: string", "+ uuid: int64"]),
         (
             {TRAIN: parquet(prompt=["a"], stars=[1])},
             ["- stars: int64", "+ module_name: string", "+ python_code: string"],

@@ -114,7 +114,7 @@ def test_a_later_score_is_the_reward_everywhere(store):
 
 
 def test_unique_best_is_the_highest_reward_per_name(store):
-    """On a tie the first in source order; sorted by reward, descending; no name is no duplicate."""
+    """On a tie the first in source order; sorted by reward, then by first row of the name; no name, no repeat."""
     rows = [
         ("A", 0.9, "a1"),
         ("A", 0.95, "a2"),
@@ -134,7 +134,7 @@ def test_unique_best_is_the_highest_reward_per_name(store):
     store.source("second", *(hashes[text] for text in ("b1", "a2", "n2", "c1", "a2")))
 
     assert store.rows("select sample_hash from unique_best") == [
-        (hashes[text],) for text in ("b2", "c1", "a2", "n1", "n2", "other case")
+        (hashes[text],) for text in ("b2", "a2", "c1", "n1", "n2", "other case")
     ]
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kbetl.config import command_line
 from kbetl.dataset.splicing import Spliced, appended, json_bytes
 from kbetl.errors import ConfigError
+from kbetl.json_text import stored_value
 from kbetl.store import Store
 from kbetl.store.datasets import (
     By,
@@ -222,6 +223,6 @@ def _synthetic(row: SyntheticRow) -> Row:
         "module_name": row.module_name,
         "python_code": row.python_code,
         "triton_code": row.triton_code,
-        "uuid": row.uuid,
+        "uuid": None if row.uuid is None else stored_value(row.uuid),
     }
     return Row(row.sample_hash, row.module_name, None, None, json_bytes(columns))

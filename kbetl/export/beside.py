@@ -9,9 +9,7 @@ from typing import Any
 from kbetl.dataset import Split
 from kbetl.export.formats import Format
 from kbetl.export.target import MARK
-
-USUAL_LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-_STEP = 1024
+from kbetl.store.measures import seq_len
 
 
 def data_path(split: Split) -> str:
@@ -73,10 +71,5 @@ def sft_toml(folder: str, splits: Sequence[Split], longest_tokens: Mapping[str, 
         lines.append(
             f"# the longest row has {tokens:,} tokens with {json.dumps(tokenizer, ensure_ascii=False)}"
         )
-        lines.append(f"{'# ' if number else ''}seq_len = {covering(tokens)}")
+        lines.append(f"{'# ' if number else ''}seq_len = {seq_len(tokens)}")
     return "\n".join(lines) + "\n"
-
-
-def covering(tokens: int) -> int:
-    """The usual length that covers so many tokens; beyond the largest, the next multiple of 1,024."""
-    return next((length for length in USUAL_LENGTHS if length >= tokens), -(-tokens // _STEP) * _STEP)

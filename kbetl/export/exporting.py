@@ -225,7 +225,7 @@ def _settings(
     if options.format in ("messages", "prompt-completion"):
         longest: dict[str, int] = {}
         for row in longest_rows(store):
-            longest.setdefault(row.tokenizer, row.total_tokens)
+            longest[row.tokenizer] = max(row.total_tokens, longest.get(row.tokenizer, 0))
         return {"sft.toml": beside.sft_toml(str(target.path), splits, longest)}
     return {}
 

@@ -122,7 +122,7 @@ def _chosen(facts: Facts) -> Iterable[str]:
         "filtered": f"Rollouts with {rated}. Every column of the source, unchanged and in order, and "
         "`difficulty` and `evaluation_raw` (the answer as it came).",
         "unique": f"Of the rollouts with {rated} the one with the highest reward per `module_name`; on a tie "
-        "the first in source order. Sorted by reward, descending.",
+        "the first in source order. Sorted by reward, descending; ties by where the name first came.",
         "synthetic": "For each module a specification as `prompt`, where the answer could be read.",
         "evals": "All rollouts of the sources, each once, every column unchanged and in order.",
     }[facts.dataset]

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from kbetl.store.measures import Group
+from kbetl.store.measures import USUAL, Group, seq_len
 
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0)
-USUAL = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-"""Usual sequence lengths, in tokens."""
 ADVISED = (99.0, 99.5, 100.0)
 
 
@@ -114,16 +112,6 @@ def advice(groups: Sequence[Group]) -> list[Advice]:
             )
         )
     return found
-
-
-def seq_len(total_tokens: int) -> int:
-    """The usual value that covers a length; beyond the largest the next multiple of that.
-
-    >>> [seq_len(length) for length in (0, 1024, 1025, 131073)]
-    [1024, 1024, 2048, 262144]
-    """
-    largest = USUAL[-1]
-    return next((usual for usual in USUAL if total_tokens <= usual), -(-total_tokens // largest) * largest)
 
 
 def _limit(limit_tokens: int, difficulty: str | None, groups: Sequence[Group]) -> Limit:

@@ -53,6 +53,7 @@ class SyntheticRow(NamedTuple):
     python_code: str | None
     triton_code: str | None
     uuid: str | None
+    """JSON text: a number stays a number."""
 
 
 class Peculiarities(NamedTuple):

@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 
 from kbetl.store.core import Store
 
+# Usual sequence lengths of trainers, in tokens.
+USUAL = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+
 Dataset = Literal["samples", "filtered", "unique"]
 
 _FILLS: dict[Dataset, str] = {
@@ -15,6 +18,18 @@ _FILLS: dict[Dataset, str] = {
     "filtered": "fill_filtered",
     "unique": "fill_unique",
 }
+
+
+def seq_len(total_tokens: int) -> int:
+    """The usual value that covers a length in tokens; beyond the largest the next multiple of that.
+
+    The view `seq_len_advice` says the same in SQL.
+
+    >>> [seq_len(length) for length in (0, 1024, 1025, 131073)]
+    [1024, 1024, 2048, 262144]
+    """
+    largest = USUAL[-1]
+    return next((usual for usual in USUAL if total_tokens <= usual), -(-total_tokens // largest) * largest)
 
 
 class Unmeasured(NamedTuple):

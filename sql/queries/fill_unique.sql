@@ -1,5 +1,5 @@
 -- The highest reward per module among the eligible rows of `filtered`; on a tie the first in source order.
--- Sorted by reward, descending. Rows without the name or code that they are grouped by are each their own.
+-- Sorted by reward, descending; equal rewards by where the name first appears in `filtered`. Rows without the name or code that they are grouped by are each their own.
 -- :by name or code
 insert into temp.dataset_rows (sample_hash, reward, difficulty)
 select
@@ -12,6 +12,9 @@ from (
     filtered.reward as reward,
     filtered.difficulty as difficulty,
     eligible.place as place,
+    min(eligible.place) over (
+      partition by coalesce(samples.module_name, filtered.sample_hash)
+    ) as name_place,
     row_number() over (
       partition by coalesce(
         case :by when 'code' then samples.code_hash else samples.module_name end,
@@ -24,4 +27,4 @@ from (
   join samples indexed by samples_by_hash on samples.hash = filtered.sample_hash
 ) as ranked
 where ranked.rank = 1
-order by ranked.reward desc, ranked.place, ranked.sample_hash
+order by ranked.reward desc, ranked.name_place, ranked.place, ranked.sample_hash

@@ -1,4 +1,5 @@
 -- The dataset `unique`: the highest reward per module name among `filtered`; on a tie the first in source order.
+-- Sorted by reward, descending; equal rewards by where the module name first appears in `filtered`.
 -- Rows without a module name are each their own.
 create view unique_best as
 with ranked as (
@@ -8,6 +9,7 @@ with ranked as (
     placed.reward as reward,
     placed.difficulty as difficulty,
     placed.place as place,
+    min(placed.place) over (partition by coalesce(placed.module_name, placed.sample_hash)) as name_place,
     row_number() over (
       partition by coalesce(placed.module_name, placed.sample_hash)
       order by placed.reward desc, placed.place, placed.sample_hash
@@ -38,4 +40,4 @@ select
   ranked.difficulty as difficulty
 from ranked
 where ranked.rank = 1
-order by ranked.reward desc, ranked.place, ranked.sample_hash
+order by ranked.reward desc, ranked.name_place, ranked.place, ranked.sample_hash
