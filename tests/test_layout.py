@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
+    ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text", "atomic_files"),
     ("facts", "wording"),
     ("records", "prices"),
     ("sampling",),

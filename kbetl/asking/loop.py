@@ -93,6 +93,25 @@ class _Settled:
     reading: Reading
 
 
+class _Unmetered:
+    """What hears of each try where no budget is kept: nothing is sent while answers cannot be kept."""
+
+    def __init__(self, writer: Writer, ended: Callable[[], bool]) -> None:
+        self._writer = writer
+        self._ended = ended
+
+    async def before_send(self) -> None:
+        await self._writer.may_pay.wait()
+        if self._ended():
+            raise RunStopped("the run is over")
+
+    def unpaid(self) -> None:
+        return None
+
+    def end(self) -> None:
+        return None
+
+
 class _Loop:
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -113,6 +132,7 @@ class _Loop:
         self._writer = Writer(
             job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
         )
+        self._unmetered = _Unmetered(self._writer, self._has_ended)
         with _signals_to(self._interrupt):
             try:
                 self._company.begin()
@@ -197,7 +217,9 @@ class _Loop:
                 stored = None if found is None else found.stored
             if stored is None:
                 on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
-                completions = (await self._job.answerer.complete(question, on_wasted, meter),)
+                completions = (
+                    await self._job.answerer.complete(question, on_wasted, meter or self._unmetered),
+                )
             reading = self._job.read(stored.completion if stored else completions[0])
         except RequestFailed as error:
             reading = Reading("failed", None, str(error))
@@ -291,10 +313,14 @@ class _Loop:
             self._cancel()
             return
         self._is_interrupted = True
+        is_held = not self._writer.may_pay.is_set()
         self._end(Interrupted(f"{number.name} ended the run", status))
+        again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
         in_flight = self._job.answerer.in_flight
-        if in_flight:
-            again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
+        if is_held:
+            unkept = len(self._under_way())
+            self._job.say(f"{number.name}: waiting for the store, to keep up to {unkept} answers{again}")
+        elif in_flight:
             self._job.say(f"{number.name}: waiting for {in_flight} requests in flight{again}")
         if number == signal.SIGTERM:
             asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
@@ -304,10 +330,12 @@ class _Loop:
         if self._ending is None:
             self._ending = error
         self._job.answerer.stop(str(error))
+        self._writer.may_pay.set()  # who waits there sees that it is over
         if self._job.budget is not None:
             self._job.budget.close(RunStopped(str(error)))
 
     def _cancel(self) -> None:
+        self._writer.give_up()
         for worker in self._workers:
             worker.cancel()
 

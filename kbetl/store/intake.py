@@ -105,7 +105,7 @@ class Intake:
         with store.transaction():
             store.execute("add_source", source_columns(origin))
             self._source_id: int = store.execute("source_id", {"name": origin.name}).fetchone()[0]
-        with store.transaction("begin"):
+        with store.transaction(writes=False):
             store.execute("clear_incoming_samples")
             store.execute("clear_incoming_rejections")
 
@@ -195,7 +195,7 @@ class Intake:
 
     def _commit(self) -> None:
         batch, store = self._batch, self._store
-        with store.transaction("begin immediate" if batch.samples else "begin"):
+        with store.transaction(writes=bool(batch.samples)):
             new = store.execute_many("add_sample", batch.samples) if batch.samples else 0
             _write_facts(store, batch)
             store.execute_many("add_incoming_sample", _named(_PLACE, batch.places))
