@@ -87,7 +87,7 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
 def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
     found = Reread(task.name, stored.model, stored.hash)
     version = task.parser_version
-    with store.transaction("begin"):
+    with store.transaction(writes=False):
         for row in _answers(store, stored.hash):
             sample_hash, attempt, status, value, reason, parser_version, module_name, *answer = row
             found.answers += 1

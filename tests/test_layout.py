@@ -20,7 +20,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "messages"),
-    ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text", "usage"),
+    (
+        "resources",
+        "config",
+        "json_text",
+        "source_code",
+        "fields",
+        "lines",
+        "csv_text",
+        "usage",
+        "atomic_files",
+    ),
     ("facts", "wording"),
     ("records", "prices"),
     ("sampling",),

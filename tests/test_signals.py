@@ -172,7 +172,7 @@ def test_ctrl_c_while_a_condition_is_prepared_is_no_error_of_the_store(tmp_path)
             return sqlite3.SQLITE_OK
 
         def ask() -> None:
-            with store.guarded() as guarded, store.transaction("begin"):
+            with store.guarded() as guarded, store.transaction(writes=False):
                 guarded.set_authorizer(interrupted)
                 guarded.execute("select count(*) from samples")
 

@@ -100,6 +100,25 @@ class _Settled:
     reading: Reading
 
 
+class _Unmetered:
+    """What hears of each try where no budget is kept: nothing is sent while answers cannot be kept."""
+
+    def __init__(self, writer: Writer, ended: Callable[[], bool]) -> None:
+        self._writer = writer
+        self._ended = ended
+
+    async def before_send(self) -> None:
+        await self._writer.may_pay.wait()
+        if self._ended():
+            raise RunStopped("the run is over")
+
+    def unpaid(self) -> None:
+        return None
+
+    def end(self) -> None:
+        return None
+
+
 class _Loop:
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -120,6 +139,7 @@ class _Loop:
         self._writer = Writer(
             job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
         )
+        self._unmetered = _Unmetered(self._writer, self._has_ended)
         with _signals_to(self._interrupt):
             try:
                 self._watch_lock()
@@ -143,6 +163,14 @@ class _Loop:
             self._stop(error)
             return
         asyncio.get_running_loop().call_later(LOCK_CHECK_S, self._watch_lock)
+
+    def _unkept(self) -> int:
+        """How many requests were sent, or are about to be, whose answers are not durable yet."""
+        settled = self._settled.values()
+        return len(self._asked) + sum(not (each.entry.kept and each.entry.kept.done()) for each in settled)
+
+    def _has_ended(self) -> bool:
+        return self._ending is not None
 
     def _note_first_use(self) -> None:
         self._job.tally.put_in_use = True
@@ -200,7 +228,7 @@ class _Loop:
         meter = None if budget is None else Meter(budget, request, self._writer.keep, question.attempt)
         try:
             on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
-            completion = await self._job.answerer.complete(question, on_wasted, meter)
+            completion = await self._job.answerer.complete(question, on_wasted, meter or self._unmetered)
             reading = self._job.read(completion)
         except RequestFailed as error:
             reading = Reading("refused" if error.is_declined else "failed", None, str(error))
@@ -345,10 +373,14 @@ class _Loop:
             self._cancel()
             return
         self._is_interrupted = True
+        is_held = not self._writer.may_pay.is_set()
         self._end(Interrupted(f"{number.name} ended the run", status))
+        again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
         in_flight = self._job.answerer.in_flight
-        if in_flight:
-            again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
+        if is_held:
+            unkept = self._unkept()
+            self._job.say(f"{number.name}: waiting for the store, to keep up to {unkept} answers{again}")
+        elif in_flight:
             self._job.say(f"{number.name}: waiting for {in_flight} requests in flight{again}")
         if number == signal.SIGTERM:
             asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
@@ -378,10 +410,12 @@ class _Loop:
             self._ending = error
         self._job.tally.is_ending = True
         self._job.answerer.stop(str(error))
+        self._writer.may_pay.set()  # who waits there sees that it is over
         if self._job.budget is not None:
             self._job.budget.close(RunStopped(str(error)))
 
     def _cancel(self) -> None:
+        self._writer.give_up()
         for worker in self._workers:
             worker.cancel()
 

@@ -68,7 +68,8 @@ class Writer:
     """Takes entries from an event loop; each entry's future is done once it is durable.
 
     What arrives while a commit is under way is the next group. When a commit fails, that and every later
-    entry fails with the same exception: nobody goes on paying for what cannot be kept.
+    entry fails with the same exception: nobody goes on paying for what cannot be kept. While another
+    process holds the store, entries wait, and `may_pay` is not set.
     """
 
     def __init__(
@@ -84,6 +85,12 @@ class Writer:
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._loop = asyncio.get_running_loop()
+        self.may_pay = asyncio.Event()
+        """Set while what comes back can be kept."""
+        self.may_pay.set()
+        self._is_given_up = threading.Event()
+        store.lock_wait.gives_up = self._is_given_up.is_set
+        store.lock_wait.on_change = self._on_held
         self._thread = threading.Thread(target=self._run, name="kbetl-writer", daemon=True)
         self._thread.start()
 
@@ -93,10 +100,18 @@ class Writer:
         self._entries.put(entry)
         return entry.kept
 
+    def give_up(self) -> None:
+        """Waits no longer while another process holds the store: what is not kept by then is lost."""
+        self._is_given_up.set()
+
     def close(self) -> None:
         """Waits until everything handed over is durable, or has failed."""
         self._entries.put(None)
         self._thread.join()
+
+    def _on_held(self, is_held: bool) -> None:
+        change = self.may_pay.clear if is_held else self.may_pay.set
+        self._loop.call_soon_threadsafe(change)
 
     def _run(self) -> None:
         ended = False
@@ -122,7 +137,6 @@ class Writer:
             try:
                 with self._store.transaction():
                     self._write(group)
-                self._store.check_in_place()
             except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
                 self._failure = error
         self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)

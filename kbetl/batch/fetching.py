@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kbetl.atomic_files import mode_of, new_part
 from kbetl.batch.files import finish_files, part_of, publish_file, shown
 from kbetl.batch.reading import Ended, Read, read_batches
 from kbetl.batch.service import address_of, record, service_lock
@@ -95,16 +96,17 @@ async def _ask_and_download(store: Store, batch: Batch, target: Path) -> tuple[R
             for file_id, kind in ((remote.output_file_id, "output"), (remote.error_file_id, "errors")):
                 if file_id is not None:
                     path = target.with_name(f"{target.name}.{kind}.jsonl")
-                    await _download(service, file_id, path)
+                    await _download(service, file_id, path, mode_of(store.path))
                     files.append(path)
     return remote, files
 
 
-async def _download(service: BatchService, file_id: str, path: Path) -> None:
+async def _download(service: BatchService, file_id: str, path: Path, mode: int) -> None:
     """Writes a result file beside its place, and gives it its name when it is whole."""
     part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        new_part(part, mode).close()
         await service.download(file_id, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())

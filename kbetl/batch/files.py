@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from kbetl import atomic_files
 from kbetl.errors import ConfigError, ExportFailed, KbetlError
 from kbetl.records import Request
 from kbetl.store import Store
@@ -16,8 +17,6 @@ from kbetl.store.handing import publish
 MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
 URL = "/v1/chat/completions"
-
-_PART = ".part"
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,15 @@ def line_of(custom_id: str, request: Request) -> bytes:
 class BatchFile:
     """One batch file that is being written."""
 
-    def __init__(self, path: Path) -> None:
-        if path.exists() or part_of(path).exists():
+    def __init__(self, path: Path, mode: int | None = None) -> None:
+        """`mode` is its permission bits. A part that a killed command left is written over."""
+        if path.exists() or atomic_files.is_being_written(part_of(path)):
             raise ConfigError(f"{path} is there already; name another folder")
         self.path = path
         self.requests = 0
         self.size_bytes = 0
         self._hash = hashlib.sha256()
-        self._file: IO[bytes] = _opened(part_of(path))
+        self._file: IO[bytes] = _opened(part_of(path), mode)
 
     def add(self, line: bytes) -> None:
         """One more request."""
@@ -89,7 +89,7 @@ class BatchFile:
 
 def part_of(path: Path) -> Path:
     """Where a file is written until it is whole."""
-    return path.with_name(f".{path.name}{_PART}")
+    return atomic_files.part_of(path, is_found_again=True)
 
 
 def publish_file(path: Path) -> None:
@@ -100,7 +100,7 @@ def publish_file(path: Path) -> None:
         return
     except OSError as error:
         raise _failed(path, error) from None
-    sync_folder(path.parent)
+    atomic_files.sync_folder(path.parent)
 
 
 def finish_files(store: Store) -> None:
@@ -117,25 +117,16 @@ def finish_files(store: Store) -> None:
         publish(store, batch_id)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def shown(path: Path) -> str:
     """A path as a person would type it here."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path, mode: int | None) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("xb")
+        return atomic_files.new_part(path, mode)
     except OSError as error:
         raise _failed(path, error) from None
 

@@ -11,6 +11,7 @@ from kbetl.asking.budget import Budget
 from kbetl.asking.order import Order, paid_too
 from kbetl.asking.question import Question
 from kbetl.asking.starting import task_lock
+from kbetl.atomic_files import mode_of
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
 from kbetl.batch.settling import Settling
@@ -234,7 +235,7 @@ class _Writing:
     def _open_file(self) -> BatchFile:
         if self._file is None:
             number = len(self._report.files) + 1
-            self._file = BatchFile(self._place.path(self._order.command, number))
+            self._file = BatchFile(self._place.path(self._order.command, number), mode_of(self._store.path))
         return self._file
 
     def _end_file(self) -> None:

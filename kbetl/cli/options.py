@@ -52,6 +52,13 @@ def _test_mode() -> str:
     return "on" if config.is_test_mode() else "off"
 
 
+def _real_path(_context: click.Context, _option: click.Parameter, database: Path) -> Path:
+    """Every command works on the file itself, whatever link it was named by."""
+    from kbetl.store import real_path
+
+    return real_path(database)
+
+
 def common(function: Decorated) -> Decorated:
     """`-d/--database`, `-q`, `-v`: every command has them."""
     function = _telling(function)
@@ -67,6 +74,7 @@ def common(function: Decorated) -> Decorated:
             default=config.DATABASE,
             show_default=True,
             envvar="KBETL_DATABASE",
+            callback=_real_path,
             help="The store.",
         ),
     ):

@@ -17,7 +17,7 @@ from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset
 from kbetl.export import beside
 from kbetl.export.formats import FORMATS, Format, converter
-from kbetl.export.target import Target, refuse_store, target_of, whole_file, whole_folder
+from kbetl.export.target import Target, as_open_as, refuse_store, target_of, whole_file, whole_folder
 from kbetl.export.writing import Writer
 from kbetl.fields import LABELS
 from kbetl.lines import plain_text
@@ -123,6 +123,7 @@ def export(database: Path, options: Options) -> Report:
     check(options)
     target = target_of(options.output)
     refuse_store(target, database)
+    target = as_open_as(database, target)
     with Store.read(database) as store, opened(store, options.dataset) as dataset:
         if dataset.why_empty is not None:
             raise EmptyDataset(dataset.why_empty)
@@ -172,7 +173,7 @@ def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
     writer = Writer(rows)
     paths = {split: target.path if split is None else target.beside(split) for split in rows.splits}
     with contextlib.ExitStack() as stack:
-        files = {split: stack.enter_context(whole_file(path)) for split, path in paths.items()}
+        files = {split: stack.enter_context(whole_file(path, target.mode)) for split, path in paths.items()}
         report.rows = writer.write(files, target.kind)
         _count_left_out(report, rows)
     for split, path in paths.items():
@@ -186,7 +187,7 @@ def _write_files(target: Target, rows: DatasetRows, report: Report) -> None:
 def _write_folder(store: Store, target: Target, rows: DatasetRows, options: Options, report: Report) -> None:
     """Rows of each side as Parquet, a README that names the splits, and settings of trainers."""
     writer = Writer(rows)
-    with whole_folder(target.path) as folder:
+    with whole_folder(target.path, target.mode) as folder:
         written = _write_sides(folder, writer)
         report.count(written)
         _count_left_out(report, rows)
@@ -280,6 +281,7 @@ def export_query(database: Path, statement: str, output: str) -> Report:
     """
     target = target_of(output)
     refuse_store(target, database)
+    target = as_open_as(database, target)
     report = Report("query")
     try:
         with guarded_query(database) as connection:
@@ -292,7 +294,8 @@ def export_query(database: Path, statement: str, output: str) -> Report:
 
 
 def _write_query(writer: Writer, target: Target, report: Report) -> None:
-    with whole_folder(target.path) if target.kind is None else whole_file(target.path) as place:
+    whole = whole_folder if target.kind is None else whole_file
+    with whole(target.path, target.mode) as place:
         if isinstance(place, Path):
             written = _write_sides(place, writer)
             report.count(written)

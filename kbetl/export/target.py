@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
+from kbetl import atomic_files
 from kbetl.dataset import SPLITS
 from kbetl.errors import ConfigError, ExportFailed
 from kbetl.lines import plain_text
@@ -30,6 +30,8 @@ class Target:
 
     path: Path
     kind: FileKind | None
+    mode: int | None = None
+    """The permission bits of what is written; None: as the umask has them."""
 
     def beside(self, split: str) -> Path:
         """The file for one split: `filtered-train.jsonl` for `filtered.jsonl`."""
@@ -65,30 +67,25 @@ def refuse_store(target: Target, database: Path) -> None:
         raise ConfigError(f"-o {target.path} is {what} ({database}); name another one")
 
 
+def as_open_as(database: Path, target: Target) -> Target:
+    """The target with the permission bits of the store."""
+    return replace(target, mode=atomic_files.mode_of(database)) if database.exists() else target
+
+
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     """A file that replaces `path` at once when all is written and on disk; on any error the old one stays.
 
     Raises ExportFailed in words where the disk does not take it.
     """
     path = path.resolve()
     _refuse_device(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb", buffering=2**20) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+    with _explained(path), atomic_files.whole_file(path, mode) as file:
+        yield file
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
     """A folder that replaces `path` when all is written and on disk; on any error the old one stays.
 
     Raises ConfigError where something else than a folder of ours, or an empty one, stands there.
@@ -97,26 +94,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"-o {path} is not a folder; name one of {IN_WORDS}")
     _refuse_foreign(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    with _explained(path):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            yield part
-            _sync_folder(part)
-            if path.exists():
-                path.rename(old)
-            try:
-                part.rename(path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        _sync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+    with _explained(path), atomic_files.whole_folder(path, mode) as folder:
+        yield folder
 
 
 def _refuse_device(path: Path) -> None:
@@ -139,14 +118,6 @@ def _refuse_foreign(path: Path) -> None:
             f"-o {path} has in it what no export wrote: {plain_text(', '.join(added)[:200])}; "
             "move that away, or name a new folder"
         )
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from kbetl.store.core import Run, Store, now
 from kbetl.store.guarded import guarded_connection, guarded_query
 from kbetl.store.lock import TaskLock, is_locked, paying_lock
+from kbetl.store.opening import real_path
 from kbetl.store.selecting import check_conditions, select_samples
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "is_locked",
     "now",
     "paying_lock",
+    "real_path",
     "select_samples",
 ]

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+
+from kbetl.atomic_files import whole_copy
 
 STEP_PAGES = 1000
 """Pages copied between two looks for Ctrl-C."""
 
 
-def copy_beside(connection: sqlite3.Connection, path: Path, suffix: str) -> Path:
+def copy_beside(connection: sqlite3.Connection, path: Path, suffix: str, mode: int) -> Path:
     """Copies what a connection sees to PATH + suffix, or PATH.2 + suffix where that is taken; its path.
 
-    `connection` must not be writing. Raises sqlite3.Error or OSError, and leaves nothing, where the copy
-    cannot be written.
+    `mode` is that of the store. `connection` must not be writing. Raises sqlite3.Error or OSError, and
+    leaves nothing, where the copy cannot be written.
     """
-    partial = path.with_name(f"{path.name}{suffix}.partial")
-    try:
-        partial.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(partial)) as copy:
+
+    def fill(part: Path) -> None:
+        with contextlib.closing(sqlite3.connect(part)) as copy:
+            copy.execute("pragma journal_mode = off")  # what is cut short is thrown away
             connection.backup(copy, pages=STEP_PAGES, progress=lambda *_: None)
-        _sync(partial)
-        free = next(found for found in _names(path, suffix) if not found.exists())
-        partial.rename(free)
-        _sync(path.absolute().parent)
-    except (sqlite3.Error, OSError):
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    return free
+
+    return whole_copy(_names(path, suffix), mode, fill)
 
 
 def _names(path: Path, suffix: str) -> Iterator[Path]:
@@ -40,11 +34,3 @@ def _names(path: Path, suffix: str) -> Iterator[Path]:
     while True:
         yield path.with_name(f"{path.name}.{number}{suffix}")
         number += 1
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

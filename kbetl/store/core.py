@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import kbetl
+from kbetl.atomic_files import mode_of
 from kbetl.errors import ConfigError, KbetlError, StoreError, exit_status_after
 from kbetl.resources import sql
 from kbetl.store import opening
 from kbetl.store.copying import copy_beside
 from kbetl.store.guarded import guarded_query
 from kbetl.store.migrating import changed_views
+from kbetl.store.write_lock import LockWait
 
 Parameters = Mapping[str, Any]
 
@@ -59,20 +61,29 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.connection = connection
+        self._mode = mode_of(path)
+        self.lock_wait = LockWait()
+        """How it waits while another process writes."""
+        self._lost: list[StoreError] = []
+        """That the file is gone, once that was seen; shared with the connections made by `another`."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Opens for writing, makes a missing file. Raises StoreError for what must not be touched."""
+        path = opening.real_path(path)
         return cls(path, opening.open_for_writing(path))
 
     @classmethod
     def read(cls, path: Path, *, checks_views: bool = True) -> Self:
         """Opens for reading alone. Raises StoreError where there is no store, and makes none."""
+        path = opening.real_path(path)
         return cls(path, opening.open_read_only(path, checks_views=checks_views))
 
     def another(self) -> Self:
         """A second writing connection to the same store, for another thread."""
-        return type(self).open(self.path)
+        other = type(self).open(self.path)
+        other._lost = self._lost
+        return other
 
     def guarded(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """A connection for SQL that came from the user."""
@@ -91,29 +102,37 @@ class Store:
     def check_in_place(self) -> None:
         """Raises StoreError where the file was moved, removed or replaced under the open connection.
 
-        The open file still has everything, and goes with this process: a copy of it is left beside.
+        The open file still has everything, and goes with this process: a copy of it is left beside, one.
         """
+        if self._lost:
+            raise self._lost[0]
         if opening.is_in_place(self.connection, self.path):
             return
         try:
-            what = (
-                f"all that was written is in {copy_beside(self.connection, self.path, '.rescued')}: use that"
-            )
+            copy = copy_beside(self.connection, self.path, ".rescued", self._mode)
+            what = f"all that was written is in {copy}: use that"
         except (sqlite3.Error, OSError) as error:
             what = f"what came since is lost, a copy cannot be written ({error}): put the file back"
-        raise StoreError(
-            f"store {self.path}: it was moved, removed or replaced while it was written; {what}, "
-            "then run this again"
+        self._lost.append(
+            StoreError(
+                f"store {self.path}: it was moved, removed or replaced while it was written; {what}, "
+                "then run this again"
+            )
         )
+        raise self._lost[0]
 
     @contextlib.contextmanager
-    def transaction(self, begin: str = "begin immediate") -> Iterator[None]:
+    def transaction(self, *, writes: bool = True) -> Iterator[None]:
         """From `begin` to commit; rolls back on any exception, and names the store in SQLite's errors.
 
-        A plain `begin` is for temp tables alone: it does not keep other processes from writing.
+        It waits for another writer as long as that takes, and says so. Raises StoreError where the file
+        is not in its place any more after the commit. Without `writes` it is for temp tables alone.
         """
         with self.explained():
-            self.connection.execute(begin)
+            if writes:
+                self.lock_wait.begin(self.connection)
+            else:
+                self.connection.execute("begin")
             try:
                 yield
                 self.connection.execute("commit")
@@ -121,6 +140,8 @@ class Store:
                 if self.connection.in_transaction:
                     self.connection.execute("rollback")
                 raise
+        if writes:
+            self.check_in_place()
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -183,12 +204,13 @@ class Store:
         """Records a command from its beginning to its end, whatever ends it; see `begin_run`, `end_run`.
 
         `counts` and `cost_usd` are asked at the end. Where an exception ends it, that one is raised and
-        says the status, also where the end can no longer be recorded.
+        says the status, also where the end can no longer be recorded or another writer is in the way.
         """
         run = OpenRun(self.begin_run(command, options, task=task))
         try:
             yield run
         except BaseException as error:
+            self.lock_wait.gives_up = lambda: True
             with contextlib.suppress(KbetlError):
                 self.end_run(run.id, exit_status_after(error), counts(), cost_usd=cost_usd())
             raise

@@ -111,7 +111,7 @@ class Intake:
         """Whether the source had samples before."""
         self.is_of_other_door = bool(had and is_of_other_door)
         """Whether some came in otherwise: by `synth record` where this is `ingest`, and vice versa."""
-        with store.transaction("begin"):
+        with store.transaction(writes=False):
             store.execute("clear_incoming_samples")
             store.execute("clear_incoming_rejections")
 
@@ -195,7 +195,7 @@ class Intake:
 
     def _commit(self) -> None:
         batch, store = self._batch, self._store
-        with store.transaction("begin immediate" if batch.samples else "begin"):
+        with store.transaction(writes=bool(batch.samples)):
             new = store.execute_many("add_sample", batch.samples) if batch.samples else 0
             _write_facts(store, batch)
             store.execute_many("add_incoming_sample", _named(_PLACE, batch.places))

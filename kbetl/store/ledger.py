@@ -247,7 +247,7 @@ class Selection:
 
     def choose(self, sample_hashes: Iterator[str]) -> None:
         """Takes the samples in the order in which they come."""
-        with self.store.transaction("begin"):
+        with self.store.transaction(writes=False):
             self.store.execute_many("add_chosen", ({"sample_hash": each} for each in sample_hashes))
 
     def keep_sources(self, source_ids: Sequence[int]) -> None:

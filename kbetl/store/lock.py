@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kbetl.atomic_files import mode_of
 from kbetl.errors import Busy, LockHeld, StoreError
 
 _NAMES_END = 2**48
@@ -113,7 +114,10 @@ def _lock_path(path: Path) -> Path:
 def _open(path: Path) -> int:
     lock_path = _lock_path(path)
     try:
-        return os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):  # of another user, who made it as open as the store
+            os.fchmod(descriptor, mode_of(path) | 0o600)
+        return descriptor
     except OSError as error:
         raise StoreError(f"the lock file {lock_path} cannot be opened: {error.strerror}") from None
 

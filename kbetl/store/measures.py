@@ -90,7 +90,7 @@ class Measures:
     def choose(self, dataset: Dataset, source_ids: Sequence[int] | None) -> None:
         """Takes the rollouts of a dataset; of some sources alone, before its rules apply, unless None."""
         self._store.connection.execute("pragma temp_store = file")
-        with self._store.transaction("begin"):
+        with self._store.transaction(writes=False):
             for query in (
                 "drop_measuring",
                 "drop_eligible",

@@ -8,10 +8,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from kbetl.atomic_files import mode_of
 from kbetl.errors import StoreError
 from kbetl.resources import sql, sql_names
 from kbetl.store.copying import copy_beside
 from kbetl.store.lock import nobody_pays
+from kbetl.store.write_lock import LockWait
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ def statements(script: str) -> Iterator[str]:
 @contextlib.contextmanager
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
     """A transaction that is the only one to write from its beginning."""
-    connection.execute("begin immediate")
+    LockWait().begin(connection)
     with ended(connection):
         yield
 
@@ -102,7 +104,7 @@ def _back_up(path: Path, schema: int) -> Path:
     """The store as it was, beside it; SQLite copies by a connection that does not write itself."""
     try:
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            return copy_beside(connection, path, f".schema{schema}.backup")
+            return copy_beside(connection, path, f".schema{schema}.backup", mode_of(path))
     except (sqlite3.Error, OSError) as error:
         raise StoreError(
             f"store {path} has schema {schema} and was left untouched: a backup cannot be written beside it "

@@ -26,15 +26,30 @@ from kbetl.store.migrating import (
     migrate,
     schema_of,
 )
+from kbetl.store.write_lock import BUSY_TIMEOUT_MS, LockWait
 
 APPLICATION_ID = 0x6B62746C  # "kbtl", in the header of every store
 PAGE_SIZE_BYTES = 16384
-BUSY_TIMEOUT_MS = 60_000
 QUICK_CHECK_BYTES = 32 * 2**20
 """Stores up to this size are checked page by page before a command writes to them (some 20 ms)."""
 
 _MAGIC = b"SQLite format 3\x00"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def real_path(path: Path) -> Path:
+    """The path as it was given, or where it leads if a part of it is a symbolic link.
+
+    SQLite keeps the WAL beside the real file, so all that looks beside a store must know that name.
+    Raises StoreError for a link that leads nowhere.
+    """
+    found = os.path.realpath(path)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise StoreError(
+            f"store {path} is a symbolic link to {os.readlink(path)}, and no file is there: "
+            "mend or remove the link, or name the file itself with -d"
+        )
+    return path if found == os.path.normpath(os.path.abspath(path)) else Path(found)
 
 
 def open_read_only(path: Path, *, checks_views: bool = True) -> sqlite3.Connection:
@@ -267,7 +282,7 @@ def _create(path: Path) -> None:
     with _named(path), contextlib.closing(connection):
         connection.execute(f"pragma page_size = {PAGE_SIZE_BYTES}")
         connection.execute("pragma synchronous = full")
-        connection.execute("begin exclusive")
+        LockWait().begin(connection, "begin exclusive")
         with ended(connection):
             if connection.execute("pragma user_version").fetchone()[0] == 0:
                 connection.execute(f"pragma application_id = {APPLICATION_ID}")

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from types import FrameType
 
-from kbetl.errors import Interrupted, SourceError
+from kbetl.errors import Busy, Interrupted, SourceError
 from kbetl.lines import CHUNK_BYTES, Raw, is_packed, printable_path
 from kbetl.store import Store
 from kbetl.store.intake import Counts, Intake
@@ -135,6 +135,18 @@ def _orderly() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _not_held(store: Store, stop: Stop) -> Iterator[None]:
+    """Lets a signal end the wait for another process that writes to the store."""
+    store.lock_wait.gives_up = lambda: stop.signal is not None
+    try:
+        yield
+    except Busy as busy:
+        if stop.signal is None:
+            raise
+        raise Interrupted(f"{busy}. What was read before is kept", _STATUSES[stop.signal]) from busy
+
+
 def follow(
     database: Path, texts: Sequence[str], options: Options, idle_s: float, tally: Tally | None = None
 ) -> list[Report]:
@@ -143,7 +155,7 @@ def follow(
     A run has ended when it has as many rollouts as its metadata.json wants. Raises Interrupted on SIGINT
     and SIGTERM, after all that was read is kept, and what `record` raises.
     """
-    with Store.open(database) as store, _orderly() as stop:
+    with Store.open(database) as store, _orderly() as stop, _not_held(store, stop):
         given = {**described(texts, options), "follow": True, "idle_s": idle_s}
         with store.run("synth record", given, counts=lambda: counts_of(follower.reports)) as run:
             follower = _Follower(store, run.id, options, stop, tally or Tally())
@@ -159,8 +171,11 @@ def follow(
 
 def _interrupted(number: int, reports: Sequence[Report]) -> Interrupted:
     done = "; ".join(report.as_text() for report in reports) or "nothing was written yet"
-    word, status = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
-    return Interrupted(f"{word}: {done}. The same command goes on from there", status)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    return Interrupted(f"{word}: {done}. The same command goes on from there", _STATUSES[number])
+
+
+_STATUSES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class _Follower:

@@ -63,7 +63,7 @@ class Requests:
         self._store = store
         self._answered: dict[str, int] = {}
         store.execute("batch_requests_table")
-        with store.transaction("begin"):
+        with store.transaction(writes=False):
             store.execute("clear_batch_requests")
             store.execute_many("add_batch_request", self._rows(inputs))
         self.are_repeated = bool(store.rows("has_repeated_requests")[0][0])

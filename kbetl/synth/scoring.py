@@ -97,7 +97,7 @@ class _Scores:
 
     def take(self, path: Path) -> None:
         """Reads all rows; what is wrong with one is noted."""
-        with self._store.transaction("begin"):
+        with self._store.transaction(writes=False):
             for raw in _rows(path, self._report.name):
                 self._report.read += 1
                 try:

@@ -27,7 +27,7 @@ class Unstored(Selection):
     def take(self, path: Path, say: Say) -> None:
         """Chooses the prompts of a file. Raises SourceError where there are none."""
         rejections, read = Rejections(), 0
-        with self.store.transaction("begin"):
+        with self.store.transaction(writes=False):
             for line in lines_of(path):
                 read += 1
                 if line.sample is None:
