@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +47,6 @@ class Tally:
     """Answers that told no cost, and for which it cannot be computed."""
     put_in_use: bool = False
     """Whether this run's task became the one in use because there was none."""
-    started_s: float = field(default_factory=time.monotonic)
 
     @property
     def asked(self) -> int:
