@@ -11,7 +11,7 @@ from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, qu
 from fake_llm import FakeLlm, Reply, error_reply, json_reply
 
 from kbetl.asking.tally import Tally
-from kbetl.cli.progress import summary
+from kbetl.cli.progress import shown_run
 from kbetl.client import Client, Endpoint, Limits
 from kbetl.client.health import REFUSED_ALIKE, Health
 from kbetl.errors import Declined, RequestFailed, RunStopped, Undecided
@@ -649,6 +649,6 @@ def test_failures_before_any_success_are_trouble_for_all():
 def test_progress_says_for_how_long_nothing_is_sent():
     tally = Tally(waiting=10)
     tally.hold_s = lambda: 42.4
-    assert "nothing sent for 42 s" in summary(tally)
+    assert "nothing sent for 42 s" in shown_run(tally, 1.0).text()
     tally.hold_s = lambda: 0.2
-    assert "nothing sent" not in summary(tally)
+    assert "nothing sent" not in shown_run(tally, 1.0).text()

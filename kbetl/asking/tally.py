@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +49,6 @@ class Tally:
     """Whether this run's task became the one in use because there was none."""
     is_ending: bool = False
     """Whether nothing new is asked any more, as a signal or a fault ended the run."""
-    started_s: float = field(default_factory=time.monotonic)
 
     @property
     def asked(self) -> int:

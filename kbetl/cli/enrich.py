@@ -259,7 +259,7 @@ def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
 
 
 def _ask(context: click.Context, database: Path, given: dict[str, Any], command: str) -> int:
-    from kbetl.cli.progress import watching
+    from kbetl.cli.progress import progress_of_run
     from kbetl.enrich import dry_run, resumed
     from kbetl.enrich import enrich as run
     from kbetl.store import Store
@@ -276,7 +276,7 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
         if given["dry_run"]:
             print_lines(dry_run(store, options, say).lines())
             return 0
-        with watching(is_quiet=given["quiet"]) as tally:
+        with progress_of_run(is_quiet=given["quiet"]) as tally:
             try:
                 report = run(store, options, say, tally=tally, command=command)
             except Interrupted as stop:

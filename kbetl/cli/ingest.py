@@ -11,7 +11,7 @@ import click
 from kbetl import config
 from kbetl.cli.numbers import WholeNumber
 from kbetl.cli.options import common
-from kbetl.cli.reading_progress import watching
+from kbetl.cli.progress import progress_of_reading
 from kbetl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any
     _refuse_empty_list(sources)
     wanted = Options(options["split"], options["revision"], options["name"], options["limit"])
     found = find_sources(sources or (config.EVALS, config.KERNELBOOK), wanted)
-    with watching(is_quiet=quiet) as tally:
+    with progress_of_reading(is_quiet=quiet) as tally:
         reports = ingest_into(database, found, wanted, tally)
     _print(reports, is_quiet=quiet)
     return status_of(reports)

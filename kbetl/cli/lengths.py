@@ -51,7 +51,7 @@ def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **opt
       kbetl lengths --dataset filtered --tokenizer ./my-model
       kbetl lengths --tokenizer Qwen/Qwen3-8B@main --json
     """
-    from kbetl.cli.measuring_progress import watching
+    from kbetl.cli.progress import progress_of_measuring
     from kbetl.lengths import choose, measure
     from kbetl.store import Store
 
@@ -59,7 +59,7 @@ def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **opt
         Store.read(database)  # says that there is none; measuring makes no store
     with Store.open(database) as store:
         chosen = choose(store, options["dataset"], options["sources"], config.variable("DATASET_PATH"))
-        with watching(is_quiet=quiet) as tally:
+        with progress_of_measuring(is_quiet=quiet) as tally:
             report = measure(store, tokenizer, chosen, limit=options["limit"], tally=tally)
     if not quiet:
         for line in tally.notes:

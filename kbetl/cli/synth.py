@@ -10,7 +10,7 @@ import click
 
 from kbetl.cli.numbers import FiniteNumber
 from kbetl.cli.options import common
-from kbetl.cli.reading_progress import watching
+from kbetl.cli.progress import progress_of_reading
 from kbetl.cli.synth_run import synth_run
 from kbetl.cli.synth_score import synth_score
 
@@ -72,7 +72,7 @@ def record(paths: tuple[str, ...], database: Path, quiet: bool, **options: Any) 
     from kbetl.taking import status_of
 
     wanted = Options(options["name"], options["model"], options["environment"], options["inputs"])
-    with watching(is_quiet=quiet) as tally:
+    with progress_of_reading(is_quiet=quiet) as tally:
         if options["is_followed"]:
             reports = follow(database, paths, wanted, options["idle_s"], tally)
         else:

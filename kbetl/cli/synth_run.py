@@ -98,7 +98,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
       kbetl synth run --from prompts.jsonl -b http://127.0.0.1:8000/v1 -m my-model
       kbetl synth run --resume
     """
-    from kbetl.cli.progress import watching
+    from kbetl.cli.progress import progress_of_run
     from kbetl.store import Store
     from kbetl.synth.running import dry_run, resumed, synthesize
 
@@ -112,7 +112,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
         if given["dry_run"]:
             print_lines(dry_run(store, options, say).lines())
             return 0
-        with watching(is_quiet=given["quiet"]) as tally:
+        with progress_of_run(is_quiet=given["quiet"]) as tally:
             try:
                 report = synthesize(store, options, say, tally=tally)
             except Interrupted as stop:
