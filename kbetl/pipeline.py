@@ -12,6 +12,7 @@ from kbetl.enrich import enrich
 from kbetl.errors import ConfigError, StoreError
 from kbetl.export import Options as Exporting
 from kbetl.export import export
+from kbetl.export.target import whole_file
 from kbetl.ingest import Options as Reading
 from kbetl.ingest import Tally as ReadTally
 from kbetl.ingest import find_sources, ingest_into
@@ -20,6 +21,7 @@ from kbetl.store import Store
 
 DEMO_DATABASE = Path("kbetl-demo.db")
 DEMO_EXPORT = Path("kbetl-demo")
+DEMO_ROWS = Path("rollouts.jsonl")
 OFFLINE = "offline"
 
 Say = Callable[[str], None]
@@ -77,10 +79,13 @@ def _stages(store: Store) -> Iterator[str]:
     yield from _lengths(store)
     yield f"7. export: the best rollouts, for a trainer, into {DEMO_EXPORT}/"
     yield from _exported(database)
+    has_left_rows = _leave_rows(DEMO_ROWS)
+    rows = DEMO_ROWS if has_left_rows else "YOUR.jsonl"
+    yield f"8. {DEMO_ROWS}: {'the thirty rows' if has_left_rows else 'a file of yours, left as it is'}"
     yield "Next:"
     yield f'  kbetl query -d {database} -t "select module_name, reward, difficulty from filtered"'
     yield f"  kbetl status -d {database}"
-    yield "  kbetl ingest YOUR.jsonl && kbetl enrich --dry-run"
+    yield f"  kbetl ingest {rows} && kbetl enrich -m {OFFLINE} --dry-run"
 
 
 def _ingest(database: Path) -> Iterator[str]:
@@ -109,6 +114,16 @@ def _lengths(store: Store) -> Iterator[str]:
 def _exported(database: Path) -> Iterator[str]:
     report = export(database, Exporting(Dataset("unique", splits=True), str(DEMO_EXPORT), format="messages"))
     yield f"   {report.as_text()}"
+
+
+def _leave_rows(path: Path) -> bool:
+    """Writes the shipped rows to `path`; False if something else is there already, which stays."""
+    rows = resources.data_path("sample.jsonl").read_bytes()
+    if path.exists():
+        return path.is_file() and path.read_bytes() == rows
+    with whole_file(path) as file:
+        file.write(rows)
+    return True
 
 
 def _table(store: Store) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Finds and reads the files of `sql/` and `data/`, installed in a wheel or lying in a checkout."""
+"""Finds and reads the files of `sql/`, `data/` and `docs/`, installed in a wheel or lying in a checkout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent
 ROOT = PACKAGE if (PACKAGE / "sql").is_dir() else PACKAGE.parent
 SQL = ROOT / "sql"
 DATA = ROOT / "data"
+DOCS = PACKAGE / "docs"
 
 
 @cache
@@ -25,3 +26,13 @@ def sql_names(folder: str) -> list[str]:
 def data_path(name: str) -> Path:
     """Where `data/NAME` lies."""
     return DATA / name
+
+
+def topics() -> list[str]:
+    """The topics of the documentation, sorted: the names of the files in `docs/`, without `.md`."""
+    return sorted(path.stem for path in DOCS.glob("*.md"))
+
+
+def document(topic: str) -> str:
+    """The Markdown of one topic."""
+    return (DOCS / f"{topic}.md").read_text(encoding="utf-8")

@@ -1,36 +1,55 @@
-"""The parts of the README that the program itself says: helps, outputs, tables and views.
+"""Runs the blocks of README.md and of kbetl/docs/*.md, and writes those that the program itself says anew.
 
-`python tests/readme_blocks.py` writes them anew; a test compares them with what is there. A marker names
-the part, the fenced block below it holds it:
+`python tests/readme_blocks.py [FILE...]` does it; a test compares the result with what is there. Each file
+runs in a folder of its own, in its own order, with the shipped rows as `rollouts.jsonl`, a `tokenizer` and
+`runs` of other tools in it. Every fenced block has a marker in the line above it:
 
-    <!-- help: enrich -->           the help of a command
-    <!-- run: kbetl status -->      a command line and its output, in one folder, in the README's order
-    <!-- hidden: cp a b -->         a command line run there without being shown; no block
-    <!-- tables -->, <!-- views --> the schema, from `sql/`; plain Markdown up to <!-- end -->
+    <!-- help: enrich -->             the help of a command
+    <!-- run: kbetl status -->        a command line and its output
+    <!-- run lines 1-3 7: kbetl x --> the same, with these lines of the output alone
+    <!-- file: style.md -->           a file of this name, written into the folder
+    <!-- shell -->                    command lines that must end with 0; what they print is not shown
+    <!-- not run: WHY -->             what cannot be run here, and why
+    <!-- test command -->             what .ci/run runs
+
+and without a block:
+
+    <!-- hidden: cp a b -->           a command line run there without being shown; it must end with 0
+    <!-- tables -->, <!-- views -->   the schema, from `sql/`; plain Markdown up to <!-- end -->
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 from fake_llm import Asked, FakeLlm
+from forked import Ended, run_forked
+
+from kbetl.cli import cli
 
 ROOT = Path(__file__).parents[1]
-SERVER = "http://127.0.0.1:8000/v1"
-"""The address of a model server in the README; its commands ask a local one in its place."""
 README = ROOT / "README.md"
+DOCUMENTS = (README, *sorted((ROOT / "kbetl" / "docs").glob("*.md")))
+SERVER = "http://127.0.0.1:8000/v1"
+"""The address of a model server in the documents; their commands ask a local one in its place."""
 _BLOCK = re.compile(
-    r"(?P<marker><!-- (?P<kind>help|run|hidden): (?P<argument>.*?) -->\n)(?P<body>```[a-z]*\n.*?^```\n)?"
+    r"(?P<hidden><!-- hidden: (?P<command>.*?) -->\n)"
+    r"|(?P<marker><!-- (?P<kind>help|run|file|shell|not run)"
+    r"(?: lines (?P<lines>[\d -]+))?(?:: (?P<argument>.*?))? -->\n)```[a-z]*\n(?P<body>.*?)^```\n"
     r"|(?P<schema><!-- (?P<part>tables|views) -->\n).*?(?=<!-- end -->)",
     re.DOTALL | re.MULTILINE,
 )
+_MARKER = re.compile(r"<!-- (help|run|run lines [\d -]+|file|not run): .+ -->|<!-- (shell|test command) -->")
 _VARIES = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "2026-11-22T10:00:00.000Z"),
     (r"\d+ pages", "44 pages"),
@@ -43,40 +62,95 @@ _TABLE = re.compile(r"^create table (\w+) \((.*?)^\) strict", re.DOTALL | re.MUL
 
 
 def rewritten(text: str) -> str:
-    """The README with every such part as the program says it now."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "bin").mkdir()
-        launcher = Path(folder) / "bin" / "kbetl"
-        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kbetl "$@"\n')
+    """The document with every such part as the program says it now.
+
+    Raises AssertionError with the output if a block that must end with 0 does not.
+    """
+    with tempfile.TemporaryDirectory() as name, FakeLlm(content=_answer) as llm:
+        folder = Path(name)
+        _fill(folder)
+        # what is run asks this server, what is shown names that of the document
+        return _BLOCK.sub(lambda match: _part(match, folder, llm.url), text)
+
+
+def unmarked(text: str) -> list[str]:
+    """The first lines of the blocks that have no marker above them, so that nothing runs them."""
+    lines = ["", *text.splitlines()]
+    fences = [number for number, line in enumerate(lines) if line.startswith("```")]
+    return [
+        "\n".join(lines[number : number + 2])
+        for number in fences[::2]
+        if not _MARKER.fullmatch(lines[number - 1])
+    ]
+
+
+def _fill(folder: Path) -> None:
+    (folder / "bin").mkdir()
+    for name, command in (("kbetl", f'{sys.executable}" -m kbetl'), ("python", f'{sys.executable}"')):
+        launcher = folder / "bin" / name
+        launcher.write_text(f'#!/bin/sh\nexec "{command} "$@"\n')
         launcher.chmod(0o755)
-        (Path(folder) / "work").mkdir()
-        shutil.copy(ROOT / "data" / "sample.jsonl", Path(folder) / "work" / "rollouts.jsonl")
-        shutil.copytree(ROOT / "data" / "tokenizer", Path(folder) / "work" / "tokenizer")
-        shutil.copytree(ROOT / "tests" / "rollouts", Path(folder) / "work" / "runs")
-        with FakeLlm(content=_kernel) as llm:
-            served = text.replace(SERVER, llm.url)
-            found = _BLOCK.sub(lambda match: _part(match, Path(folder)), served)
-            return found.replace(llm.url, SERVER)
+    (folder / "work").mkdir()
+    shutil.copy(ROOT / "data" / "sample.jsonl", folder / "work" / "rollouts.jsonl")
+    shutil.copytree(ROOT / "data" / "tokenizer", folder / "work" / "tokenizer")
+    shutil.copytree(ROOT / "tests" / "rollouts", folder / "work" / "runs")
 
 
-def _kernel(asked: Asked) -> str:
-    """What the model server of the README answers."""
+def _answer(asked: Asked) -> str:
+    """The model server's answer: the first rating that the prompt offers, else a kernel."""
+    offered = re.search(r"<(\w+)>\w+</\1>", asked.prompt)
+    if offered:
+        return offered[0]
     return f"BEGIN_PYTHON\nimport triton  # answer {asked.index:02}\nEND_PYTHON"
 
 
-def _part(match: re.Match[str], folder: Path) -> str:
+def _part(match: re.Match[str], folder: Path, server: str) -> str:
     if match["schema"]:
         return match["schema"] + "\n" + "\n".join(tables() if match["part"] == "tables" else views()) + "\n\n"
+    if match["hidden"]:
+        _must_run(match["command"], folder, server)
+        return match[0]
     if match["kind"] == "help":
-        command = f"kbetl {match['argument']} -h"
-        return f"{match['marker']}```text\n{_output(command, folder)}```\n"
-    output = _output(match["argument"], folder)
-    if match["kind"] == "hidden":
-        return match["marker"] + (match["body"] or "")
-    return f"{match['marker']}```console\n$ {match['argument']}\n{output}```\n"
+        return f"{match['marker']}```text\n{help_text(match['argument'])}```\n"
+    if match["kind"] == "run":
+        output = _output(match["argument"], folder, server).output
+        shown = _chosen(output, match["lines"]) if match["lines"] else output
+        return f"{match['marker']}```console\n$ {match['argument']}\n{shown}```\n"
+    if match["kind"] == "file":
+        (folder / "work" / match["argument"]).write_text(match["body"], encoding="utf-8")
+    if match["kind"] == "shell":
+        _must_run(match["body"], folder, server)
+    return match[0]
 
 
-def _output(command: str, folder: Path) -> str:
+def help_text(names: str) -> str:
+    """What `kbetl NAMES -h` prints, 80 columns wide."""
+    context = click.Context(cli, info_name="kbetl", terminal_width=78, **cli.context_settings)
+    command: click.Command = cli
+    for name in names.split():
+        assert isinstance(command, click.Group)
+        below = command.get_command(context, name)
+        assert below is not None, f"no command {names}"
+        command, context = below, click.Context(below, info_name=name, parent=context)
+    return command.get_help(context) + "\n"
+
+
+def _chosen(output: str, numbers: str) -> str:
+    """These lines of the output, counted from 1, with `...` for those between them."""
+    lines, shown, last = output.splitlines(), [], 0
+    for each in numbers.split():
+        first, _, to = each.partition("-")
+        shown += ["..."] * (int(first) > last + 1) + lines[int(first) - 1 : int(to or first)]
+        last = int(to or first)
+    return "\n".join([*shown, *["..."] * (last < len(lines))]) + "\n"
+
+
+def _must_run(command: str, folder: Path, server: str) -> None:
+    done = _output(command, folder, server)
+    assert done.status == 0, f"{command}\nended with {done.status}:\n{done.output}"
+
+
+def _output(command: str, folder: Path, server: str) -> Ended:
     environment = {
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "HOME": str(folder),
@@ -85,9 +159,20 @@ def _output(command: str, folder: Path) -> str:
         "COLUMNS": "100",
         "HF_HUB_OFFLINE": "1",
     }
+    ended = _run(command.replace(SERVER, server), folder / "work", environment)
+    output = ended.output.replace(server, SERVER)
+    for pattern, shown in _VARIES:
+        output = re.sub(pattern, shown, output)
+    return Ended(ended.status, output if output.endswith("\n") or not output else output + "\n")
+
+
+def _run(command: str, folder: Path, environment: dict[str, str]) -> Ended:
+    """By the shell; a plain command line of kbetl in a process that need not import everything first."""
+    if command.startswith("kbetl ") and not set(command) & set("\n$|;&<>*`\\#"):
+        return run_forked(shlex.split(command)[1:], folder, environment)
     done = subprocess.run(
-        ["sh", "-c", command],
-        cwd=folder / "work",
+        ["sh", "-ec" if "\n" in command else "-c", command],
+        cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -95,10 +180,7 @@ def _output(command: str, folder: Path) -> str:
         text=True,
         check=False,
     )
-    output = done.stdout
-    for pattern, shown in _VARIES:
-        output = re.sub(pattern, shown, output)
-    return output if output.endswith("\n") or not output else output + "\n"
+    return Ended(done.returncode, done.stdout)
 
 
 def tables() -> Iterator[str]:
@@ -129,5 +211,17 @@ def _cells(first: str, second: str) -> str:
     return "| " + first + " | " + second.replace("|", "\\|") + " |"
 
 
+def main(names: list[str]) -> None:
+    """Writes the named documents anew, or all."""
+    documents = [Path(name) for name in names] or list(DOCUMENTS)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for path, text in zip(documents, pool.map(_read_and_rewrite, documents), strict=True):
+            path.write_text(text, encoding="utf-8")
+
+
+def _read_and_rewrite(path: Path) -> str:
+    return rewritten(path.read_text(encoding="utf-8"))
+
+
 if __name__ == "__main__":
-    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
+    main(sys.argv[1:])

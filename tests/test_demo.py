@@ -47,6 +47,25 @@ def test_demo_makes_its_store_anew(run: Run, tmp_path: Path) -> None:
     assert rows(tmp_path / "kbetl-demo.db", "select count(*) from runs where command = 'demo'") == [(4,)]
 
 
+def test_demo_leaves_its_rows_to_try(run: Run, tmp_path: Path) -> None:
+    """What it names next works as pasted."""
+    shown = run("demo").stdout
+    rows_left = (tmp_path / "rollouts.jsonl").read_bytes()
+    assert rows_left == (ROOT / "data" / "sample.jsonl").read_bytes()
+    assert "  kbetl ingest rollouts.jsonl && kbetl enrich -m offline --dry-run\n" in shown
+    assert run("ingest", "rollouts.jsonl").returncode == 0
+    assert "would ask 12 of 12 samples" in run("enrich", "-m", "offline", "--dry-run").stdout
+
+
+def test_demo_leaves_a_file_of_the_user_alone(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "rollouts.jsonl"
+    mine.write_text("{}\n")
+    done = run("demo")
+    assert (done.returncode, mine.read_text()) == (0, "{}\n")
+    assert "8. rollouts.jsonl: a file of yours, left as it is\n" in done.stdout
+    assert "  kbetl ingest YOUR.jsonl && " in done.stdout
+
+
 def test_demo_leaves_the_stores_of_the_user_alone(run: Run, tmp_path: Path) -> None:
     """Neither the variable nor the option makes it delete a store that no demo made."""
     assert run("ingest", ROOT / "data" / "sample.jsonl", "-d", "mine.db").returncode == 0

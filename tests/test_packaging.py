@@ -57,8 +57,8 @@ def test_the_wheel_carries_sql_and_data(built):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"kbetl/{name}" for name in shipped()} <= names
     assert {name.split("/")[0] for name in names} == {"kbetl", f"kbetl-{kbetl.__version__}.dist-info"}
-    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kbetl").rglob("*.py")}
-    assert code <= names
+    package = [*(ROOT / "kbetl").rglob("*.py"), *(ROOT / "kbetl" / "docs").glob("*.md")]
+    assert {path.relative_to(ROOT).as_posix() for path in package} <= names
 
 
 def test_the_source_distribution_can_be_tested(built):
@@ -135,6 +135,11 @@ def test_the_wheel_ingests_and_answers(installed, tmp_path):
     assert json.loads(done.stdout) == {"n": rows}
     done = in_wheel(installed, tmp_path, "check")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "all is well")
+
+
+def test_the_wheel_shows_its_documentation(installed, tmp_path):
+    done = in_wheel(installed, tmp_path, "docs", "architecture")
+    assert (done.returncode, done.stdout) == (0, resources.document("architecture"))
 
 
 @pytest.mark.skipif(

@@ -1,23 +1,47 @@
-"""The README shows what the program says."""
+"""README.md and the documents in kbetl/docs show what the program says, and their blocks run."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
-from readme_blocks import README, rewritten
+import pytest
+from readme_blocks import DOCUMENTS, rewritten, unmarked
 
 from kbetl.cli.commands import COMMANDS
 
+TEXTS = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
-def test_helps_outputs_tables_and_views_are_the_real_ones():
+
+def name(path: Path) -> str:
+    return path.name
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[dict[Path, Future[str]]]:
+    """All documents run beside each other; under pytest-xdist each worker runs its own, one at a time."""
+    is_alone = "PYTEST_XDIST_WORKER" not in os.environ
+    with ThreadPoolExecutor(max_workers=os.cpu_count() if is_alone else 1) as pool:
+        yield {path: pool.submit(rewritten, text) for path, text in TEXTS.items()} if is_alone else {}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_helps_outputs_tables_and_views_are_the_real_ones(path, running):
     """`python tests/readme_blocks.py` writes them anew."""
-    text = README.read_text(encoding="utf-8")
-    assert rewritten(text) == text
+    assert (running[path].result() if running else rewritten(TEXTS[path])) == TEXTS[path]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_every_block_is_run_or_says_why_not(path):
+    assert unmarked(TEXTS[path]) == []
 
 
 def test_every_command_has_a_section_with_its_help():
-    text = README.read_text(encoding="utf-8")
-    shown = set(re.findall(r"<!-- help: (\S+) -->", text))
+    texts = "\n".join(TEXTS.values())
+    shown = set(re.findall(r"<!-- help: (\S+) -->", texts))
     assert shown == {command.name for command in COMMANDS}
     for command in COMMANDS:
-        assert re.search(rf"^### .*`kbetl {command.name}`", text, re.MULTILINE), command.name
+        assert re.search(rf"^###? .*`kbetl {command.name}`", texts, re.MULTILINE), command.name

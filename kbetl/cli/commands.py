@@ -8,6 +8,7 @@ from kbetl.cli import reading
 from kbetl.cli.batch import batch
 from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
+from kbetl.cli.docs import docs
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.export import export
 from kbetl.cli.ingest import ingest
@@ -37,4 +38,5 @@ COMMANDS: tuple[click.Command, ...] = (
     reading.query,
     reading.status,
     reading.check,
+    docs,
 )
