@@ -72,7 +72,7 @@ class FilesWire(Wire):
             return no_reply(error)
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._redacted(b"".join(chunks))
-        return Reply(response.status, response.headers, body, latency_ms, cut)
+        return Reply(response.status, self._redacted.headers(response.headers), body, latency_ms, cut)
 
     async def _save(self, response: aiohttp.ClientResponse, target: Path) -> None:
         """Line by line, without our own secrets: what a service echoes is read into the store later."""

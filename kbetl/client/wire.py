@@ -97,7 +97,13 @@ class Wire:
         if cut is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
-        return Reply(response.status, response.headers, self._redacted(b"".join(chunks)), latency_ms, cut)
+        return Reply(
+            response.status,
+            self._redacted.headers(response.headers),
+            self._redacted(b"".join(chunks)),
+            latency_ms,
+            cut,
+        )
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
         """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
@@ -133,7 +139,7 @@ class Wire:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._redacted(folding.body())
-        return Reply(response.status, response.headers, body, latency_ms, cut)
+        return Reply(response.status, self._redacted.headers(response.headers), body, latency_ms, cut)
 
     def _too_long(self, size_bytes: int) -> str | None:
         if size_bytes <= self._body_max_bytes:
