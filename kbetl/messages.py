@@ -81,6 +81,12 @@ def split_thoughts(text: str) -> Split:
     return _split_marks(text)
 
 
+def mark_in(text: str) -> str | None:
+    """The first mark of a thought in a text, quoted or within code as it may be; None if there is none."""
+    found = _MARK.search(text) or next((mark for mark in _HARMONY.finditer(text)), None)
+    return None if found is None else found[0].strip()
+
+
 def _split_marks(text: str) -> Split:
     pieces: list[tuple[str, bool]] = []
     """Each with whether it is thought."""

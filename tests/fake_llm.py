@@ -226,7 +226,7 @@ class FakeLlm:
         return {
             "id": f"chatcmpl-{asked.index}",
             "object": "chat.completion",
-            "model": "fake",
+            "model": asked.body.get("model", "fake"),
             "choices": [
                 {
                     "index": 0,

@@ -116,6 +116,19 @@ def hidden() -> list[tuple[str, dict]]:
         ("another spelling", row_with(said(f"<thinking>{S % 1}</thinking>one"))),
         ("capitals", row_with(said(f"<THINK>{S % 1}</THINK>{ANSWER}"))),
         ("mistral", row_with(said(f"[THINK]{S % 1}[/THINK]one"))),
+        ("gemma", row_with(said(f"<|channel>thought\n{S % 1}<channel|>one"))),
+        ("gemma, by its end alone", row_with(said(f"{S % 1}<channel|>one"))),
+        ("cohere", row_with(said(f"<|START_THINKING|>{S % 1}<|END_THINKING|>one"))),
+        ("attributes", row_with(said(f"<think n='1'>{S % 1}</think>one"))),
+        (
+            "harmony, all channels",
+            row_with(
+                said(
+                    f"<|channel|>analysis<|message|>{S % 1}<|end|><|start|>assistant"
+                    f"<|channel|>commentary<|message|>{S % 2}<|end|><|channel|>final<|message|>one<|return|>"
+                )
+            ),
+        ),
         ("harmony", row_with(said(f"<|channel|>analysis<|message|>{S % 1}<|channel|>final<|message|>one"))),
         ("a trajectory", row_with(said("one"), trajectory=[one])),
         ("messages elsewhere", row_with(plain, messages=[ASK, said(f"{S % 1} {ANSWER}")])),

@@ -135,6 +135,7 @@ def test_everything_is_said(store):
                 "reserved_usd": None,
             }
         ],
+        "served": [],
         "reserved": [],
         "settings": {"min_reward": 0.85, "split_by": "code", "split_seed": 42, "split_share": 0.1},
         "next": "kbetl enrich",

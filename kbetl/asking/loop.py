@@ -273,7 +273,7 @@ class _Loop:
             entry.also = meter.settle(completion)
         settled = self._settled[key] = _Settled(entry, reading)
         tally = self._job.tally
-        tally.count_answers(completions)
+        self._count(completions, request.model)
         await self._writer.keep(entry)
         self._until_lookup.append((self._questions.lookups, key, settled))
         tally.reused += len(asked.followers)
@@ -312,13 +312,22 @@ class _Loop:
     ) -> None:
         """A try that brought nothing usable may have been paid for: it is kept before the next is sent."""
         if completion is not None:
-            self._job.tally.count_answers([completion])
+            self._count([completion], request.model)
             entry = Entry([], request, [completion], attempt=attempt)
             if meter is not None:
                 entry.also = meter.settle(completion)
             await self._writer.keep(entry)
         elif meter is not None:
             meter.end()
+
+    def _count(self, completions: Sequence[Completion], model: str) -> None:
+        """Counts what came; the first answer of another model than was asked is told at once."""
+        tally = self._job.tally
+        is_first = not tally.served
+        tally.count_answers(completions, model)
+        if is_first and tally.served:
+            (served, _), _ = tally.served.most_common(1)[0]
+            self._job.say(f"{model} was asked, and {served} answers; answers.served_model keeps who did")
 
     async def _reuse(self, question: Question, reading: Reading, basis: Entry | None) -> None:
         """Settles a sample by an answer that this run kept (`basis`), or by the one found in the store."""

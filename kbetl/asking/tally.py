@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,23 @@ from kbetl.records import Completion, Status
 
 MAX_REASONS = 200
 """Different reasons that are counted apart; the rest are counted as one."""
+_SNAPSHOT = re.compile(r"[-@:_](?:latest|\d{4}-?\d{2}-?\d{2}|\d{3,8})$")
+"""What names a model's state at a time: `gpt-5.2-2026-01-01`, `kimi-k2-0905`, `gemini-2.0-flash-001`."""
+
+
+def is_other_model(served: str, asked: str) -> bool:
+    """Whether a reply names another model than was asked.
+
+    A snapshot of the model asked is no other one, nor is its name with or without who provides it; of two
+    snapshots one is.
+
+    >>> is_other_model("gpt-5.2-2026-01-01", "openai/gpt-5.2"), is_other_model("gpt-5.2-mini", "gpt-5.2")
+    (False, True)
+    """
+    one, other = (name.strip().lower().rpartition("/")[2] for name in (served, asked))
+    told = [_SNAPSHOT.sub("", name) for name in (one, other)]
+    is_dated = one != told[0] and other != told[1] and "latest" not in one + other
+    return one != other and (told[0] != told[1] or is_dated)
 
 
 @dataclass
@@ -45,6 +63,8 @@ class Tally:
     """Picodollars that tokens and price make beyond what answers told."""
     uncounted: int = 0
     """Answers that told no cost, and for which it cannot be computed."""
+    served: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Answers of other models than were asked, by the name in the reply and the one asked."""
     put_in_use: bool = False
     """Whether this run's task became the one in use because there was none."""
     is_ending: bool = False
@@ -64,10 +84,13 @@ class Tally:
                 key = (status, "other reasons")
             self.reasons[key] += samples
 
-    def count_answers(self, completions: Sequence[Completion]) -> None:
-        """What was delivered and paid for."""
+    def count_answers(self, completions: Sequence[Completion], model: str) -> None:
+        """What was delivered and paid for, where `model` was asked."""
         for completion in completions:
             self.answers += 1
+            served = completion.served_model
+            if served is not None and is_other_model(served, model):
+                self.served[served, model] += 1
             self.prompt_tokens += completion.prompt_tokens or 0
             self.completion_tokens += completion.completion_tokens or 0
             if completion.cost_usd is not None:
@@ -79,6 +102,13 @@ class Tally:
         taken = taken_by(completion, price)
         self.uncounted += taken.pusd is None
         self.computed_pusd += max(0, (taken.pusd or 0) - pusd_of(completion.cost_usd or 0.0))
+
+    def served_lines(self) -> list[str]:
+        """Which other models answered, and how often."""
+        return [
+            f"{asked} was asked and {served} answered: {count} answers (answers.served_model)"
+            for (served, asked), count in self.served.most_common(10)
+        ]
 
     def cost_text(self) -> str | None:
         """What the run's answers cost, computed costs apart from told ones; None where nothing is known."""

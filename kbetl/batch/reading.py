@@ -107,6 +107,7 @@ class Read:
             f"answers received {self.tally.answers} ({self.tally.prompt_tokens:,} prompt and "
             f"{self.tally.completion_tokens:,} completion tokens{cost})"
         )
+        lines += self.tally.served_lines()
         return lines + [f"{task}: the datasets use the new labels from now on" for task in self.put_in_use]
 
 
@@ -328,7 +329,7 @@ class _Reading:
 
     def _keep_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
         """The number of the try that it is."""
-        self.report.tally.count_answers([found])
+        self.report.tally.count_answers([found], request.model)
         add_answers(self._store, [Kept(request, attempt, found, run_id)], now())
         number = newest_try(self._store, request.hash, attempt)
         assert number is not None

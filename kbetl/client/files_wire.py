@@ -13,9 +13,8 @@ from yarl import URL
 
 from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.reading import Reply
+from kbetl.client.unpacking import pieces
 from kbetl.client.wire import NoReply, Wire, no_reply
-
-_CHUNK_BYTES = 1 << 20
 
 
 class FilesWire(Wire):
@@ -72,13 +71,13 @@ class FilesWire(Wire):
             return no_reply(error)
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._redacted(b"".join(chunks))
-        return Reply(response.status, response.headers, body, latency_ms, cut)
+        return Reply(response.status, self._redacted.headers(response.headers), body, latency_ms, cut)
 
     async def _save(self, response: aiohttp.ClientResponse, target: Path) -> None:
         """Line by line, without our own secrets: what a service echoes is read into the store later."""
         begun = b""  # of a line that is not whole yet; no secret holds a line break
         with target.open("wb") as file:
-            while chunk := await response.content.read(_CHUNK_BYTES):
+            async for chunk in pieces(response):
                 whole, line_break, rest = chunk.rpartition(b"\n")
                 if line_break:
                     file.write(self._redacted(begun + whole + line_break))

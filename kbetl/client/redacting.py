@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+from multidict import CIMultiDict
 
 SHORTEST = 8
 """Characters below which a value is no secret: it would be found in any text."""
+
+
+_ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|([/\"\\]))")
+"""How JSON may spell a printable ASCII character otherwise than as itself."""
 
 
 class Redactor:
@@ -21,15 +27,39 @@ class Redactor:
         for secret in self._plain:
             if secret in body:
                 body = body.replace(secret, b"***")
-        # only where there is an escape at all: the search by characters is a slow one
-        if self._spelled is not None and (b"\\u00" in body or b"\\/" in body):
-            body = self._spelled.sub(b"***", body)
-        return body
+        # only where a secret is spelled with escapes: the search by characters is a slow one
+        first = body.find(b"\\")
+        if self._spelled is None or first < 0 or not _ESCAPE.search(body, first):
+            return body
+        return self._spelled.sub(b"***", body) if self._is_in(_ESCAPE.sub(_unescaped, body)) else body
+
+    def _is_in(self, text: bytes) -> bool:
+        return any(secret in text for secret in self._plain)
+
+    def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The same headers, names and values without secrets."""
+        if not any(
+            self._is_in(f"{name}\n{value}".encode("utf-8", "replace")) for name, value in headers.items()
+        ):
+            return headers
+        return CIMultiDict((self._text(name), self._text(value)) for name, value in headers.items())
+
+    def _text(self, text: str) -> str:
+        return self(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escape[1].decode()) if escape[1] else escape[2]
 
 
 def _spelled(secret: str) -> bytes:
     """A pattern of the secret with each character as it is or escaped."""
     return b"".join(
-        b"(?:(?-i:%s)|\\\\u%04x%s)" % (re.escape(char).encode(), ord(char), rb"|\\/" if char == "/" else b"")
+        b"(?:(?-i:%s)|\\\\u%04x%s)"
+        % (
+            re.escape(char).encode(),
+            ord(char),
+            rb"|\\" + re.escape(char).encode() if char in '/"\\' else b"",
+        )
         for char in secret
     )

@@ -10,6 +10,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -21,11 +22,16 @@ from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.reading import Reply, one_line
 from kbetl.client.redacting import Redactor
 from kbetl.client.streaming import Folding
+from kbetl.client.unpacking import ACCEPTED, PIECE_BYTES, BrokenEncoding, pieces
 from kbetl.errors import ConfigError
 
 EVENT_STREAM = "text/event-stream"
 _LARGE_BYTES = 1 << 20
 """From here on aiohttp wants a body in parts; answers are read in such parts at most."""
+
+
+_LARGE_AT_ONCE = 2
+"""Answers that go on beyond their first MiB at a time; the others wait, and so do their servers."""
 
 
 class NoReply(NamedTuple):
@@ -60,10 +66,13 @@ class Wire:
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json"})
         if endpoint.is_streamed:
             self._headers["Accept"] = f"{EVENT_STREAM}, application/json"
+        self._headers["Accept-Encoding"] = ACCEPTED
         self._headers.update(endpoint.headers)
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         if proxy is not None:
             self._headers.update(proxy.headers)
         self._session = aiohttp.ClientSession(
+            auto_decompress=False,
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
@@ -104,26 +113,30 @@ class Wire:
         if cut is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
-        body = self._redacted(b"".join(chunks))
-        return Reply(response.status, response.headers, body, latency_ms, cut, is_overlong)
+        headers, body = self._redacted.headers(response.headers), self._redacted(b"".join(chunks))
+        return Reply(response.status, headers, body, latency_ms, cut, is_overlong)
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
         """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
-        content, size_bytes = response.content, 0
-        while chunk := await content.read(_LARGE_BYTES):
-            chunks.append(chunk)
-            size_bytes += len(chunk)
-            if response.status < 300 and not chunk.isspace():
-                self._on_text()
-            if size_bytes > self._body_max_bytes:
-                return self._too_long(size_bytes)
+        size_bytes = 0
+        async with AsyncExitStack() as room:
+            async for chunk in pieces(response):
+                is_large, size_bytes = size_bytes > PIECE_BYTES, size_bytes + len(chunk)
+                if size_bytes > PIECE_BYTES and not is_large:
+                    await room.enter_async_context(self._large)
+                chunks.append(chunk)
+                if response.status < 300 and not chunk.isspace():
+                    self._on_text()
+                if size_bytes > self._body_max_bytes:
+                    chunks[:] = [b"".join(chunks)[:PIECE_BYTES]]  # nobody can read it; the rest is of no use
+                    return self._too_long(size_bytes)
         return None
 
     async def _streamed(self, response: aiohttp.ClientResponse, started: float) -> Reply:
         """The reply that a stream of events makes, put together; cut where it breaks off."""
         folding, cut, size_bytes, texts, is_overlong = Folding(), None, 0, 0, False
         try:
-            async for chunk in response.content.iter_any():
+            async for chunk in pieces(response):
                 folding.feed(chunk)
                 size_bytes += len(chunk)
                 if folding.texts > texts:
@@ -147,7 +160,8 @@ class Wire:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._redacted(folding.body())
-        return Reply(response.status, response.headers, body, latency_ms, cut, is_overlong)
+        headers = self._redacted.headers(response.headers)
+        return Reply(response.status, headers, body, latency_ms, cut, is_overlong)
 
     def _too_long(self, size_bytes: int) -> str | None:
         if size_bytes <= self._body_max_bytes:
@@ -244,6 +258,8 @@ def _broken_reason(error: Exception) -> str:
         return "the connection ended early or the encoding is broken"
     if isinstance(error, aiohttp.ClientResponseError):
         return "what it sent is no HTTP"
+    if isinstance(error, BrokenEncoding):
+        return str(error)
     if isinstance(error, OSError):
         return f"the connection broke ({_os_reason(error)})"
     return f"the exchange broke ({type(error).__name__})"

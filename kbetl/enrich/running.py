@@ -233,6 +233,7 @@ def _counts_of(tally: Tally) -> dict[str, int]:
         **{str(status): count for status, count in tally.statuses.items()},
         "answers": tally.answers,
         "reused": tally.reused,
+        **({"other_model": tally.served.total()} if tally.served else {}),
     }
 
 

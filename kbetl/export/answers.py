@@ -17,19 +17,11 @@ from typing import Any, NamedTuple
 from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadRow
 from kbetl.export.conversation import Conversation, Message, conversation_of, message_of
+from kbetl.messages import Split, mark_in, split_thoughts
 
 _MARKED = (
     ("<answer>", "</answer>", re.compile(r"<answer>.*?</answer>", re.DOTALL)),
     ("BEGIN_PYTHON", "END_PYTHON", re.compile(r"BEGIN_PYTHON.*?END_PYTHON", re.DOTALL)),
-)
-_BEGIN_OF_THOUGHT = re.compile(
-    r"<(?:think|thinking|thought|reasoning)>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis",
-    re.IGNORECASE,
-)
-_END_OF_THOUGHT = re.compile(
-    r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>"
-    r"|<\|channel\|>final<\|message\|>",
-    re.IGNORECASE,
 )
 _REASONING_KEY = re.compile(r"(?:reasoning|thinking|thoughts?|chain_of_thought|cot)(?:$|_(?!tokens|effort))")
 _SPELLED_ANEW = frozenset(
@@ -131,7 +123,7 @@ def _answer_of(message: Message, *, is_apart: bool = False) -> Message:
     ]
     if not message.content.strip():
         return dataclasses.replace(message, content="", reasoning=None, tool_calls=calls)
-    text = _after_thought(message.content)
+    text = _apart(message.content).answer
     marked = _marked(text)
     if marked is None and (is_apart or message.reasoning is not None or text != message.content):
         marked = text.strip() or None
@@ -159,14 +151,18 @@ def _marked(text: str) -> str | None:
     return None
 
 
-def _after_thought(text: str) -> str:
-    """What stands after the last end of thought. Raises BadRow for a thought that does not end."""
-    ends = list(_END_OF_THOUGHT.finditer(text))
-    tail = text[ends[-1].end() :] if ends else text
-    begin = _BEGIN_OF_THOUGHT.search(tail)
-    if begin is not None:
-        raise BadRow(f"{begin[0]} without its end: the answer was cut off")
-    return tail
+def _apart(text: str) -> Split:
+    """A text without its thoughts, and these.
+
+    Raises BadRow for a thought that does not end, and for a mark in the answer: what ships may hold no doubt.
+    """
+    split = split_thoughts(text)
+    if split.unclosed is not None:
+        raise BadRow(f"{split.unclosed} without its end: the answer was cut off")
+    mark = mark_in(split.answer)
+    if mark is not None:
+        raise BadRow(f"{mark} within the answer: what it holds may be reasoning")
+    return split
 
 
 def _cleaned(value: Any, key: str) -> Any:
@@ -231,14 +227,13 @@ def _taken(message: Message) -> Iterator[str]:
         return
     if message.reasoning is not None:
         yield from _probes(message.reasoning, _TELLING_THOUGHT)
-    tail = _after_thought(message.content)
-    thought = message.content[: len(message.content) - len(tail)]
-    yield from _probes(_BEGIN_OF_THOUGHT.sub("", _END_OF_THOUGHT.sub("", thought)), _TELLING_THOUGHT)
+    tail, thoughts, _ = _apart(message.content)
+    yield from _probes(thoughts or "", _TELLING_THOUGHT)
     marked = _marked(tail)
     before, _, behind = tail.partition(marked) if marked is not None else ("", "", "")
     for rest in (before, behind):
         yield from _probes(rest, _TELLING_REST)
-    if thought or before.strip() or behind.strip():
+    if thoughts or before.strip() or behind.strip():
         yield from _probes(message.content, _TELLING_THOUGHT)
 
 

@@ -19,6 +19,7 @@ from kbetl.status.tables import (
     Parked,
     Pending,
     Reserved,
+    Served,
     Source,
     Status,
     Unfinished,
@@ -60,6 +61,7 @@ def read_status(database: Path) -> Status:
             labels=labels,
             difficulties=[Difficulty(*row) for row in store.rows("difficulties")],
             costs=[Cost(*row) for row in store.rows("costs_by_task")],
+            served=[Served(*row) for row in store.rows("served_models")],
             reserved=_reserved(left_reserved(store), database),
             settings=dict(store.rows("all_settings")),
             next=command_line(

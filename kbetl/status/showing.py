@@ -39,6 +39,7 @@ def status_lines(status: Status) -> list[str]:
         ("rewards", _reward_lines(status.samples, min_reward)),
         ("labels", _label_lines(status)),
         ("cost", [_cost_line(cost) for cost in status.costs]),
+        ("served", [f"{row.model} by {row.served_model}: {row.answers:,} answers" for row in status.served]),
         ("reserved", [_reserved_line(row) for row in status.reserved]),
         ("settings", [", ".join(f"{key} {value}" for key, value in status.settings.items())]),
         ("next", [status.next]),

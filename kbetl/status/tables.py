@@ -140,6 +140,15 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Answers whose reply names another model than was asked, a snapshot of it among them."""
+
+    model: str
+    served_model: str
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything that `kbetl status` says."""
 
@@ -156,6 +165,7 @@ class Status:
     labels: Sequence[Labels]
     difficulties: Sequence[Difficulty]
     costs: Sequence[Cost]
+    served: Sequence[Served]
     reserved: Sequence[Reserved]
     settings: Mapping[str, Any]
     next: str

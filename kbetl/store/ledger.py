@@ -130,6 +130,7 @@ def add_answers(store: Store, tries: Iterable[Kept], at: str) -> None:
                 "request": request.text,
                 "run_id": run_id,
                 "answered_at": at,
+                "served_model": None if completion.served_model == request.model else completion.served_model,
                 **{name: getattr(completion, name) for name in _COMPLETION_COLUMNS},
             }
             for request, attempt, completion, run_id in tries

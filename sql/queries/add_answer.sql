@@ -3,7 +3,7 @@
 insert into answers (
   request_hash, attempt, try, model, host, finish_reason, prompt_tokens, cached_tokens, completion_tokens,
   reasoning_tokens, cost_usd, latency_ms, run_id, answered_at, fault, refusal, content, reasoning, sent, request,
-  response
+  response, served_model
 )
 values (
   :request_hash,
@@ -15,5 +15,5 @@ values (
   ),
   :model, :host, :finish_reason, :prompt_tokens, :cached_tokens, :completion_tokens,
   :reasoning_tokens, :cost_usd, :latency_ms, :run_id, :answered_at, :fault, :refusal, :content, :reasoning, :sent,
-  :request, :response
+  :request, :response, :served_model
 )
