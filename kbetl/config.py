@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ EVALS = "siro1/kernelbook-glm4_7-evals"
 KERNELBOOK = "GPUMODE/KernelBook"
 
 TOML = Path("kbetl.toml")
+_AT_LINE = re.compile(r"\(at line (\d+),")
+_TABLE = re.compile(r"\s*\[+([^\]]*)\]")
+_KEY = re.compile(r"""\s*("[^"]*"|'[^']*'|[\w-]+)\s*[=.]""")
 DOTENV = Path(".env")
 
 
@@ -43,7 +47,9 @@ def load_dotenv() -> None:
     try:
         with DOTENV.open(encoding="utf-8-sig") as file:
             lines = list(parse_stream(file))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{DOTENV}:1: it is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
         raise ConfigError(f"{DOTENV} cannot be read: {error}") from None
     for line in lines:
         holds_nul = "\0" in f"{line.key}{line.value}"
@@ -61,12 +67,38 @@ def _number(line: Binding) -> int:
 
 def load_toml(path: Path = TOML) -> Mapping[str, Any]:
     """What `kbetl.toml` in the working folder says; empty where there is none."""
+    text = ""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        told = _AT_LINE.search(str(error))
+        line = told[1] if told else text.count("\n") + (not text.endswith("\n"))
+        raise ConfigError(f"{path}:{line}: it cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}:1: it is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
+
+
+def toml_place(table: str, key: str) -> str:
+    """`kbetl.toml:LINE` of a key, or of its table if the key is written otherwise; the file if neither is."""
+    try:
+        lines = TOML.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return str(TOML)
+    current, found = "", 0
+    for number, line in enumerate(lines, 1):
+        if header := _TABLE.match(line):
+            current = header[1].strip()
+            if current in (table, f"{table}.{key}".strip(".")):
+                found = number
+        elif current == table and (named := _KEY.match(line)) and named[1].strip("\"'") == key:
+            found = number
+            break
+    return f"{TOML}:{found}" if found else str(TOML)
 
 
 def command_line(database: Path, *words: str) -> str:

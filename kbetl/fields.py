@@ -6,9 +6,10 @@ null are the same (Arrow adds nulls). A field of a wrong type raises BadRow.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
 
@@ -19,6 +20,15 @@ PYTHON_CODE = ("python_code", "pytorch_code", "code")
 TRITON_CODE = ("triton_code", "original_triton_code")
 REASONING = ("reasoning", "reasoning_content")
 """In order of weight: vLLM and the evals rows use the first, verifiers and older vLLM the second."""
+
+_CALLED_OTHERWISE = {
+    "reward": ("score", "scores", "rewards", "final_reward", "total_reward", "reward_score", "return"),
+    "completion": ("response", "output", "generation"),
+}
+"""What others call a field, where no letter tells."""
+_LOOKED_AT = 100
+"""Fields of a row in which a near miss is looked for."""
+_ALIKE = 0.75
 
 LABELS = ("difficulty", "evaluation_raw")
 """The columns that `filtered` and `unique` add; a row's own ones of these names give way."""
@@ -207,3 +217,29 @@ def type_name(value: Any) -> str:
         type(None): "null",
     }
     return names.get(type(value), "an object")
+
+
+class NearMiss(NamedTuple):
+    """A field that may have been meant for another."""
+
+    key: str
+    meant: str
+
+
+def near_miss(row: Row, wanted: Sequence[str]) -> NearMiss | None:
+    """The field that is spelled nearly as one that is wanted, or as others call it; None if none is."""
+    keys = {
+        key.strip().lower().replace("-", "_"): key for key in list(row)[:_LOOKED_AT] if row[key] is not None
+    }
+    for meant in wanted:
+        found = next((each for each in (meant, *_CALLED_OTHERWISE.get(meant, ())) if each in keys), None)
+        close = [found] if found else difflib.get_close_matches(meant, keys, 1, _ALIKE)
+        if close and keys[close[0]] != meant:
+            return NearMiss(keys[close[0]], meant)
+    return None
+
+
+def meant_words(row: Row, wanted: Sequence[str]) -> str:
+    """`; 'compleiton': did you mean 'completion'?`; empty if no field is a near miss."""
+    near = near_miss(row, wanted)
+    return "" if near is None else f"; '{near.key[:40]}': did you mean '{near.meant}'?"

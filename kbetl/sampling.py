@@ -16,6 +16,8 @@ _REMEMBERED_CODES = 40_000
 """Per generation, 250 bytes each."""
 _NAMED_FIELDS = 12
 _FIELD_NAME_CHARACTERS = 40
+_WANTED, _NAMES, _ASKED = ("completion", "python_code"), ("module_name",), ("prompt",)
+"""In whose place a near miss may stand."""
 _OTHER_SHAPES = {
     "traces": "a verifiers trace, not an evals row: `kbetl synth record` reads it",
     "nodes": "a verifiers trace, not an evals row: `kbetl synth record` reads it",
@@ -47,7 +49,9 @@ def prompt_of(parsed: Parsed) -> Sample:
     prompt = row.get("prompt")
     said = [prompt] if isinstance(prompt, str) else [fields.text_of(each) for each in _asking(row)]
     if not any((text or "").strip() for text in said):
-        raise BadRow(f"no field 'prompt' with text or messages; it has {_names(row)}")
+        raise BadRow(
+            f"no field 'prompt' with text or messages; it has {_names(row)}{fields.meant_words(row, _ASKED)}"
+        )
     return _sample(parsed, "module")
 
 
@@ -116,13 +120,14 @@ def _check_module(row: Mapping[str, Any]) -> None:
     if code is None and not any(key in row for key in fields.PYTHON_CODE):
         raise BadRow(
             "neither a module (no field 'python_code') nor a rollout (no field 'completion'); "
-            f"it has {_names(row)}"
+            f"it has {_names(row)}{fields.meant_words(row, _WANTED)}"
         )
     if not (code or "").strip():
         key = next(key for key in fields.PYTHON_CODE if key in row)
         raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
     if not (name or "").strip():
-        raise BadRow(f"a module without a name (no field 'module_name'); it has {_names(row)}")
+        meant = fields.meant_words(row, _NAMES)
+        raise BadRow(f"a module without a name (no field 'module_name'); it has {_names(row)}{meant}")
 
 
 def _hint(row: Mapping[str, Any]) -> str:

@@ -7,19 +7,74 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kbetl.errors import BadRow
 from kbetl.facts import facts_of
+from kbetl.fields import near_miss
 from kbetl.json_text import Parsed, read_json
 from kbetl.lines import Raw, plain_text
 from kbetl.sampling import sample_of
-from kbetl.store.intake import Counts, Intake, Original
+from kbetl.store.intake import Counts, Intake
 
 _LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
-SHOWN_REJECTIONS = 10
+_PARTICULAR = re.compile(r'"[^"]*"|0x[0-9a-f]+|s1:[0-9a-f]+|\d+')
+"""What a reason says of one row: the same reason may say it otherwise of the next."""
+SHOWN_REASONS = 10
+SHOWN_PLACES = 3
+_REMEMBERED_REASONS = 1000
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rows that were rejected for one reason."""
+
+    reason: str
+    """As it was said of the first."""
+    places: list[str] = field(default_factory=list)
+    """The first few, FILE:LINE."""
+    rows: int = 0
+
+
+class Rejections:
+    """Why rows were rejected: each reason once, with how many there are and where the first few stand."""
+
+    def __init__(
+        self, what: str = "rejected rows: the table rejected_rows has them all", shown: int = SHOWN_REASONS
+    ) -> None:
+        self._what, self._shown = what, shown
+        self._groups: dict[str, _Group] = {}
+        self._others = 0
+
+    def add(self, location: str, reason: str) -> None:
+        """One more row."""
+        key = _PARTICULAR.sub("", reason)
+        if key not in self._groups and len(self._groups) >= _REMEMBERED_REASONS:
+            self._others += 1
+            return
+        group = self._groups.setdefault(key, _Group(reason))
+        group.rows += 1
+        if len(group.places) < SHOWN_PLACES:
+            group.places.append(location)
+
+    def lines(self) -> list[str]:
+        """A line for each reason; of many reasons those of the most rows."""
+        groups = sorted(self._groups.values(), key=lambda group: -group.rows)
+        hidden = sum(group.rows for group in groups[self._shown :]) + self._others
+        more = [f"... and {hidden} more {self._what}"] if hidden else []
+        return [*(_line(group) for group in groups[: self._shown]), *more]
+
+
+def _line(group: _Group) -> str:
+    """`FILE:LINE: reason` of one row; of several their number and the first places."""
+    if group.rows == 1:
+        return f"{group.places[0]}: {group.reason}"
+    hidden = group.rows - len(group.places)
+    places = f"{', '.join(group.places)}{f' and {hidden} more' if hidden else ''}"
+    return f"{group.rows} rows: {group.reason} ({places})"
 
 
 @dataclass(slots=True)
@@ -49,10 +104,14 @@ class Report:
 
     name: str
     counts: Counts = field(default_factory=Counts)
-    rejections: list[str] = field(default_factory=list)
-    """The first few, as `FILE:LINE: reason`."""
+    rejections: Rejections = field(default_factory=Rejections)
+    """Those that were not known as rejected."""
     notes: Sequence[str] = ()
     error: str | None = None
+    unrewarded: int = 0
+    """New rollouts without a reward."""
+    near_reward: Counter[str] = field(default_factory=Counter)
+    """How often they have a field that may have been meant for it."""
 
     def as_text(self) -> str:
         """One line with counts that add up: read = new + known + rejected."""
@@ -66,17 +125,32 @@ class Report:
         return f"{line} ({shown})" if shown else line
 
     def remarks(self) -> list[str]:
-        """What was left aside and what was rejected, a line each; of many rejected rows the first few."""
-        hidden = self.counts.rejected - len(self.rejections)
-        more = f"... and {hidden} more rejected rows: the table rejected_rows has them all"
-        return [*self.notes, *self.rejections, *([more] if hidden else [])]
+        """What was left aside and what was rejected, a line for each reason."""
+        return [*self.notes, *self.rejections.lines(), *self._known_rejections(), *self._lost_rewards()]
+
+    def _known_rejections(self) -> list[str]:
+        known = self.counts.rejected_before
+        if not known:
+            return []
+        what = "row was" if known == 1 else "rows were"
+        return [f"{self.name}: {known} rejected {what} rejected before; the table rejected_rows says why"]
+
+    def _lost_rewards(self) -> list[str]:
+        if not self.unrewarded:
+            return []
+        what = "rollout has" if self.unrewarded == 1 else "rollouts have"
+        meant = "".join(
+            f"; {rows} of them have '{key}': did you mean 'reward'?"
+            for key, rows in self.near_reward.most_common(SHOWN_PLACES)
+        )
+        return [f"{self.name}: {self.unrewarded} new {what} no reward{meant}"]
 
 
 def status_of(reports: Sequence[Report]) -> int:
-    """1 where a source could not be read at all, 3 where rows were rejected, else 0."""
+    """1 where a source could not be read at all, 3 where rows were rejected that were not before, else 0."""
     if any(report.error is not None for report in reports):
         return 1
-    return 3 if any(report.counts.rejected for report in reports) else 0
+    return 3 if any(report.counts.rejected > report.counts.rejected_before for report in reports) else 0
 
 
 def counts_of(reports: Sequence[Report]) -> dict[str, Any]:
@@ -94,24 +168,33 @@ def take_row(intake: Intake, raw: Raw, location: str, report: Report) -> None:
         if known is not None:
             intake.add_known(known)
         else:
-            add(intake, _on_one_line(read_json(raw.text)), line_hash)
+            _add(intake, _on_one_line(read_json(raw.text)), line_hash, report)
     except BadRow as bad:
-        reject(intake, location, str(bad), report)
+        reject(intake, location, str(bad), report, content_of(raw))
 
 
-def add(intake: Intake, parsed: Parsed, line_hash: bytes, original: Original | None = None) -> None:
+def content_of(raw: Raw) -> bytes | None:
+    """SHA-256 of a row as it was read; None for the fault of a file, which is no row's."""
+    return None if raw.is_of_file else hashlib.sha256(raw.text or (raw.fault or "").encode()).digest()
+
+
+def _add(intake: Intake, parsed: Parsed, line_hash: bytes, report: Report) -> None:
     """Stores a row that was read. Raises BadRow where it cannot be a sample."""
     sample = sample_of(parsed)
-    facts = facts_of(parsed.value) if sample.kind == "rollout" else None
-    intake.add_sample(sample, line_hash, facts, original)
+    is_rollout = sample.kind == "rollout"
+    intake.add_sample(sample, line_hash, facts_of(parsed.value) if is_rollout else None)
+    if is_rollout and sample.reward is None:
+        report.unrewarded += 1
+        near = near_miss(parsed.value, ("reward",))
+        if near is not None:
+            report.near_reward[plain_text(near.key)] += 1
 
 
-def reject(intake: Intake, location: str, reason: str, report: Report) -> None:
-    """Names a row that cannot be a sample."""
+def reject(intake: Intake, location: str, reason: str, report: Report, content_hash: bytes | None) -> None:
+    """Names a row that cannot be a sample, unless the same content was rejected before."""
     reason = plain_text(reason)
-    intake.reject(location, reason)
-    if len(report.rejections) < SHOWN_REJECTIONS:
-        report.rejections.append(f"{location}: {reason}")
+    if not intake.reject(location, reason, content_hash):
+        report.rejections.add(location, reason)
 
 
 def keep_all(intake: Intake, report: Report, *, is_whole: bool, is_meant_whole: bool, features: Any) -> None:

@@ -203,7 +203,7 @@ def test_a_table_holds_options_of_a_command(capfd):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[query", "kbetl.toml cannot be read"),
+        ("[query", "kbetl.toml:1: it cannot be read"),
         ("colour = 1", "unknown key 'colour'"),
         ("[query]\ncolour = 1", "[query] has no option 'colour'"),
         ("[frobnicate]", "unknown key 'frobnicate'"),
@@ -237,6 +237,48 @@ def test_a_wrong_kbetl_toml_is_named(capfd, text, words):
     err = capfd.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+    assert re.match(r"kbetl: kbetl\.toml:\d+: ", err), err
+
+
+BROKEN = {
+    "kbetl.toml": (
+        "[query]\nform = 'nl'\n\n[enrich]\nconcurrency = 0\n",
+        "kbetl.toml:5: [enrich] concurrency",
+    ),
+    "kbetl.toml, not TOML": ("[query]\n\nform = \n", "kbetl.toml:3: it cannot be read"),
+    "kbetl.toml, cut": ('[query]\nform = "nl', "kbetl.toml:2: it cannot be read"),
+    "kbetl.toml, an unknown table": ("database = 'a.db'\n[frobnicate]\n", "kbetl.toml:2: unknown key"),
+    "kbetl.toml, a price": ('[prices."m"]\nprompt = 1\n', "kbetl.toml"),
+    ".env": ("A=1\n\nfoo bar\n", ".env:3: it cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_configuration_takes_no_help_away(capfd, what):
+    """Help, version and init work; a command that needs it names file and line."""
+    text, place = BROKEN[what]
+    name = what.partition(",")[0]
+    Path(name).write_text(text, encoding="utf-8")
+    for words in (["--help"], ["-h"], ["--version"], ["query", "--help"], ["synth", "run", "-h"], ["synth"]):
+        assert run(words) in (0, 2)
+        out, err = capfd.readouterr()
+        assert place not in err
+        assert "kbetl" in out + err
+    assert run(["init"]) == 0
+    capfd.readouterr()
+    assert run(["query", "select 1"]) == 2
+    assert capfd.readouterr().err.startswith(f"kbetl: {place}")
+
+
+@pytest.mark.parametrize("name", ["kbetl.toml", ".env"])
+def test_a_configuration_with_a_byte_order_mark_is_read_and_utf16_is_named(capfd, name):
+    store_with("kbetl.db", 0)
+    text = '[query]\nform = "nl"\n' if name == "kbetl.toml" else "A=1\n"
+    Path(name).write_text(text, encoding="utf-8-sig")
+    assert run(["query", "select 1 as a"]) == 0
+    Path(name).write_text(text, encoding="utf-16")
+    assert run(["query", "select 1 as a"]) == 2
+    assert f"{name}:1: it is not UTF-8 text" in capfd.readouterr().err
 
 
 def test_an_unknown_option_is_answered_with_each_option_once(capfd):

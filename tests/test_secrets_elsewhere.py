@@ -174,7 +174,7 @@ def test_a_key_is_among_the_arguments_of_no_process_of_synth(case):
         ('[enrich]\nheader = "Authorization: Bearer @"', "it must be a list"),
         ('[enrich]\nheader = ["Authorization: Bearer @"]', "give its value by a variable"),
         ('[enrich]\nbase-url = "http://user:@@127.0.0.1:9/v1"', "user name or a password"),
-        ("[enrich]\napi-key-var = @", "kbetl.toml cannot be read"),
+        ("[enrich]\napi-key-var = @", "kbetl.toml:2: it cannot be read"),
         ('[batch.submit]\napi_key = "@"', "No key belongs into this file"),
         ('[push]\ntoken = "@"', "No key belongs into this file"),
     ],

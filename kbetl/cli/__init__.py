@@ -6,7 +6,9 @@ import os
 import signal
 import sqlite3
 import sys
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,7 +16,7 @@ import kbetl
 from kbetl import config
 from kbetl.cli.commands import COMMANDS
 from kbetl.cli.tables import click_defaults
-from kbetl.errors import Interrupted, KbetlError
+from kbetl.errors import ConfigError, Interrupted, KbetlError
 
 EPILOG = "Exit status: 0 all done; 1 an error; 2 wrong usage; 3 something left over; 130, 143 interrupted."
 
@@ -57,12 +59,13 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     _open_streams()
     try:
-        config.load_dotenv()
+        configured = _configured()
         status = cli.main(
             arguments,
             prog_name="kbetl",
             standalone_mode=False,
-            default_map=click_defaults(config.load_toml(), COMMANDS),
+            default_map=configured.defaults,
+            obj=configured.fault,
         )
     except click.ClickException as error:
         error.show()
@@ -83,6 +86,20 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         return _say(f"{error.filename or 'output'}: {error.strerror or error}", 1)
     return status if isinstance(status, int) else 0
+
+
+class _Configured(NamedTuple):
+    defaults: Mapping[str, Any]
+    fault: ConfigError | None
+    """Of `.env` or `kbetl.toml`: `common` raises it where a command begins, so that help needs neither."""
+
+
+def _configured() -> _Configured:
+    try:
+        config.load_dotenv()
+        return _Configured(click_defaults(config.load_toml(), COMMANDS), None)
+    except ConfigError as error:
+        return _Configured({}, error)
 
 
 def _open_streams() -> None:

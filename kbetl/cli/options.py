@@ -14,15 +14,23 @@ import click
 
 import kbetl
 from kbetl import config
+from kbetl.errors import ConfigError
 
+_WITHOUT_CONFIGURATION = frozenset(("init", "config", "docs"))
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def _telling(function: Decorated) -> Decorated:
-    """With -v: versions, configuration files and store at the beginning; what it took at the end."""
+    """Raises what is wrong with the configuration, but for commands that help to mend it.
+
+    With -v: versions, configuration files and store at the beginning; what it took at the end.
+    """
 
     @functools.wraps(function)
     def told(*arguments: Any, **options: Any) -> Any:
+        context = click.get_current_context()
+        if isinstance(context.obj, ConfigError) and context.info_name not in _WITHOUT_CONFIGURATION:
+            raise context.obj
         if not options["verbose"]:
             return function(*arguments, **options)
         began_s = time.monotonic(), time.process_time()

@@ -25,6 +25,10 @@ _SECRET_NAME = re.compile(
     "key|token(?!s|izer)|secret|passw|auth(?!or)|header|url|bearer|credential", re.IGNORECASE
 )
 """Keys whose value may be a secret that stands in the wrong place: it is not shown."""
+_PLACE = re.compile(
+    r"(?:\[(?P<table>[^\]]+)\] )?(?:unknown key |has no key |has no option )?'?(?P<key>[\w.-]+)"
+)
+"""What is refused is called by its table and key first."""
 _KINDS = {
     "integer": "a whole number",
     "integer range": "a whole number",
@@ -220,4 +224,6 @@ def _shown(value: Any) -> str:
 
 
 def _refuse(what: str, why: str) -> NoReturn:
-    raise ConfigError(f"{config.TOML}: {what}: {why.rstrip('.')}")
+    found = _PLACE.match(what)
+    place = str(config.TOML) if found is None else config.toml_place(found["table"] or "", found["key"])
+    raise ConfigError(f"{place}: {what}: {why.rstrip('.')}")

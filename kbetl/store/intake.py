@@ -16,7 +16,7 @@ BATCH_BYTES = 24 * 2**20
 often the same pages of indexes are written: at 180,000 rows of 5 KB, 16 MB cost a tenth more than 40 MB."""
 BATCH_ROWS = 20_000
 _PLACE = ("position", "sample_hash", "line_hash")
-_REJECTION = ("position", "location", "reason")
+_REJECTION = ("position", "location", "reason", "content_hash")
 _FACTS = tuple(name for name in Facts.__slots__ if name != "other_reasoning")
 CACHE_KIB = 32 * 1024
 SORTING_KIB = 4 * 1024
@@ -58,6 +58,8 @@ class Counts:
     new: int = 0
     known: int = 0
     rejected: int = 0
+    rejected_before: int = 0
+    """Those of the rejected whose content was rejected by an earlier run."""
     modules: int = 0
     rollouts: int = 0
 
@@ -81,7 +83,7 @@ class _Batch:
         self.lines: dict[bytes, Known] = {}
         """Samples by the SHA-256 of their line, of the lines not seen before."""
         self.places: list[tuple[int, str, bytes | None]] = []
-        self.rejections: list[tuple[int, str, str]] = []
+        self.rejections: list[tuple[int, str, str, bytes | None]] = []
         self.size_bytes = 0
 
 
@@ -149,10 +151,16 @@ class Intake:
         batch.size_bytes += len(columns["row"])
         self._place(known, line_hash)
 
-    def reject(self, location: str, reason: str) -> None:
-        """The next row cannot be a sample."""
-        self._batch.rejections.append((self._next_position(), location, reason))
+    def reject(self, location: str, reason: str, content_hash: bytes | None) -> bool:
+        """The next row cannot be a sample; gives whether an earlier run rejected the same content.
+
+        `content_hash` is the SHA-256 of the row as it was read; None where there is no row.
+        """
+        is_known = bool(self._store.execute("is_rejected", {"content_hash": content_hash}).fetchone()[0])
+        self.counts.rejected_before += is_known
+        self._batch.rejections.append((self._next_position(), location, reason, content_hash))
         self._commit_if_full()
+        return is_known
 
     @property
     def has_samples(self) -> bool:

@@ -19,7 +19,7 @@ from kbetl.store.intake import Counts, Intake
 from kbetl.synth.finding import Finder, Found, Options
 from kbetl.synth.lines import Line, Taker, lines_of
 from kbetl.synth.recording import described, origin_of
-from kbetl.taking import Report, Tally, counts_of, status_of
+from kbetl.taking import Rejections, Report, Tally, counts_of, status_of
 
 POLL_S = 0.5
 """Between two looks at the files."""
@@ -216,7 +216,7 @@ class _Follower:
         a rewriting hid is missed; a last line without an end is recorded if it is whole."""
         for run in self._runs.values():
             counts, run.report.counts = run.report.counts, Counts()
-            rejections = list(run.report.rejections)
+            rejections, run.report.rejections = run.report.rejections, Rejections()
             self._take(run, whole=True)
             again, run.report.counts = run.report.counts, counts
             counts.new, counts.read = counts.new + again.new, counts.read + again.new

@@ -19,7 +19,7 @@ from kbetl.sampling import sample_of
 from kbetl.store import Store
 from kbetl.store.intake import Intake, Known, Original
 from kbetl.synth.finding import Found
-from kbetl.taking import Report, reject
+from kbetl.taking import Report, content_of, reject
 
 
 class Line(NamedTuple):
@@ -134,7 +134,7 @@ class Taker:
                 note = f"{location}: cut; the line has no end yet ({plain_text(str(bad))})"
                 self.report.notes = (*self.report.notes, note)
             else:
-                reject(intake, location, str(bad), self.report)
+                reject(intake, location, str(bad), self.report, content_of(raw))
 
     def _known(self, intake: Intake, line_hash: bytes) -> list[Known]:
         """The samples of a line that was recorded; none where requests are counted, which needs the line."""

@@ -19,9 +19,9 @@ from kbetl.store import Store
 from kbetl.store.intake import Intake, Origin
 from kbetl.store.ledger import Waiting, tasks_named
 from kbetl.synth.options import MODULES, SYNTHETIC, Options
+from kbetl.taking import Rejections
 from kbetl.tasks import Task, load_task
 
-SHOWN_REJECTIONS = 10
 _OF_PROMPTS = "row ->> '$.prompt' is not null"
 _IN_SYNTHETIC = "sample_hash in (select synthetic.sample_hash from synthetic)"
 _SHORT = 16
@@ -146,29 +146,10 @@ def _line(raw: Raw, location: str) -> Line:
         return Line(location, line_hash, None, plain_text(str(bad)))
 
 
-class Rejections:
-    """How many lines hold no prompt, and the first of them by name."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first: list[str] = []
-
-    def add(self, line: Line) -> None:
-        """One more."""
-        self.count += 1
-        if self.count <= SHOWN_REJECTIONS:
-            self._first.append(f"{line.location}: {line.reason}")
-
-    def remarks(self) -> list[str]:
-        """A line for each; of many the first few."""
-        hidden = self.count - len(self._first)
-        return [*self._first, *([f"... and {hidden} more rejected lines"] if hidden else [])]
-
-    def check(self, path: Path, *, has_prompts: bool) -> None:
-        """Raises SourceError where a file holds no prompt."""
-        if not has_prompts:
-            first = f"; {self._first[0]}" if self._first else ""
-            raise SourceError(f"{path}: no prompts in it{first}")
+def check_prompts(path: Path, rejections: Rejections, *, has_prompts: bool) -> None:
+    """Raises SourceError where a file holds no prompt."""
+    if not has_prompts:
+        raise SourceError("; ".join((f"{path}: no prompts in it", *rejections.lines()[:1])))
 
 
 def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int]) -> list[str]:
@@ -183,14 +164,15 @@ def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int])
         if line.sample is not None:
             intake.add_sample(line.sample, line.line_hash)
         else:
-            intake.reject(line.location, line.reason)
-            rejections.add(line)
-    rejections.check(path, has_prompts=intake.has_samples)
-    intake.add() if rejections.count or intake.is_of_other_door else intake.replace()
+            intake.reject(line.location, line.reason, line.line_hash)
+            rejections.add(line.location, line.reason)
+    check_prompts(path, rejections, has_prompts=intake.has_samples)
+    intake.add() if intake.counts.rejected or intake.is_of_other_door else intake.replace()
     found = intake.counts
     counts |= {"read": found.read, "new": found.new, "known": found.known, "rejected": found.rejected}
     told = ", ".join(f"{what} {count}" for what, count in counts.items())
-    return [f"{name}: {told}", *rejections.remarks()]
+    counts["rejected_before"] = found.rejected_before
+    return [f"{name}: {told}", *rejections.lines()]
 
 
 def chosen_sources(options: Options) -> Sequence[str]:

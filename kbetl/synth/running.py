@@ -146,17 +146,18 @@ def _is_file(options: Options) -> bool:
 def _store_file(store: Store, options: Options, say: Say, command: str) -> int:
     """Stores the prompts of a file, where the options name one, as a run of its own that asks nothing.
 
-    Gives the number of rows that hold none.
+    Gives the number of rows that hold none, less those that were rejected before.
     """
     if not _is_file(options):
         return 0
     counts: dict[str, int] = {}
     with store.run(command, {"from": options.prompts}, counts=lambda: counts) as run:
         told = store_prompts(store, Path(options.prompts), run.id, counts)
-        run.status = 3 if counts["rejected"] else 0
+        rejected = counts["rejected"] - counts["rejected_before"]
+        run.status = 3 if rejected else 0
     for line in told:
         say(line)
-    return counts["rejected"]
+    return rejected
 
 
 def _origin(store: Store, asked: Asked, options: Options) -> Origin:

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from kbetl.errors import BadRow, ConfigError, SourceError
-from kbetl.fields import type_name
+from kbetl.fields import meant_words, type_name
 from kbetl.files import rows_of_file, rows_of_pipe, rows_of_stream
 from kbetl.json_text import read_json
 from kbetl.lines import Raw, plain_text
 from kbetl.store import Store, now
+from kbetl.taking import Rejections
 
 STDIN = "-"
-SHOWN_REFUSALS = 20
+SHOWN_REASONS = 20
+"""More than of rows that are stored: of these nothing is kept."""
 _LARGEST = 2**63 - 1
 """The largest integer that SQLite holds."""
 _FIELDS = {"example": "example_id", "attempt": "attempt", "source": "source"}
@@ -34,8 +36,7 @@ class ScoreReport:
     known: int = 0
     """Rewards that are the newest known already, and repeats."""
     refused: int = 0
-    refusals: list[str] = field(default_factory=list)
-    """The first few, as `FILE:LINE: reason`."""
+    refusals: Rejections = field(default_factory=lambda: Rejections("refused rows", SHOWN_REASONS))
     without: int = 0
     """Rollouts of the store that still have no reward."""
 
@@ -44,9 +45,8 @@ class ScoreReport:
         return 3 if self.refused else 0
 
     def remarks(self) -> list[str]:
-        """What was refused, a line each; of many the first few."""
-        hidden = self.refused - len(self.refusals)
-        return [*self.refusals, *([f"... and {hidden} more refused rows"] if hidden else [])]
+        """What was refused, a line for each reason."""
+        return self.refusals.lines()
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -122,8 +122,7 @@ class _Scores:
 
     def _refuse(self, raw: Raw, reason: str) -> None:
         self._report.refused += 1
-        if len(self._report.refusals) < SHOWN_REFUSALS:
-            self._report.refusals.append(f"{self._report.name}:{raw.line}: {plain_text(reason)}")
+        self._report.refusals.add(f"{self._report.name}:{raw.line}", plain_text(reason))
 
     def _rollout(self, row: Mapping[str, Any]) -> str:
         """The hash of the one rollout that a row names."""
@@ -142,7 +141,8 @@ class _Scores:
     def _rollout_of_example(self, row: Mapping[str, Any]) -> str:
         example, attempt, source = row.get("example_id"), row.get("attempt"), row.get("source")
         if example is None:
-            raise BadRow(f"no field 'sample_hash' or 'example_id'; it has {', '.join(list(row)[:12])}")
+            meant = meant_words(row, ("sample_hash", "example_id"))
+            raise BadRow(f"no field 'sample_hash' or 'example_id'; it has {', '.join(list(row)[:12])}{meant}")
         if isinstance(example, bool) or not isinstance(example, str | int | float):
             raise BadRow(f"field 'example_id' is {type_name(example)}, not a number or text")
         attempt = _whole(attempt)
@@ -196,7 +196,8 @@ def _reward(row: Mapping[str, Any], *, is_nonfinite: bool) -> float:
         raise BadRow("field 'reward' is NaN or infinite; leave the row out")
     value = row.get("reward")
     if value is None:
-        raise BadRow(f"no field 'reward'; it has {', '.join(list(row)[:12])}")
+        meant = meant_words(row, ("reward",))
+        raise BadRow(f"no field 'reward'; it has {', '.join(list(row)[:12])}{meant}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRow(f"field 'reward' is {type_name(value)} {plain_text(str(value))[:40]!r}, not a number")
     try:

@@ -10,7 +10,8 @@ from kbetl.errors import ConfigError
 from kbetl.store import Store
 from kbetl.store.ledger import Selection
 from kbetl.synth.options import Options
-from kbetl.synth.prompts import Rejections, lines_of
+from kbetl.synth.prompts import check_prompts, lines_of
+from kbetl.taking import Rejections
 
 
 class Unstored(Selection):
@@ -26,20 +27,21 @@ class Unstored(Selection):
 
     def take(self, path: Path, say: Say) -> None:
         """Chooses the prompts of a file. Raises SourceError where there are none."""
-        rejections, read = Rejections(), 0
+        rejections, read, rejected = Rejections("rejected lines"), 0, 0
         with self.store.transaction(writes=False):
             for line in lines_of(path):
                 read += 1
                 if line.sample is None:
-                    rejections.add(line)
+                    rejected += 1
+                    rejections.add(line.location, line.reason)
                 else:
                     row = {"sample_hash": line.sample.hash, "row": line.sample.row}
                     self.store.execute("add_unstored", row)
             self.store.execute("choose_unstored")
-        say(f"{path}: read {read}, rejected {rejections.count}; --dry-run stores nothing")
-        for remark in rejections.remarks():
+        say(f"{path}: read {read}, rejected {rejected}; --dry-run stores nothing")
+        for remark in rejections.lines():
             say(remark)
-        rejections.check(path, has_prompts=read > rejections.count)
+        check_prompts(path, rejections, has_prompts=read > rejected)
 
 
 def select_unstored(store: Store, options: Options, asked: Asked, limit: int | None, say: Say) -> Selection:

@@ -7,4 +7,5 @@ where source_id = :source_id
     where incoming_rejections.position = rejected_rows.position
       and incoming_rejections.location = rejected_rows.location
       and incoming_rejections.reason = rejected_rows.reason
+      and (rejected_rows.content_hash is null or rejected_rows.content_hash = incoming_rejections.content_hash)
   )

@@ -25,6 +25,7 @@ select
         on rejected_rows.source_id = :source_id and rejected_rows.position = incoming_rejections.position
       where rejected_rows.reason <> incoming_rejections.reason
         or rejected_rows.location <> incoming_rejections.location
+        or rejected_rows.content_hash <> incoming_rejections.content_hash
     )
     then 1 + max(
       coalesce((select max(position) from source_samples where source_id = :source_id), -1),
