@@ -23,7 +23,7 @@ LAYERS = (
     ("resources", "config", "json_text", "source_code", "fields", "lines", "csv_text"),
     ("facts", "wording"),
     ("records", "prices"),
-    ("sampling",),
+    ("sampling", "samples"),
     ("files",),
     ("store", "client", "offline", "tasks", "rollouts"),
     ("asking", "dataset", "taking"),

@@ -7,8 +7,8 @@ from typing import Any
 
 from kbetl.errors import BadRow
 from kbetl.fields import Row
-from kbetl.rollouts.messages import message_of
 from kbetl.rollouts.traces import Built
+from kbetl.samples.conversation import stored_message
 
 _NOT_SAMPLING = ("model", "messages", "tools", "stream", "metadata", "user", "store")
 
@@ -41,7 +41,7 @@ def _choice(line: Row, request: Row, body: Row, choice: Any) -> Built:
     finish_reason = choice.get("finish_reason")
     row = {
         **_common(line, request, body),
-        "completion": [message_of(message)],
+        "completion": [stored_message(message)],
         "finish_reason": finish_reason,
         "is_truncated": finish_reason == "length",
         "usage": _usage(body, is_shared=len(body["choices"]) > 1),
@@ -55,7 +55,7 @@ def _common(line: Row, request: Row, body: Row) -> dict[str, Any]:
         raise BadRow(f"the request {line['custom_id']!r} has no messages: no chat completion")
     return {
         "example_id": line["custom_id"],
-        "prompt": [message_of(each) for each in messages if isinstance(each, Mapping)],
+        "prompt": [stored_message(each) for each in messages if isinstance(each, Mapping)],
         "model": body.get("model") or request.get("model"),
         "tools": request.get("tools") or None,
         "sampling": {key: value for key, value in request.items() if key not in _NOT_SAMPLING} or None,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
 from kbetl.fields import Row, type_name
-from kbetl.rollouts.messages import message_of
+from kbetl.samples.conversation import stored_message
 
 _NOT_INFO = ("idx", "prompt")
 
@@ -72,7 +72,7 @@ def _ways(nodes: Sequence[Row]) -> list[list[int]]:
 def _rollout(trace: Row, way: Sequence[int], env: str | None, errors: Sequence[Row]) -> Built:
     nodes = [_nodes(trace)[index] for index in way]
     first = next((index for index, node in enumerate(nodes) if node.get("sampled") is True), len(nodes))
-    messages = [message_of(node["message"]) for node in nodes]
+    messages = [stored_message(node["message"]) for node in nodes]
     data = _object(_object(trace, "task"), "data")
     calls = _calls(trace, way)
     nonfinite: list[str] = []
@@ -112,7 +112,7 @@ def _prompt(data: Row) -> list[Row]:
     prompt = data.get("prompt")
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return [message_of(each) for each in prompt or () if isinstance(each, Mapping)]
+    return [stored_message(each) for each in prompt or () if isinstance(each, Mapping)]
 
 
 def _reward(trace: Row, nonfinite: list[str]) -> float | None:
