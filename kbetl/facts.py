@@ -50,7 +50,14 @@ class Facts:
     error_text: str | None = None
     has_labels: bool | None = None
     other_reasoning: str | None = None
-    """All reasoning of the row, where its messages do not hold all of it themselves."""
+    """All reasoning of the row, if the view `rollouts` cannot read it from the row itself."""
+    other_completion: str | None = None
+    """The last text of the assistant less thoughts, if that view cannot read it; "" if there is none."""
+    earlier_errors: str | None = None
+    """JSON list of the errors that did not end it."""
+    unscored: str | None = None
+    """JSON list of the parts of its reward that were not scored."""
+    reading: int = fields.READING
 
 
 def facts_of(row: Row) -> Facts:
@@ -61,11 +68,11 @@ def facts_of(row: Row) -> Facts:
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    reasoning = fields.reasoning(row) if steps else None
-    tokens = _tokens(row, steps)
+    reasoning, completion = fields.reasoning(row), fields.completion(row)
+    tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
     times = _times(row)
     return Facts(
-        is_empty=not (fields.completion(row) or "").strip(),
+        is_empty=not (completion or "").strip(),
         example_id=_scalar(row.get("example_id")),
         model=_text(row.get("model")) or _model(steps),
         environment=_text(row.get("env_id")),
@@ -84,7 +91,10 @@ def facts_of(row: Row) -> Facts:
         rewards=_json(row.get("rewards")),
         metrics=_metrics(row),
         has_labels=any(name in row for name in fields.LABELS),
-        other_reasoning=None if not steps or reasoning == fields.own_reasoning(row) else reasoning,
+        other_reasoning=None if reasoning == fields.plain_reasoning(row) else reasoning,
+        other_completion=None if completion == fields.plain_completion(row) else completion or "",
+        earlier_errors=_json(row.get("earlier_errors")),
+        unscored=_json(row.get("unscored")),
     )
 
 
@@ -134,7 +144,7 @@ _TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tok
 _NO_TOKENS: dict[str, int | None] = dict.fromkeys(_TOKENS)
 
 
-def _tokens(row: Row, steps: Sequence[Row]) -> dict[str, int | None]:
+def _tokens(row: Row, steps: Sequence[Row], *, has_reasoning: bool) -> dict[str, int | None]:
     """Totals of the row where it has them, else sums over the steps.
 
     verifiers 0.1.14 writes 0 reasoning tokens whatever the server said: beside reasoning that is no count.
@@ -149,7 +159,7 @@ def _tokens(row: Row, steps: Sequence[Row]) -> dict[str, int | None]:
         found[name] = next((count for count in told if count is not None), None)
         if found[name] is None and steps:
             found[name] = _sum([getattr(usage, name) for usage in each_step])
-    if found["reasoning_tokens"] == 0 and fields.reasoning(row) is not None:
+    if found["reasoning_tokens"] == 0 and has_reasoning:
         found["reasoning_tokens"] = None
     return found
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
+from kbetl.messages import read_message, split_thoughts
 
 Row = Mapping[str, Any]
 
@@ -29,6 +30,8 @@ _CALLED_OTHERWISE = {
 _LOOKED_AT = 100
 """Fields of a row in which a near miss is looked for."""
 _ALIKE = 0.75
+# Version of how a rollout's messages are read; stored beside its facts. 3: as `kbetl.messages` reads them.
+READING = 3
 
 LABELS = ("difficulty", "evaluation_raw")
 """The columns that `filtered` and `unique` add; a row's own ones of these names give way."""
@@ -77,38 +80,90 @@ def reward(row: Row) -> float | None:
         raise BadRow("field 'reward' is a number beyond a double") from None
 
 
+class Said(NamedTuple):
+    """What a message says, with the thoughts that stand in its text apart."""
+
+    text: str | None
+    """As it came; None if it has no text."""
+    answer: str
+    """The text less its thoughts."""
+    reasoning: str | None
+    """All of its thoughts, those of fields first; None if there are none."""
+    unclosed: str | None = None
+    """The mark of a thought in its text that never ends; None if each one does."""
+
+
+def said(message: Row, place: str = "") -> Said:
+    """What a message says, whichever tool wrote it. Raises BadRow, with `place`, for other content."""
+    try:
+        read = read_message(message)
+    except ValueError as error:
+        where = f"field '{place}.content'" if place else "message content"
+        kind = type_name(message.get("content"))
+        raise BadRow(f"{where} is {kind}, not text or a list of parts") from error
+    split = split_thoughts(read.text or "")
+    thoughts = split.thoughts
+    if read.reasoning is not None and thoughts is not None:
+        is_told = thoughts.strip() in read.reasoning
+        thoughts = read.reasoning if is_told else f"{read.reasoning}\n\n{thoughts}"
+    else:
+        thoughts = thoughts if read.reasoning is None else read.reasoning
+    return Said(read.text, split.answer, thoughts, split.unclosed)
+
+
 def completion(row: Row) -> str | None:
-    """The text of the last assistant message of a rollout; None where it holds no such text."""
-    value = row.get("completion")
-    if isinstance(value, str):
-        return value
-    texts = [_text(message.get("content")) for message in assistant_messages(row)]
-    return next((text for text in reversed(texts) if text), None)
+    """The last text of the assistant in a rollout, less thoughts; None if it holds no such text."""
+    answers = [said(message).answer for message in _said_by_assistant(row)]
+    found = next((text for text in reversed(answers) if text), None)
+    return "" if found is None and row.get("completion") == "" else found
 
 
 def reasoning(row: Row) -> str | None:
-    """The reasoning of all assistant messages, joined by a blank line; None where it holds none."""
-    return _all_reasoning(assistant_messages(row))
-
-
-def own_reasoning(row: Row) -> str | None:
-    """As `reasoning`, without what stands beside the messages, in the steps of a `trajectory`."""
-    return _all_reasoning(each for each in _messages(row, "completion") if each.get("role") == "assistant")
-
-
-def _all_reasoning(messages: Iterable[Row]) -> str | None:
-    found = [text for message in messages if (text := message_reasoning(message))]
+    """The reasoning of all assistant messages, joined by a blank line; None if it holds none."""
+    found = [text for message in _said_by_assistant(row) if (text := said(message).reasoning)]
     return "\n\n".join(found) or None
 
 
+def plain_completion(row: Row) -> str | None:
+    """What the view `rollouts` reads as completion from the row itself: thoughts are not looked for."""
+    value = row.get("completion")
+    if isinstance(value, str):
+        return value
+    texts = [_text(message.get("content")) for message in _plain_messages(row)]
+    return next((text for text in reversed(texts) if text), None)
+
+
+def plain_reasoning(row: Row) -> str | None:
+    """What the view `rollouts` reads as reasoning from the row itself: two fields of its messages."""
+    fields = ((_text(message.get(key)) for key in REASONING) for message in _plain_messages(row))
+    found = [
+        text for texts in fields if (text := next((each for each in texts if (each or "").strip()), None))
+    ]
+    return "\n\n".join(found) or None
+
+
+def _plain_messages(row: Row) -> Iterator[Row]:
+    value = row.get("completion")
+    for message in value if isinstance(value, list) else ():
+        if isinstance(message, Mapping) and message.get("role") == "assistant":
+            yield message
+
+
+def _said_by_assistant(row: Row) -> Iterable[Row]:
+    value = row.get("completion")
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}]
+    return assistant_messages(row)
+
+
 def message_reasoning(message: Row) -> str | None:
-    """One message's own reasoning, from the first field that holds any."""
-    return next((text for key in REASONING if (text := _text(message.get(key)))), None)
+    """One message's own reasoning, wherever it keeps it."""
+    return said(message).reasoning
 
 
 def text_of(message: Row) -> str | None:
-    """What a message says: its text, or the text parts of its content; None where it has no content."""
-    return _text(message.get("content"))
+    """What a message says: its text, or the text parts of its content; None if it has no content."""
+    return said(message).text
 
 
 def assistant_messages(row: Row) -> Iterator[Row]:
@@ -144,9 +199,9 @@ def _with_reasoning_of_steps(messages: Sequence[Row], steps: Sequence[Any]) -> S
     for index, step in zip(asked, steps, strict=True):
         message = found[index]
         response = step.get("response") if isinstance(step, Mapping) else None
-        said = response_message(response) if isinstance(response, Mapping) else {}
-        text = next((text for key in REASONING if isinstance(text := said.get(key), str) and text), None)
-        if text and not message_reasoning(message) and _says_the_same(message, said):
+        response_said = response_message(response) if isinstance(response, Mapping) else {}
+        text = read_message({**response_said, "content": None}).reasoning
+        if text and not message_reasoning(message) and _says_the_same(message, response_said):
             found[index] = {**message, "reasoning_content": text}
     return found
 
@@ -181,7 +236,44 @@ def _messages(row: Row, field: str) -> Sequence[Row]:
     for index, message in enumerate(value):
         if not isinstance(message, Mapping):
             raise BadRow(f"field '{field}[{index}]' is {type_name(message)}, not a message")
+    if any("from" in message for message in value):
+        return [_turn(message, f"{field}[{index}]") for index, message in enumerate(value)]
     return value
+
+
+# Who speaks in a ShareGPT turn, and the role that it is.
+_SPEAKERS = {
+    **dict.fromkeys(("system",), "system"),
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(
+        ("gpt", "assistant", "chatgpt", "model", "bot", "function_call", "tool_call"), "assistant"
+    ),
+    **dict.fromkeys(("tool", "observation", "function_response", "tool_response"), "tool"),
+}
+
+
+def _turn(message: Row, place: str) -> Row:
+    """A turn of ShareGPT, `from` and `value`, as a message; calls of functions are JSON in its value.
+
+    Raises BadRow for a speaker that is none.
+    """
+    if "from" not in message or message.get("role") is not None:
+        return message
+    speaker, value = message["from"], message.get("value")
+    role = _SPEAKERS.get(speaker.lower()) if isinstance(speaker, str) else None
+    if role is None:
+        raise BadRow(f"field '{place}' is from {json.dumps(speaker)[:40]}; known are {', '.join(_SPEAKERS)}")
+    more = {key: each for key, each in message.items() if key not in ("from", "value")}
+    if speaker.lower() not in ("function_call", "tool_call"):
+        return {"role": role, "content": value, **more}
+    split = split_thoughts(value if isinstance(value, str) else "")
+    try:
+        calls = json.loads(split.answer) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise BadRow(f"field '{place}.value' is a call of a function that is not JSON") from None
+    calls = calls if isinstance(calls, list) else [calls]
+    thought = {} if split.thoughts is None else {"reasoning_content": split.thoughts}
+    return {"role": role, "content": "", **thought, "tool_calls": calls, **more}
 
 
 def _text(content: Any) -> str | None:

@@ -94,7 +94,7 @@ def test_arguments_that_are_objects_become_text(folder):
     rows = [row_with(said("", tool_calls=[call]), tools=[{"name": "compile"}], oai_tools="null")]
     (found,) = exported(rows, "--format", "messages")
     assert found["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"b":1,"a":null}'
-    assert found["tools"] == '[{"name":"compile"}]'
+    assert found["tools"] == '[{"type":"function","function":{"name":"compile"}}]'
 
 
 def test_parts_that_are_text_are_joined(folder):

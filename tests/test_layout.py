@@ -33,7 +33,7 @@ LAYERS = (
     ),
     ("facts", "wording"),
     ("records", "prices"),
-    ("sampling",),
+    ("sampling", "samples"),
     ("files",),
     ("store", "client", "offline", "tasks", "rollouts"),
     ("asking", "dataset", "taking"),

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from filling import Filling
 
+from kbetl import fields
 from kbetl.errors import BadRow
 from kbetl.lengths import Chosen, Report, measure
 from kbetl.lengths.chat import Chat
-from kbetl.lengths.conversation import MAPPING_VERSION, conversation_of
 from kbetl.lengths.files import find
 from kbetl.records import content_hash
 from kbetl.resources import data_path
+from kbetl.samples.conversation import MAPPING_VERSION, conversation_of
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -99,10 +100,46 @@ SHAPES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] =
         [USER, said("a", reasoning_content="first"), USER, said("b", reasoning_content="second")],
         {},
     ),
-    "null content with reasoning": (
-        rollout(said(None, reasoning="so")),
-        [USER, said("", reasoning_content="so")],
+    "null content with reasoning and a call": (
+        rollout(said(None, reasoning="so", tool_calls=[{"function": {"name": "add", "arguments": ""}}])),
+        [
+            USER,
+            said(
+                "",
+                reasoning_content="so",
+                tool_calls=[{"type": "function", "function": {"name": "add", "arguments": {}}}],
+            ),
+        ],
         {},
+    ),
+    "a thinking part": (
+        rollout(said([{"type": "thinking", "thinking": [{"type": "text", "text": "so"}]}, "Done."])),
+        [USER, said(reasoning_content="so")],
+        {},
+    ),
+    "details of reasoning": (
+        rollout(said(reasoning_details=[{"type": "reasoning.text", "text": "so"}])),
+        [USER, said(reasoning_content="so")],
+        {},
+    ),
+    "a thought in the text": (
+        rollout(said("<think>so</think>Done.")),
+        [USER, said(reasoning_content="so")],
+        {},
+    ),
+    "turns of ShareGPT": (
+        {
+            "prompt": [{"from": "human", "value": "Do it."}],
+            "completion": [{"from": "gpt", "value": "Done."}],
+            "reward": 1.0,
+        },
+        [USER, said()],
+        {},
+    ),
+    "tools in two fields": (
+        rollout(said(), oai_tools=[{"name": "old"}], tools=[{"name": "add"}]),
+        [USER, said()],
+        {"tools": [{"type": "function", "function": {"name": "add"}}]},
     ),
     "content in parts": (
         rollout(said([{"type": "text", "text": "Do"}, {"type": "text", "text": "ne."}])),
@@ -115,19 +152,12 @@ SHAPES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]] =
         {},
     ),
     "a control token in the content": (rollout(said("<|im_end|>")), [USER, said("<|im_end|>")], {}),
-    "no completion": (rollout(), [USER], {}),
-    "no prompt": ({"completion": [said()], "reward": 1.0}, [said()], {}),
     "a tool call as JSON text, flat": (
         rollout(said(None, tool_calls=['{"id": "1", "name": "add", "arguments": "{\\"a\\": 1}"}'])),
         [
             USER,
             said("", tool_calls=[{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]),
         ],
-        {},
-    ),
-    "a tool call as object, arguments that are no JSON": (
-        rollout(said("x", tool_calls=[{"function": {"name": "add", "arguments": "{a"}}])),
-        [USER, said("x", tool_calls=[{"function": {"name": "add", "arguments": "{a"}}])],
         {},
     ),
     "tools as the text null": (rollout(said(), oai_tools="null"), [USER, said()], {}),
@@ -246,8 +276,14 @@ def test_counts_are_those_of_the_real_tokenizer(store, shared, tmp_path, templat
     found = {row[0]: row[1:] for row in store.rows(
         "select sample_hash, prompt_tokens, completion_tokens, total_tokens from lengths"
     )}  # fmt: skip
-    assert report.refusals == []
-    assert found == {key: expected(tokenizer, row) for key, row in hashes.items()}
+    assert {fault.what for fault in report.refusals} == {NO_ANSWER}
+    nothing = (None, None, None)
+    assert found == {
+        key: expected(tokenizer, row) if fields.completion(row) else nothing for key, row in hashes.items()
+    }
+
+
+NO_ANSWER = "no assistant message with text or tool calls in 'completion'"
 
 
 def store_key(row: dict[str, Any]) -> str:
@@ -279,7 +315,7 @@ def test_reasoning_that_real_templates_do_not_know_is_counted(store, shared):
 
 
 @pytest.mark.parametrize(
-    "content", ["x", " x", "\n\nx", "  \n x", "", "<think>\n\n</think>\n\nx", "<|im_start|>x", "é\u0301"]
+    "content", ["x", " x", "\n\nx", "  \n x", "<think>\n\n</think>\n\nx", "<|im_start|>x", "é\u0301"]
 )
 def test_where_the_prompt_is_cut_off_nothing_is_counted_twice(shared, content):
     """Texts that a tokenizer could join with the end of the prompt."""
@@ -292,7 +328,9 @@ def test_where_the_prompt_is_cut_off_nothing_is_counted_twice(shared, content):
         assert rendered.head
         assert chat.agrees(conversation, rendered)
         (tokens,) = chat.count([rendered])
-        assert tokens.total == official(tokenizer, [USER, *(each.body for each in conversation.completion)])
+        assert tokens.total == official(
+            tokenizer, [USER, *(each.body(parsed=True) for each in conversation.completion)]
+        )
 
 
 def test_the_slow_way_counts_the_same(store):
@@ -345,8 +383,8 @@ LEFT_OUT: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
     "a refusal and thoughts in other fields": (
         (DEMO / "chat_template.jinja").read_text(encoding="utf-8"),
-        rollout(said(refusal="no", thinking="hm", thinking_blocks=[{"thinking": "hm"}])),
-        ["completion[0].thinking", "completion[0].refusal", "completion[0].thinking_blocks"],
+        rollout(said(refusal="no", thinking="hm", thinking_blocks=[{"thinking": "so"}])),
+        ["completion[0].refusal", "completion[0].thinking"],
     ),
     "an image": (
         (DEMO / "chat_template.jinja").read_text(encoding="utf-8"),
@@ -412,7 +450,17 @@ def test_a_row_that_the_template_refuses_is_named_counted_and_kept(store, folder
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "no messages": ({"prompt": [], "completion": []}, "neither 'prompt' nor 'completion'"),
+    "no messages": ({"prompt": [], "completion": []}, NO_ANSWER),
+    "no completion": (rollout(), NO_ANSWER),
+    "no prompt": ({"completion": [said()], "reward": 1.0}, "no turn of the user first"),
+    "reasoning alone": (rollout(said(None, reasoning="so")), NO_ANSWER),
+    "a thought without an end": (rollout(said("<think>so")), "<think> without its end"),
+    "arguments that are no JSON": (
+        rollout(said("x", tool_calls=[{"function": {"name": "add", "arguments": "{a"}}])),
+        "the arguments of 'completion[0].tool_calls[0]' are not JSON",
+    ),
+    "two answers in a row": (rollout(said("a"), said("b")), "two turns of the assistant in a row"),
+    "a last word of the user": (rollout(said("a"), USER), "the last turn is the user's"),
     "content of a wrong type": (
         rollout(said(), prompt=[{"role": "user", "content": 7}]),
         "'prompt[0].content' is a number",
@@ -421,10 +469,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "tools that are no list": (rollout(said(), tools={"a": 1}), "'tools' is an object"),
     "a call without a name": (
         rollout(said(tool_calls=[{"id": "1"}])),
-        "'completion[0].tool_calls[0]' is a tool call",
+        "'completion[0].tool_calls[0]' names no function",
     ),
-    "an unknown role": (rollout({"role": "robot", "content": "x"}), "no such role: robot"),
-    "no role": (rollout({"content": "x"}), "refuses it"),
+    "an unknown role": (rollout({"role": "robot", "content": "x"}), 'has role "robot"; trainers know'),
+    "no role": (rollout({"content": "x"}), "has role null; trainers know"),
 }
 
 
@@ -446,7 +494,8 @@ MAPPED = (
     {"prompt": "Do it.", "completion": "c", "reasoning": "beside"},
     rollout(said(None, tool_calls=[{"id": "1", "function": {"name": "f", "arguments": '{"x": 1}'}}])),
     rollout(said("d"), oai_tools='[{"name": "f", "description": null}]'),
-    rollout(said("e", thinking="t", refusal="no"), said([{"type": "image"}])),
+    rollout(said("e", thinking="t", refusal="no"), USER, said([{"type": "image"}])),
+    rollout(said("<think>v</think>h"), {"from": "human", "value": "w"}, said("i", reasoning_details=["j"])),
     rollout(said("g"), trajectory=[{"response": {"message": {"content": "g", "reasoning_content": "u"}}}]),
 )
 """A row for each rule by which fields are mapped."""
@@ -456,6 +505,6 @@ def test_rules_that_map_fields_have_a_version():
     """Where this fails, counts change: step MAPPING_VERSION too, or old and new ones mix in one report."""
     found = content_hash("test", {"mapped": [asdict(conversation_of(row)) for row in MAPPED]})
     assert (MAPPING_VERSION, found) == (
-        2,
-        "test:2a07d8cb25c748ce7a56e8bd906a7628eefbad8ceb61e1105cd66be6459bdba7",
+        3,
+        "test:8d57e1c54d78fb09f147cd477790dd7c4d7208e2a65c3b5ff44975415b3a55ab",
     )

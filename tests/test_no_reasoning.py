@@ -95,6 +95,9 @@ CALL = {"id": "c", "type": "function", "function": {"name": "run", "arguments": 
 """Reasoning as an argument: JSON inside text."""
 
 
+RESULT = {"role": "tool", "content": "ok"}
+
+
 def hidden() -> list[tuple[str, dict]]:
     """Rows of all kinds by what is special; everything that is reasoning says SECRET."""
     plain = said(ANSWER, reasoning=S % "field")
@@ -133,7 +136,10 @@ def hidden() -> list[tuple[str, dict]]:
         ("a trajectory", row_with(said("one"), trajectory=[one])),
         ("messages elsewhere", row_with(plain, messages=[ASK, said(f"{S % 1} {ANSWER}")])),
         ("JSON in info", row_with(plain, info=json.dumps({"module_name": "A", "thoughts": S % 1}))),
-        ("arguments of a call", row_with(said("", tool_calls=[json.loads(json.dumps(CALL) % S)]), plain)),
+        (
+            "arguments of a call",
+            row_with(said("", tool_calls=[json.loads(json.dumps(CALL) % S)]), RESULT, plain),
+        ),
         ("tokens", row_with(plain, tokens={"logprobs": [S % 1]}, completion_ids=[1, 2], logprobs=[S])),
     ]
 
@@ -152,7 +158,7 @@ def copied() -> list[tuple[str, dict]]:
         ("no mark in an earlier turn", row_with(said(S % 1), AGAIN, said(ANSWER))),
         ("no mark in the prompt", row_with(said(ANSWER), prompt=[ASK, said(S % 1), AGAIN])),
         ("no mark elsewhere", row_with(said(ANSWER), messages=[ASK, said(S % 1)])),
-        ("text beside a call", row_with(said(S % 1, tool_calls=[CALL]), said(ANSWER))),
+        ("text beside a call", row_with(said(S % 1, tool_calls=[CALL]), RESULT, said(ANSWER))),
         ("a mark that is only named", row_with(said(f"I say <answer> when done, {S % 1}, {ANSWER}"))),
         ("an end inside the answer", row_with(said(f"<answer>{S % 1} '</think>'</answer>"))),
         ("no answer at the end", row_with(said(ANSWER), AGAIN, said("", reasoning=S % 1))),

@@ -420,7 +420,9 @@ def test_recorded_rollouts_go_all_the_way(query, tmp_path):
     assert kbetl(["enrich", "-m", "offline", "-q"]) == 0
     assert query("select count(*), min(reward) from filtered") == [(11, 0.9)]
     assert kbetl(["lengths", "--tokenizer", "tokenizer", "-q"]) in (0, 3)
-    assert query("select count(*) from lengths where total_tokens is null") == [(0,)]
+    assert query("select distinct refusal from lengths where total_tokens is null") == [
+        ("no assistant message with text or tool calls in 'completion'",)
+    ]
     assert query("select count(*) from lengths where unreached is not null") == [(0,)]
     for dataset, count in (("filtered", 11), ("unique", 2)):
         file = tmp_path / f"{dataset}.jsonl"

@@ -114,7 +114,7 @@ def test_a_later_score_is_the_reward_everywhere(store):
 
 
 def test_unique_best_is_the_highest_reward_per_name(store):
-    """On a tie the first in source order; sorted by reward, then by first row of the name; no repeat."""
+    """On a tie the first in source order; sorted by reward, then by where the name first appears."""
     rows = [
         ("A", 0.9, "a1"),
         ("A", 0.95, "a2"),

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadRow
-from kbetl.export.conversation import Conversation, Message, conversation_of, message_of
 from kbetl.messages import Split, mark_in, split_thoughts
+from kbetl.samples.conversation import Conversation, Message, conversation_of, message_of
 
 _MARKED = (
     ("<answer>", "</answer>", re.compile(r"<answer>.*?</answer>", re.DOTALL)),

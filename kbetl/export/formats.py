@@ -6,6 +6,7 @@ text stand sample_hash, module_name, reward and difficulty; `tools` is JSON text
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from kbetl.dataset import Row
 from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadRow
 from kbetl.export.answers import answered, refuse_leak, row_without_reasoning
-from kbetl.export.conversation import Conversation, Message, conversation_of
 from kbetl.json_text import stored_value
+from kbetl.messages import REASONING_FIELDS
+from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
 
 Format = Literal["rows", "messages", "prompt-completion", "sharegpt", "alpaca"]
 FORMATS: tuple[Format, ...] = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
@@ -41,13 +43,26 @@ def converter(format_: Format, *, has_reasoning: bool, left_out: set[str]) -> Co
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
         if has_reasoning:
-            return json_bytes({**shape(conversation_of(value)), **_metadata(row)})
+            return json_bytes({**shape(_whole(conversation_of(value))), **_metadata(row)})
         found = answered(value)
-        shaped = shape(found.conversation)
+        shaped = shape(_whole(found.conversation, is_reasoning_told=False))
         refuse_leak(shaped, found.taken)
         return json_bytes({**shaped, **_metadata(row)})
 
     return convert
+
+
+def _whole(conversation: Conversation, *, is_reasoning_told: bool = True) -> Conversation:
+    """The conversation, if trainers take all of it. Raises BadRow for what they drop or are not given."""
+    check_turns(conversation)
+    lost = [
+        path
+        for path in conversation.lost
+        if is_reasoning_told or path.rpartition(".")[2] not in REASONING_FIELDS
+    ]
+    if lost:
+        raise BadRow(why_lost(lost))
+    return conversation
 
 
 def _row_text(row: Row) -> bytes:
@@ -71,45 +86,27 @@ def _metadata(row: Row) -> dict[str, Any]:
 
 
 def _messages(conversation: Conversation) -> dict[str, Any]:
-    both = [*conversation.prompt, *conversation.completion]
-    return {"messages": [_message(each) for each in both], **_tools(conversation)}
+    return {"messages": [each.body() for each in conversation.messages], **_tools(conversation)}
 
 
 def _prompt_completion(conversation: Conversation) -> dict[str, Any]:
     return {
-        "prompt": [_message(each) for each in conversation.prompt],
-        "completion": [_message(each) for each in conversation.completion],
+        "prompt": [each.body() for each in conversation.prompt],
+        "completion": [each.body() for each in conversation.completion],
         **_tools(conversation),
     }
 
 
 def _tools(conversation: Conversation) -> dict[str, str]:
-    return {} if conversation.tools is None else {"tools": conversation.tools}
-
-
-def _message(message: Message) -> dict[str, Any]:
-    """A message of the chat-completions API; what it lacks has no key."""
-    optional = {
-        "reasoning_content": message.reasoning,
-        "tool_calls": [
-            {
-                **({} if call.id is None else {"id": call.id}),
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-        or None,
-        "tool_call_id": message.tool_call_id,
-        "name": message.name,
-    }
-    kept = {key: value for key, value in optional.items() if value is not None}
-    return {"role": message.role, "content": message.content, **kept}
+    return {} if conversation.tools is None else {"tools": json_bytes(conversation.tools).decode()}
 
 
 def _sharegpt(conversation: Conversation) -> dict[str, Any]:
-    both = [*conversation.prompt, *conversation.completion]
-    return {"conversations": [_turn(each) for each in both], **_tools(conversation)}
+    if any(one.role == other.role == "tool" for one, other in itertools.pairwise(conversation.messages)):
+        raise BadRow(
+            "two results of tools in a row, which LLaMA-Factory drops in sharegpt; messages joins them"
+        )
+    return {"conversations": [_turn(each) for each in conversation.messages], **_tools(conversation)}
 
 
 _SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -120,16 +117,9 @@ def _turn(message: Message) -> dict[str, str]:
         return {"from": _SPEAKERS[message.role], "value": _with_thought(message, message.content)}
     if message.content.strip():
         raise BadRow("a message with text and tool calls at once, which sharegpt cannot carry")
-    calls = [{"name": call.name, "arguments": _arguments(call.arguments)} for call in message.tool_calls]
+    calls = [{"name": call.name, "arguments": json.loads(call.arguments)} for call in message.tool_calls]
     value = json_bytes(calls[0] if len(calls) == 1 else calls).decode()
     return {"from": "function_call", "value": _with_thought(message, value)}
-
-
-def _arguments(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise BadRow("arguments of a tool call that are not JSON, which sharegpt cannot carry") from None
 
 
 def _with_thought(message: Message, text: str) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.lengths.conversation import Conversation
 from kbetl.lengths.files import TokenizerFiles
 from kbetl.lengths.reaching import unreached, with_marks
 from kbetl.lines import plain_text
+from kbetl.samples.conversation import Conversation
 
 REASON_CHARACTERS = 300
 
@@ -59,8 +59,8 @@ class Chat:
 
     def render(self, conversation: Conversation) -> Rendered:
         """Renders one; raises BadRow with the reason where the template refuses it."""
-        prompt = [message.body for message in conversation.prompt]
-        completion = [message.body for message in conversation.completion]
+        prompt = [message.body(parsed=True) for message in conversation.prompt]
+        completion = [message.body(parsed=True) for message in conversation.completion]
         tools = conversation.tools
         try:
             whole = self._text([*prompt, *completion], tools)
@@ -86,8 +86,8 @@ class Chat:
         """Whether `count` sees the token ids that `apply_chat_template(tokenize=True)` gives."""
         if self._backend is None:
             return True  # it is the same call
-        prompt = [message.body for message in conversation.prompt]
-        whole = [*prompt, *(message.body for message in conversation.completion)]
+        prompt = [message.body(parsed=True) for message in conversation.prompt]
+        whole = [*prompt, *(message.body(parsed=True) for message in conversation.completion)]
         head = self._ids(rendered.head)
         same = head + self._ids(rendered.whole) == self._official_ids(whole, conversation.tools)
         if not same or not prompt:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbetl.errors import ConfigError, SourceError
-from kbetl.lengths.conversation import MAPPING_VERSION
 from kbetl.lines import plain_text
 from kbetl.records import content_hash
+from kbetl.samples.conversation import MAPPING_VERSION
 
 PATTERNS = (
     "tokenizer.json",

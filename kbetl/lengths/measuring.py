@@ -10,10 +10,10 @@ from kbetl.errors import BadRow
 from kbetl.json_text import stored_value
 from kbetl.lengths.chat import Chat, Rendered
 from kbetl.lengths.choosing import Chosen
-from kbetl.lengths.conversation import Conversation, conversation_of
 from kbetl.lengths.files import find
 from kbetl.lengths.report import Report, read_report
 from kbetl.lines import plain_text
+from kbetl.samples.conversation import Conversation, check_turns, conversation_of
 from kbetl.store import Store
 from kbetl.store.measures import Length, Measures, Unmeasured
 
@@ -106,6 +106,7 @@ class _Measuring:
         for each in page:
             try:
                 conversation = conversation_of(stored_value(each.row))
+                check_turns(conversation)
                 ready.append(_Ready(each.sample_hash, conversation, self._chat.render(conversation)))
             except BadRow as bad:
                 refused.append(Length(each.sample_hash, None, None, None, refusal=plain_text(str(bad))))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
-from kbetl.lengths.conversation import Conversation, Message
+from kbetl.samples.conversation import Conversation, Message
 
 _TAGS = re.compile(r"(</?(?:think|tool_call|tool_response)>)")
 
@@ -41,7 +41,7 @@ class Marked:
 def with_marks(conversation: Conversation, rendered: str) -> Marked:
     """The conversation, marked; `rendered` is what it rendered to, from which no mark is taken."""
     marker = _Marker(_unused_character(rendered))
-    messages = [marker.message(each) for each in (*conversation.prompt, *conversation.completion)]
+    messages = [marker.message(each) for each in conversation.messages]
     tools = None
     if conversation.tools is not None:
         tools = [
@@ -64,7 +64,7 @@ class _Marker:
 
     def message(self, message: Message) -> dict[str, Any]:
         """The body of a message, with a mark in each text."""
-        body = dict(message.body)
+        body = message.body(parsed=True)
         for key in ("content", "reasoning_content"):
             if key in message.origins:
                 body[key] = self._text(body[key], message.origins[key])

@@ -8,8 +8,8 @@ from typing import Any
 from kbetl.errors import BadRow
 from kbetl.fields import Row
 from kbetl.messages import ending_of
-from kbetl.rollouts.messages import message_of
 from kbetl.rollouts.traces import Built
+from kbetl.samples.conversation import stored_message
 from kbetl.usage import read_usage
 
 _NOT_SAMPLING = ("model", "messages", "tools", "stream", "metadata", "user", "store")
@@ -48,7 +48,7 @@ def _choice(line: Row, request: Row, body: Row, choice: Any) -> Built:
     )
     row = {
         **_common(line, request, body),
-        "completion": [message_of(message)],
+        "completion": [stored_message(message)],
         "finish_reason": finish_reason,
         "is_truncated": ending == "cut",
         "error": _error(choice.get("error"), None, is_empty=False) or broken,
@@ -63,7 +63,7 @@ def _common(line: Row, request: Row, body: Row) -> dict[str, Any]:
         raise BadRow(f"the request {line['custom_id']!r} has no messages: no chat completion")
     return {
         "example_id": line["custom_id"],
-        "prompt": [message_of(each) for each in messages if isinstance(each, Mapping)],
+        "prompt": [stored_message(each) for each in messages if isinstance(each, Mapping)],
         "model": body.get("model") or request.get("model"),
         "tools": request.get("tools") or None,
         "sampling": {key: value for key, value in request.items() if key not in _NOT_SAMPLING} or None,

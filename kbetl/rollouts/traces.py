@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kbetl.errors import BadRow
 from kbetl.fields import Row, type_name
 from kbetl.messages import ending_of
-from kbetl.rollouts.messages import message_of
+from kbetl.samples.conversation import stored_message, tools_of
 
 _NOT_INFO = ("idx", "prompt")
 
@@ -29,20 +29,32 @@ def rollouts_of_episode(episode: Row) -> list[Built]:
     """The rollouts of all traces of an episode; of one that ended before any trace began, its task's."""
     env = _text(_object(episode, "env").get("id"))
     traces = [each for each in _list(episode, "traces") if isinstance(each, Mapping)]
+    ending = _ending(episode)
     if not traces:
-        return [_rollout({"task": episode.get("task")}, [], env, _errors(episode))]
-    return [each for trace in traces for each in rollouts_of_trace(trace, env, _errors(episode))]
+        return [_rollout({"task": episode.get("task")}, [], env, ending)]
+    return [each for trace in traces for each in rollouts_of_trace(trace, env, ending)]
 
 
-def rollouts_of_trace(trace: Row, env: str | None = None, errors: Sequence[Row] = ()) -> list[Built]:
+class Ending(NamedTuple):
+    """How a trace or an episode ended."""
+
+    error: Row | None = None
+    """What ended it; None if it ended well."""
+    earlier: Sequence[Row] = ()
+    """Errors of tries before the last one."""
+
+
+def rollouts_of_trace(trace: Row, env: str | None = None, episode: Ending | None = None) -> list[Built]:
     """A rollout for each way from a root of the message graph to a leaf that the model had a part in.
 
-    One without messages, because it failed at once, is a rollout with an empty completion. `errors` are
-    those of the episode, for a trace that names none. Raises BadRow for a graph that is none.
+    One without messages, because it failed at once, is a rollout with an empty completion. `episode` says
+    how that ended, for a trace that names no error. Raises BadRow for a graph that is none.
     """
     nodes = _nodes(trace)
     ways = [way for way in _ways(nodes) if any(nodes[index].get("sampled") is True for index in way)]
-    return [_rollout(trace, way, env, _errors(trace) or errors) for way in ways or [[]]]
+    own, around = _ending(trace), episode or Ending()
+    ending = Ending(own.error or around.error, [*own.earlier, *around.earlier])
+    return [_rollout(trace, way, env, ending) for way in ways or [[]]]
 
 
 def _nodes(trace: Row) -> list[Row]:
@@ -70,19 +82,20 @@ def _ways(nodes: Sequence[Row]) -> list[list[int]]:
     return ways
 
 
-def _rollout(trace: Row, way: Sequence[int], env: str | None, errors: Sequence[Row]) -> Built:
+def _rollout(trace: Row, way: Sequence[int], env: str | None, ending: Ending) -> Built:
     nodes = [_nodes(trace)[index] for index in way]
     first = next((index for index, node in enumerate(nodes) if node.get("sampled") is True), len(nodes))
-    messages = [message_of(node["message"]) for node in nodes]
+    messages = [stored_message(node["message"]) for node in nodes]
     data = _object(_object(trace, "task"), "data")
     calls = _calls(trace, way)
     nonfinite: list[str] = []
+    reward = _reward(trace, nonfinite)
     finish_reason = next((text for call in calls[::-1] if (text := _text(call.get("finish_reason")))), None)
     row = {
         "example_id": data.get("idx"),
         "prompt": messages[:first] or _prompt(data),
         "completion": messages[first:],
-        "reward": _reward(trace, nonfinite),
+        "reward": reward,
         "rewards": trace.get("rewards") or None,
         "metrics": _metrics(trace, nonfinite),
         "info": _info(data),
@@ -90,12 +103,14 @@ def _rollout(trace: Row, way: Sequence[int], env: str | None, errors: Sequence[R
         "model": _model(trace),
         "env_id": env,
         "agent": _text(_object(trace, "agent").get("name")),
-        "tools": trace.get("tools") or None,
+        "tools": tools_of(trace.get("tools"), "tools") or None,
         "finish_reason": finish_reason,
         "stop_condition": _text(trace.get("stop_condition")),
         "is_completed": trace.get("is_completed"),
-        "is_truncated": any(ending_of(_text(call.get("finish_reason"))) == "cut" for call in calls),
-        "error": _error(trace, errors),
+        "is_truncated": _is_truncated(trace, calls),
+        "error": ending.error or _reason(trace, way) or _not_scored(trace),
+        "earlier_errors": list(ending.earlier) or None,
+        "unscored": _unscored(trace) or None,
         "usage": _usage(calls),
         "sampling": _sampling(trace, calls),
         "timing": _timing(trace),
@@ -113,17 +128,22 @@ def _prompt(data: Row) -> list[Row]:
     prompt = data.get("prompt")
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return [message_of(each) for each in prompt or () if isinstance(each, Mapping)]
+    return [stored_message(each) for each in prompt or () if isinstance(each, Mapping)]
 
 
 def _reward(trace: Row, nonfinite: list[str]) -> float | None:
-    """The sum of score x weight over the scores that are not null: those were no finite numbers."""
+    """The sum of score x weight over the parts that were scored, as verifiers has it; None if none was.
+
+    A part that is null was not scored; a score that is null was no finite number.
+    """
     total = None
     for name, part in _object(trace, "rewards").items():
         score = part.get("score") if isinstance(part, Mapping) else part
         weight = part.get("weight", 1.0) if isinstance(part, Mapping) else 1.0
+        if part is None:
+            continue
         if score is None:
-            nonfinite.append(_path("rewards", name) + (".score" if isinstance(part, Mapping) else ""))
+            nonfinite.append(_path("rewards", name) + ".score")
         elif _is_number(score) and _is_number(weight):
             total = (total or 0.0) + score * weight
         else:
@@ -131,9 +151,24 @@ def _reward(trace: Row, nonfinite: list[str]) -> float | None:
     return total if total is None or math.isfinite(total) else None
 
 
+def _unscored(trace: Row) -> list[str]:
+    """The parts of the reward that were not scored."""
+    return [name for name, part in _object(trace, "rewards").items() if part is None]
+
+
+def _not_scored(trace: Row) -> Row | None:
+    """Why there is no reward, if scoring ran for none of its parts and no error says so."""
+    unscored = _unscored(trace)
+    if not unscored or len(unscored) < len(_object(trace, "rewards")):
+        return None
+    return {"type": "not scored", "message": f"not scored: {', '.join(unscored)}"}
+
+
 def _metrics(trace: Row, nonfinite: list[str]) -> Row | None:
+    """The numbers by name. A null is no finite number, or was not measured where the trace failed."""
     metrics = _object(trace, "metrics")
-    nonfinite += [_path("metrics", name) for name, value in metrics.items() if value is None]
+    if trace.get("ok") is not False:
+        nonfinite += [_path("metrics", name) for name, value in metrics.items() if value is None]
     return metrics or None
 
 
@@ -154,18 +189,44 @@ def _calls(trace: Row, way: Sequence[int]) -> list[Row]:
     return [call for call in calls if call.get("node") in way]
 
 
-def _errors(owner: Row) -> list[Row]:
-    return [error for error in _list(owner, "errors") if isinstance(error, Mapping)]
+def _ending(owner: Row) -> Ending:
+    """What `ok` and `errors` of a trace or an episode say; the last error is the one that ended it.
 
-
-def _error(trace: Row, errors: Sequence[Row]) -> Row | None:
-    """The first error, without its traceback; where it failed without one, what stopped it."""
+    `ok` decides: the errors of one that is ok are those of tries that were repeated.
+    """
+    errors = [_told(error) for error in _list(owner, "errors") if isinstance(error, Mapping)]
+    if owner.get("ok") is True:
+        return Ending(None, errors)
     if errors:
-        found = {key: errors[0].get(key) for key in ("type", "message", "status_code")}
-        return {key: value for key, value in found.items() if value is not None}
-    if trace.get("ok") is False:
-        return {"type": _text(trace.get("stop_condition")) or "not ok"}
-    return None
+        return Ending(errors[-1], errors[:-1])
+    if "traces" not in owner and owner.get("ok") is False:
+        return Ending({"type": _text(owner.get("stop_condition")) or "not ok"})
+    return Ending()
+
+
+def _told(error: Row) -> Row:
+    """An error without its traceback."""
+    found = {key: error.get(key) for key in ("type", "message", "status_code")}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _reason(trace: Row, way: Sequence[int]) -> Row | None:
+    """The error of the last request, if nothing came of the rollout and nothing else says why."""
+    calls = [call for call in _list(trace, "calls") if isinstance(call, Mapping)]
+    error = calls[-1].get("error") if calls and not way else None
+    return _told(error) if isinstance(error, Mapping) else None
+
+
+# Limits of verifiers that end a rollout before its model would.
+_LIMITS = ("max_turns", "max_input_tokens", "max_output_tokens", "max_total_tokens", "compaction_failed")
+
+
+def _is_truncated(trace: Row, calls: Sequence[Row]) -> bool:
+    """As verifiers' own property: a limit stopped it, or the last call without an error was cut."""
+    if trace.get("stop_condition") in _LIMITS:
+        return True
+    last = next((call for call in reversed(calls) if call.get("error") is None), None)
+    return last is not None and ending_of(_text(last.get("finish_reason"))) == "cut"
 
 
 def _usage(calls: Sequence[Row]) -> Row | None:

@@ -14,3 +14,13 @@ alter table sources add column
 
 -- Whether a row that comes in was rejected before.
 create index rejected_rows_by_content on rejected_rows (content_hash) where content_hash is not null;
+
+-- What newer tools say of a rollout, and texts that no SQL finds in its row.
+alter table rollout_facts add column
+  other_completion text;  -- last text of the assistant less thoughts, if the view `rollouts` cannot read it from the row; empty: there is none
+alter table rollout_facts add column
+  earlier_errors text check (earlier_errors is null or json_valid(earlier_errors));  -- JSON list of errors that did not end it: of tries before the last one
+alter table rollout_facts add column
+  unscored text check (unscored is null or json_valid(unscored));  -- JSON list of the parts of its reward that were not scored; null if all were
+alter table rollout_facts add column
+  reading integer;  -- version of the rules by which its messages were read; null before this schema

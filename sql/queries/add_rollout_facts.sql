@@ -19,7 +19,11 @@ insert into rollout_facts (
   rewards,
   metrics,
   error_text,
-  has_labels
+  has_labels,
+  other_completion,
+  earlier_errors,
+  unscored,
+  reading
 )
 values (
   :sample_hash,
@@ -41,6 +45,10 @@ values (
   :rewards,
   :metrics,
   :error_text,
-  :has_labels
+  :has_labels,
+  :other_completion,
+  :earlier_errors,
+  :unscored,
+  :reading
 )
 on conflict (sample_hash) do nothing

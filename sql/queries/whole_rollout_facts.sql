@@ -22,6 +22,10 @@ select
   rollout_facts.error_text,
   rollout_facts.has_labels,
   other_reasoning.reasoning as other_reasoning,
+  rollout_facts.other_completion,
+  rollout_facts.earlier_errors,
+  rollout_facts.unscored,
+  rollout_facts.reading,
   samples.row
 from rollout_facts
 join samples on samples.hash = rollout_facts.sample_hash

@@ -1,6 +1,7 @@
 -- One row per rollout, whatever tool and version wrote it. completion is the last assistant text that is not
 -- empty, reasoning the text of all its reasoning, joined by a blank line; null where the file holds none.
--- Content may be text or a list of parts, whose texts are joined. kbetl/fields.py says the same in Python.
+-- Content may be text or a list of parts, whose texts are joined. What is said in other shapes, and thoughts that
+-- stand in a text, were found when the row came in (rollout_facts.other_completion, other_reasoning).
 -- model and environment are those of its sources, where these agree, else what the row itself says; null where
 -- two runs of different models brought the very same rollout. error is its kind, such as ModelError.
 create view rollouts as
@@ -34,9 +35,10 @@ select
     (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
     samples.reward
   ) as reward,
-  case json_type(samples.row, '$.completion')
-    when 'text' then samples.row ->> '$.completion'
-    when 'array' then (
+  case
+    when rollout_facts.other_completion is not null then nullif(rollout_facts.other_completion, '')
+    when json_type(samples.row, '$.completion') = 'text' then samples.row ->> '$.completion'
+    when json_type(samples.row, '$.completion') = 'array' then (
       select said.text
       from (
         select
@@ -89,7 +91,7 @@ select
               from json_each(message.value) as field
               where field.key in ('reasoning', 'reasoning_content')
             ) as held
-            where held.text <> ''
+            where trim(held.text, char(9, 10, 13, 32)) <> ''
             order by held.key
             limit 1
           ) as text
