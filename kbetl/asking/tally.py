@@ -46,8 +46,6 @@ class Tally:
     """Picodollars of answers that told no cost, by their tokens and the price."""
     uncounted: int = 0
     """Answers that told no cost, and for which it cannot be computed."""
-    put_in_use: bool = False
-    """Whether this run's task became the one in use because there was none."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property

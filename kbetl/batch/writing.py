@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from kbetl.batch.settling import Settling
 from kbetl.errors import ConfigError
 from kbetl.store import Store
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, reserved_for_file, settle_with
-from kbetl.store.ledger import Selection, add_task
+from kbetl.store.ledger import InUse, Selection, add_task
 from kbetl.store.spending import Worst, add_price
 
 
@@ -48,7 +48,7 @@ class Written:
     """Samples whose request would not fit into the budget."""
     budget_used: str = ""
     """What the budget counts now; empty without one."""
-    put_in_use: bool = False
+    in_use: Sequence[InUse] = ()
     taken_back: int = 0
     """Requests that older files had."""
     taken_at_service: int = 0
@@ -92,8 +92,6 @@ class Written:
             lines.append(f"settled without a request: {parts}")
         if self.budget_used:
             lines.append(f"budget: {self.budget_used} used, what is handed out counted in full")
-        if self.put_in_use:
-            lines.append(f"{self.task}: the datasets use the labels of {self.model} from now on")
         return lines
 
 
@@ -182,7 +180,7 @@ class _Writing:
                 self._file.discard()
         self._report.settled = self._settling.statuses
         self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
-        self._report.put_in_use = self._settling.put_in_use
+        self._report.in_use = self._settling.in_use
         return self._report
 
     def _claim(self, question: Question) -> None:

@@ -6,14 +6,17 @@ import functools
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 import kbetl
 from kbetl import config
+
+if TYPE_CHECKING:
+    from kbetl.store.ledger import InUse
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -80,6 +83,12 @@ def common(function: Decorated) -> Decorated:
     ):
         function = option(function)
     return function
+
+
+def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
+    """Says on stderr which tasks came into use."""
+    for task in () if is_quiet else tasks:
+        click.echo(task.as_text(), err=True)
 
 
 def each_once(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
