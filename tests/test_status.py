@@ -218,6 +218,8 @@ def test_next_follows_what_is_there(store):
     assert next_of(store) == "kbetl export filtered -o outputs/filtered_dataset.jsonl"
     store.source("one", rollout)
     store.source("two", rollout)
+    assert next_of(store) == "kbetl export filtered -o outputs/filtered_dataset.jsonl"
+    store.source("three", store.rollout("B", 0.1))
     assert next_of(store) == "kbetl export filtered --all-sources -o outputs/filtered_dataset.jsonl"
 
 
@@ -333,6 +335,27 @@ def test_a_run_is_made_good_by_one_of_the_same_question(store):
     ]
     ended(store, "enrich", {**USUAL, "model": "two"}, 0, task="difficulty", task_hash=two)
     assert [run.run_id for run in read_status(store.path).unfinished] == [first]
+
+
+def test_a_mistaken_run_is_no_unfinished_business(store):
+    """It ended with 2, or brought nothing before one of its kind was done; what brought something stays."""
+    wrong, right = store.task(model="wrong"), store.task(model="right", in_use=False)
+    paid = store.task(model="paid", in_use=False)
+    ended(store, "enrich", {}, 2, task="difficulty", task_hash=right)
+    ended(store, "synth record", {"paths": ["typo"]}, 2)
+    assert read_status(store.path).unfinished == []
+
+    mistakes = [
+        ended(store, "enrich", {**USUAL, "model": "wrong"}, status, task="difficulty", task_hash=wrong)
+        for status in (1, 3)
+    ]
+    mistakes.append(ended(store, "synth record", {"paths": ["typo"]}, 1))
+    partly = ended(store, "enrich", {**USUAL, "model": "paid"}, 1, task="difficulty", task_hash=paid)
+    store.answer("asked", "low", run_id=partly)
+    assert [run.run_id for run in read_status(store.path).unfinished] == [*mistakes[1:], partly]
+    ended(store, "enrich", {**USUAL, "model": "right"}, 0, task="difficulty", task_hash=right)
+    ended(store, "synth record", {"paths": ["right"]}, 0)
+    assert [run.run_id for run in read_status(store.path).unfinished] == [partly]
 
 
 def test_an_ingest_is_made_good_by_one_of_the_same_sources(store):

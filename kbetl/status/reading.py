@@ -24,7 +24,7 @@ from kbetl.status.tables import (
     Unfinished,
 )
 from kbetl.store import Store, is_locked
-from kbetl.store.datasets import rollout_sources
+from kbetl.store.datasets import mixed_sources
 from kbetl.store.ledger import PARKED_AFTER
 from kbetl.store.spending import LeftReserved, left_reserved
 from kbetl.wording import RECORD, Told, asking_words, recording_words
@@ -69,7 +69,7 @@ def read_status(database: Path) -> Status:
                     if handed_out and not pending
                     else _first_ratings(samples, labels, parked, asking)
                     or _next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
-                    or _export_filtered(rollout_sources(store))
+                    or _export_filtered(mixed_sources(store))
                 ),
             ),
         )
@@ -138,7 +138,7 @@ def _asking(labels: Sequence[Labels], told: Mapping[str, Told]) -> dict[str, Tol
 
 def _export_filtered(sources: Sequence[str]) -> tuple[str, ...]:
     """The command that writes the dataset; of several sources it has to be told that all are meant."""
-    mixed = ("--all-sources",) if len(sources) > 1 else ()
+    mixed = ("--all-sources",) if sources else ()
     return ("export", "filtered", *mixed, "-o", "outputs/filtered_dataset.jsonl")
 
 
