@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from kbetl.errors import ConfigError
 from kbetl.records import Completion, Reading
 from kbetl.store import Store, now, paying_lock
-from kbetl.store.ledger import StoredTask, tasks_named
+from kbetl.store.ledger import InUse, StoredTask, tasks_named, use_first_tasks
 from kbetl.tasks import Task, builtin_names, load_task
 
 MAX_EXAMPLES = 20
@@ -40,6 +40,8 @@ class Reread:
     examples: list[Change] = field(default_factory=list)
     reasons: int = 0
     """Outcomes whose label stays, but not its reason or the parser that decided."""
+    in_use: InUse | None = None
+    """Set if the task came into use by its new labels."""
 
     def lines(self) -> list[str]:
         """For a person: what changes, then some of the samples."""
@@ -80,7 +82,7 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
             _read_again(store, each, stored) for each in tasks for stored in tasks_named(store, each.name)
         ]
         if any(each.changes or each.reasons for each in read) and confirm(read):
-            _apply(store, tasks)
+            _apply(store, tasks, read)
     return read
 
 
@@ -144,14 +146,18 @@ def _label(status: str, value: str | None) -> str:
     return value if len(value) <= 40 else f"{value[:37]!r}..."
 
 
-def _apply(store: Store, tasks: list[Task]) -> None:
+def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
     run_id = store.begin_run("reparse", {task.name: task.parser_version for task in tasks})
     with store.transaction():
         changed = store.execute("apply_read_again", {"decided_at": now()}).rowcount
+        labelled = [task_hash for (task_hash,) in store.execute("tasks_read_ok").fetchall()]
+        in_use = {used.hash: used for used in use_first_tasks(store, labelled)}
         for task in tasks:
             for stored in tasks_named(store, task.name):
                 store.execute(
                     "set_reader",
                     {"hash": stored.hash, "reader": task.reader_spec, "closing": task.closing},
                 )
+    for each in read:
+        each.in_use = in_use.get(each.task_hash)
     store.end_run(run_id, 0, {"outcomes": changed})

@@ -24,6 +24,8 @@ class Choice:
     parameters: str
     in_use: bool
     outcomes: Mapping[str, int]
+    is_labelled: bool
+    """Whether it has an outcome that is ok."""
 
     @property
     def labels(self) -> int:
@@ -51,7 +53,8 @@ def use_task(store: Store, name: str, model: str | None, task_hash: str | None) 
     """Puts the one task of this name that matches in use; gives the report.
 
     The model `offline` is the built-in one of this kbetl, as in `enrich`. `task_hash` is the beginning of
-    a hash, with or without `t1:`. Raises ConfigError, and changes nothing, where none or several match.
+    a hash, with or without `t1:`. Raises ConfigError, and changes nothing, where none or several match,
+    or the one that does has no outcome that is ok.
     """
     model = offline.MODEL if model == "offline" else model
     choices = _choices(store, name)
@@ -103,8 +106,10 @@ def _filtered(store: Store) -> int:
 
 def _choices(store: Store, name: str) -> list[Choice]:
     return [
-        Choice(task_hash, model, parameters, bool(in_use), json.loads(outcomes))
-        for task_hash, model, parameters, in_use, outcomes in store.rows("task_choices", {"name": name})
+        Choice(task_hash, model, parameters, bool(in_use), json.loads(outcomes), bool(is_labelled))
+        for task_hash, model, parameters, in_use, outcomes, is_labelled in store.rows(
+            "task_choices", {"name": name}
+        )
     ]
 
 
@@ -118,8 +123,12 @@ def _matching(choices: list[Choice], model: str | None, task_hash: str | None) -
 
 
 def _the_one(store: Store, name: str, choices: list[Choice], matching: list[Choice]) -> Choice:
-    if len(matching) == 1:
+    if len(matching) == 1 and matching[0].is_labelled:
         return matching[0]
+    if len(matching) == 1:
+        raise ConfigError(
+            f"no outcome of this task is ok, so it has no labels to use:\n  {matching[0].as_text()}"
+        )
     if not choices:
         names = (
             ", ".join(row[0] for row in store.rows("task_names")) or "none yet; kbetl enrich asks the first"

@@ -350,7 +350,7 @@ def test_a_file_task_is_read_as_its_file_said(case):
     )
     done = read(case, "r.jsonl")
     assert done.status == 0
-    assert "style: the datasets use the new labels from now on" in done.out
+    assert "style: the datasets use the labels of m (t1:" in done.err
     assert case.rows("select status, value, count(*) from outcomes group by 1, 2") == [("ok", "7", 2)]
     assert case.kbetl("reparse", "style.md", "--yes").status == 0
 

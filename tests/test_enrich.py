@@ -143,10 +143,10 @@ def test_the_first_task_of_a_name_is_in_use_and_that_is_said(case):
     case.ingest(rollouts(2))
     first = case.enrich()
     (task_hash,) = case.rows("select hash from tasks where in_use = 1")[0]
-    assert f"difficulty: the datasets use the labels of m ({task_hash[:15]}) from now on" in first.out
+    assert f"difficulty: the datasets use the labels of m ({task_hash[:15]}) from now on\n" in first.err
     again = case.enrich()
-    assert "from now on" not in again.out
-    assert "still use" not in again.out
+    assert "from now on" not in again.text
+    assert "still use" not in again.text
 
 
 # the same question twice

@@ -386,3 +386,41 @@ def test_a_reader_that_meets_older_views_says_what_remakes_them(tmp_path, run, c
     assert run("check").returncode == 1
     assert run("enrich", "--dry-run").returncode == 0
     assert run("status").returncode == 0
+
+
+OUTCOME = (
+    "insert into outcomes"
+    " (sample_hash, task_hash, attempt, status, parser_version, decided_at, reason, value)"
+    " select hash, ?, 0, ?, 'v', '2026-01-01', iif(?2 = 'ok', null, 'why'), iif(?2 = 'ok', 'low', null)"
+    " from samples where kind = 'rollout' order by hash limit 1"
+)
+TASK = (
+    "insert into tasks (hash, name, about, model, parameters, in_use, reader, created_at, run_id, template)"
+    " values (?, ?, 'rollout', 'm', '{}', ?, '{}', ?, 1, 'x')"
+)
+MIGRATED = {
+    "a failed one gives way to the first that has labels": ([(1, "failed"), (0, "ok"), (0, "ok")], 1),
+    "an unread one alone is in use no more": ([(1, "unparsed")], None),
+    "one never asked gives way": ([(0, "ok"), (1, None)], 0),
+    "one with labels stays, though another is older": ([(0, "ok"), (1, "ok")], 1),
+    "where none is in use the first with labels is": ([(0, "refused"), (0, "ok")], 1),
+}
+"""Tasks of one name, the oldest first: whether in use, the status of an outcome; which is in use after."""
+
+
+@pytest.mark.parametrize("name", MIGRATED)
+def test_a_migration_puts_right_what_is_in_use(tmp_path, name):
+    tasks, expected = MIGRATED[name]
+    path = tmp_path / "kbetl.db"
+    hashes = [f"t1:{number:064x}" for number in range(len(tasks))]
+    old_store(path, 2)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for number, (is_used, status) in enumerate(tasks):
+            connection.execute(TASK, (hashes[number], "named", is_used, f"2026-01-0{number + 1}"))
+            if status is not None:
+                connection.execute(OUTCOME, (hashes[number], status))
+    with Store.open(path) as store:
+        found = store.connection.execute(
+            "select hash from tasks where in_use = 1 and name = 'named'"
+        ).fetchall()
+    assert found == ([] if expected is None else [(hashes[expected],)])

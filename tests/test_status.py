@@ -138,7 +138,7 @@ def test_everything_is_said(store):
         "served": [],
         "reserved": [],
         "settings": {"min_reward": 0.85, "split_by": "code", "split_seed": 42, "split_share": 0.1},
-        "next": "kbetl enrich",
+        "next": "kbetl enrich -m m",
     }
 
 
@@ -164,7 +164,7 @@ def test_lines_for_people(store, capfd):
         f"              difficulty by other ({tasks[1]}), not in use: 1 ok",
         "cost          difficulty by m: 2 answers, $0.2500 (1 did not tell theirs)",
         "settings      min_reward 0.85, split_by code, split_seed 42, split_share 0.1",
-        "next          kbetl enrich",
+        "next          kbetl enrich -m m",
     ]
 
 
@@ -195,16 +195,16 @@ def test_next_follows_what_is_there(store):
     module = store.module("M")
     assert next_of(store) == "kbetl prompts"
     prompts = store.task("prompts", about="module", restriction=None)
-    assert next_of(store) == "kbetl prompts"
+    assert next_of(store) == "kbetl prompts -m m"
     store.outcome(module, prompts, value="spec")
     assert next_of(store) == "kbetl export synthetic -o outputs/synthetic_prompts.jsonl"
     rollout = store.rollout("A", 0.9)
     assert next_of(store) == "kbetl enrich"
     task = store.task()
     store.outcome(rollout, task, "failed", request_hash=None)
-    assert next_of(store) == "kbetl enrich"
+    assert next_of(store) == "kbetl enrich -m m"
     store.rows("update outcomes set status = 'truncated' where status = 'failed'")
-    assert next_of(store) == "kbetl enrich --retry truncated"
+    assert next_of(store) == "kbetl enrich -m m --retry truncated"
     store.rows("update outcomes set status = 'ok', reason = null, value = 'low'")
     assert next_of(store) == "kbetl lengths"
     store.add(
@@ -219,7 +219,27 @@ def test_next_follows_what_is_there(store):
     assert next_of(store) == "kbetl export filtered -o outputs/filtered_dataset.jsonl"
     store.source("one", rollout)
     store.source("two", rollout)
+    assert next_of(store) == "kbetl export filtered -o outputs/filtered_dataset.jsonl"
+    store.source("three", store.rollout("B", 0.1))
     assert next_of(store) == "kbetl export filtered --all-sources -o outputs/filtered_dataset.jsonl"
+
+
+def test_next_settles_something_while_no_rating_is_ok(store):
+    """By the newest task, as it was asked; what a plain run passes by is asked again by its status."""
+    one, two = store.rollout("A", 0.9), store.rollout("B", 0.9)
+    store.task(model="first", in_use=False)
+    task = store.task(model="second", in_use=False)
+    store.rows("update tasks set created_at = '2099' where model = 'second'")
+    store.outcome(one, task, "unparsed")
+    assert next_of(store) == "kbetl enrich -m second"
+    store.outcome(two, task, "failed", request_hash=None, failures=1)
+    assert next_of(store) == "kbetl enrich -m second"
+    store.rows("update outcomes set failures = 3 where status = 'failed'")
+    found = read_status(store.path)
+    assert found.next in ("kbetl enrich -m second --retry unparsed", "kbetl enrich -m second --retry failed")
+    assert found.pending == []
+    assert [(row.task, row.samples) for row in found.parked] == [("difficulty", 1)]
+    assert sorted(row.status for row in found.failures) == ["failed", "unparsed"]
 
 
 def test_commands_name_another_store(tmp_path):
@@ -316,6 +336,27 @@ def test_a_run_is_made_good_by_one_of_the_same_question(store):
     ]
     ended(store, "enrich", {**USUAL, "model": "two"}, 0, task="difficulty", task_hash=two)
     assert [run.run_id for run in read_status(store.path).unfinished] == [first]
+
+
+def test_a_mistaken_run_is_no_unfinished_business(store):
+    """It ended with 2, or brought nothing before one of its kind was done; what brought something stays."""
+    wrong, right = store.task(model="wrong"), store.task(model="right", in_use=False)
+    paid = store.task(model="paid", in_use=False)
+    ended(store, "enrich", {}, 2, task="difficulty", task_hash=right)
+    ended(store, "synth record", {"paths": ["typo"]}, 2)
+    assert read_status(store.path).unfinished == []
+
+    mistakes = [
+        ended(store, "enrich", {**USUAL, "model": "wrong"}, status, task="difficulty", task_hash=wrong)
+        for status in (1, 3)
+    ]
+    mistakes.append(ended(store, "synth record", {"paths": ["typo"]}, 1))
+    partly = ended(store, "enrich", {**USUAL, "model": "paid"}, 1, task="difficulty", task_hash=paid)
+    store.answer("asked", "low", run_id=partly)
+    assert [run.run_id for run in read_status(store.path).unfinished] == [*mistakes[1:], partly]
+    ended(store, "enrich", {**USUAL, "model": "right"}, 0, task="difficulty", task_hash=right)
+    ended(store, "synth record", {"paths": ["right"]}, 0)
+    assert [run.run_id for run in read_status(store.path).unfinished] == [partly]
 
 
 def test_an_ingest_is_made_good_by_one_of_the_same_sources(store):

@@ -67,13 +67,26 @@ def test_a_model_that_names_one_task_is_enough(store, capfd):
 
 def test_offline_is_the_model_of_this_version(store, capfd):
     """As in `enrich -m offline`."""
+    rollout = store.rollout("d", 0.9)
     for model in ("offline/0", MODEL):
-        store.task(model=model, in_use=False)
+        store.outcome(rollout, store.task(model=model, in_use=False), value="low")
     assert run(["use", "difficulty", "-m", "offline"]) == 0
     assert f"labels of {MODEL} " in capfd.readouterr().out
     assert in_use(store) == [(hash_of(store, MODEL),)]
     assert run(["use", "difficulty", "-m", "offline/0"]) == 0
     assert in_use(store) == [(hash_of(store, "offline/0"),)]
+
+
+def test_a_task_without_a_label_is_not_put_in_use(store, capfd):
+    """It would take away the labels that there are; exit 2, nothing changes."""
+    task = store.task(model="broken", in_use=False)
+    store.outcome(store.rollout("d", 0.9), task, "unparsed")
+    assert run(["use", "difficulty", "-m", "broken"]) == 2
+    assert capfd.readouterr().err.splitlines() == [
+        "kbetl: no outcome of this task is ok, so it has no labels to use:",
+        f"  {task[:15]}  broken  {{}}  1 unparsed",
+    ]
+    assert in_use(store) == [(hash_of(store, "old"),)]
 
 
 def test_several_matches_are_listed(store, capfd):

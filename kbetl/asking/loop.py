@@ -20,7 +20,7 @@ from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped, Und
 from kbetl.records import Completion, Outcome, Reading, Request
 from kbetl.store import Store, TaskLock
 from kbetl.store.generated import Generated
-from kbetl.store.ledger import Selection, fail_again
+from kbetl.store.ledger import InUse, Selection, fail_again
 
 MAX_FOLLOWERS = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
@@ -136,9 +136,7 @@ class _Loop:
         job = self._job
         job.tally.count_in_flight = lambda: job.answerer.in_flight
         job.tally.hold_s = lambda: job.answerer.hold_s
-        self._writer = Writer(
-            job.store.another(), job.run_id, job.task_hash, job.task_name, self._note_first_use
-        )
+        self._writer = Writer(job.store.another(), job.run_id, self._say_use)
         self._unmetered = _Unmetered(self._writer, self._has_ended)
         with _signals_to(self._interrupt):
             try:
@@ -172,8 +170,9 @@ class _Loop:
     def _has_ended(self) -> bool:
         return self._ending is not None
 
-    def _note_first_use(self) -> None:
-        self._job.tally.put_in_use = True
+    def _say_use(self, in_use: InUse) -> None:
+        if self._job.generate is None:  # rollouts are samples themselves, whoever made them
+            self._job.say(in_use.as_text())
 
     async def _work(self) -> None:
         try:

@@ -65,8 +65,6 @@ class Tally:
     """Answers that told no cost, and for which it cannot be computed."""
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Answers of other models than were asked, by the name in the reply and the one asked."""
-    put_in_use: bool = False
-    """Whether this run's task became the one in use because there was none."""
     is_ending: bool = False
     """Whether nothing new is asked any more, as a signal or a fault ended the run."""
 

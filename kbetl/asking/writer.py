@@ -12,7 +12,7 @@ from kbetl.records import Completion, Outcome, Request
 from kbetl.store import Store
 from kbetl.store.core import now
 from kbetl.store.generated import Generated, add_again, add_new
-from kbetl.store.ledger import Decided, Kept, add_answers, set_outcomes, use_first_task
+from kbetl.store.ledger import Decided, InUse, Kept, add_answers, set_outcomes
 
 MAX_GROUP = 512
 """Entries per transaction, so that one commit stays well below 50 ms."""
@@ -72,16 +72,13 @@ class Writer:
     process holds the store, entries wait, and `may_pay` is not set.
     """
 
-    def __init__(
-        self, store: Store, run_id: int, task_hash: str, task_name: str, on_first_use: Callable[[], None]
-    ) -> None:
+    def __init__(self, store: Store, run_id: int, on_use: Callable[[InUse], None]) -> None:
+        """`on_use` hears, in the event loop, of a task that came into use."""
         store.connection.execute(f"pragma cache_size = {-CACHE_KIB}")
         store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._store = store
         self._run_id = run_id
-        self._task = (task_hash, task_name)
-        self._on_first_use = on_first_use
-        self._is_first = True
+        self._on_use = on_use
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._loop = asyncio.get_running_loop()
@@ -136,27 +133,29 @@ class Writer:
         if self._failure is None:
             try:
                 with self._store.transaction():
-                    self._write(group)
+                    in_use = self._write(group)
+                for each in in_use:
+                    self._loop.call_soon_threadsafe(self._on_use, each)
             except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
                 self._failure = error
         self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
 
-    def _write(self, group: Sequence[Entry]) -> None:
-        """One call of SQLite for all answers, one for all outcomes: each holds up the event loop."""
+    def _write(self, group: Sequence[Entry]) -> list[InUse]:
+        """One call of SQLite for all answers, one for all outcomes: each holds up the event loop.
+
+        Gives the tasks that come into use.
+        """
         at = now()
         add_answers(self._store, [each for entry in group for each in entry.tries(self._run_id)], at)
         decisions = [each for entry in group for each in entry.decisions()]
-        set_outcomes(self._store, decisions, at)
+        in_use = set_outcomes(self._store, decisions, at)
         add_new(self._store, [each for entry in group if entry.completions for each in entry.rollouts])
         for entry in group:
             if entry.also is not None:
                 entry.also(self._store)
             for rollout in () if entry.completions else entry.rollouts:
                 add_again(self._store, rollout, entry.settling.try_number)
-        if self._is_first and decisions:
-            self._is_first = False
-            if use_first_task(self._store, *self._task):
-                self._on_first_use()
+        return in_use
 
 
 def _settle(futures: Sequence[asyncio.Future[None] | None], failure: BaseException | None) -> None:

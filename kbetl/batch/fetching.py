@@ -17,6 +17,7 @@ from kbetl.client.batches import BatchService, RemoteBatch
 from kbetl.errors import ConfigError, KbetlError, SourceError
 from kbetl.store import Store
 from kbetl.store.handing import Batch, batches, set_fetched
+from kbetl.store.ledger import InUse
 
 Say = Callable[[str], None]
 
@@ -32,6 +33,11 @@ class Fetched:
     @property
     def exit_status(self) -> int:
         return 3 if self.waiting or any(report.exit_status for report in self.reports) else 0
+
+    @property
+    def in_use(self) -> list[InUse]:
+        """The tasks that came into use."""
+        return [task for report in self.reports for task in report.in_use]
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""

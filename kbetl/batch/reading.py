@@ -30,7 +30,7 @@ from kbetl.store.handing import (
     samples_of_request,
     still_out_of,
 )
-from kbetl.store.ledger import Decided, Kept, add_answers, newest_try, set_outcomes, use_first_task
+from kbetl.store.ledger import Decided, InUse, Kept, add_answers, newest_try, set_outcomes
 from kbetl.store.spending import drop_reserved_of_ended
 from kbetl.tasks.answers import parser_version, read_answer
 from kbetl.tasks.readers import Reader, reader_from_spec
@@ -67,7 +67,8 @@ class Read:
     rejections: list[str] = field(default_factory=list)
     """The first of them, as `FILE:LINE: why`."""
     tally: Tally = field(default_factory=Tally)
-    put_in_use: list[str] = field(default_factory=list)
+    in_use: list[InUse] = field(default_factory=list)
+    """The tasks that came into use."""
     still_out: dict[str, int] = field(default_factory=dict)
     """Requests that are still out, of the batch files that the results are of."""
     empty: list[str] = field(default_factory=list)
@@ -107,8 +108,7 @@ class Read:
             f"answers received {self.tally.answers} ({self.tally.prompt_tokens:,} prompt and "
             f"{self.tally.completion_tokens:,} completion tokens{cost})"
         )
-        lines += self.tally.served_lines()
-        return lines + [f"{task}: the datasets use the new labels from now on" for task in self.put_in_use]
+        return lines + self.tally.served_lines()
 
 
 def read_batches(
@@ -200,8 +200,6 @@ class _Reading:
         self._tasks: dict[str, _Task] = {}
         self._runs: dict[str, int] = {}
         self._priced: set[tuple[int, int]] = set()
-        self._answered: set[str] = set()
-        """Tasks of which one was put in use if none was."""
 
     def read(self, file: Path) -> None:
         """All results of a file."""
@@ -359,15 +357,9 @@ class _Reading:
                 try_number=try_number,
                 parser_version=parser_version(task.reader),
             )
-            set_outcomes(self._store, [Decided(outcome, is_answered=False)], now())
+            decided = Decided(outcome, is_answered=False)
+            self.report.in_use += set_outcomes(self._store, [decided], now())
             self.report.tally.count_outcome(reading.status, reading.reason)
-            self._put_in_use(sample.task_hash, task.name)
-
-    def _put_in_use(self, task_hash: str, name: str) -> None:
-        if task_hash not in self._answered:
-            self._answered.add(task_hash)
-            if use_first_task(self._store, task_hash, name):
-                self.report.put_in_use.append(name)
 
 
 def _ending(found: Completion | Failure) -> Ending:

@@ -11,7 +11,7 @@ from kbetl.records import Reading
 from kbetl.store import Store
 from kbetl.store.core import now
 from kbetl.store.generated import add_again
-from kbetl.store.ledger import Decided, set_outcomes, use_first_task
+from kbetl.store.ledger import Decided, InUse, set_outcomes
 
 
 class Settling:
@@ -19,7 +19,8 @@ class Settling:
 
     def __init__(self, store: Store, order: Order) -> None:
         self.statuses: Counter[str] = Counter()
-        self.put_in_use = False
+        self.in_use: list[InUse] = []
+        """The tasks that came into use."""
         self._store = store
         self._order = order
         self._generate: Generate | None = None
@@ -31,8 +32,6 @@ class Settling:
         with self._store.transaction():
             for question in questions:
                 self._settle(question)
-            if use_first_task(self._store, self._order.task_hash, self._order.task_name):
-                self.put_in_use = True
 
     def _settle(self, question: Question) -> None:
         order, stored = self._order, question.stored
@@ -41,7 +40,7 @@ class Settling:
         else:
             reading = order.read(stored.completion)
         decided = Decided(order.outcome(question, reading), is_answered=False)
-        set_outcomes(self._store, [decided], now())
+        self.in_use += set_outcomes(self._store, [decided], now())
         self.statuses[reading.status] += 1
         if stored is not None and order.generate is not None and reading.status != "failed":
             self._generate = self._generate or order.generate()

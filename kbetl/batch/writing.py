@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kbetl.batch.settling import Settling
 from kbetl.errors import ConfigError
 from kbetl.store import Store, TaskLock
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, reserved_for_file, settle_with
-from kbetl.store.ledger import Selection, add_task
+from kbetl.store.ledger import InUse, Selection, add_task
 from kbetl.store.spending import Worst, add_price
 
 
@@ -43,7 +44,7 @@ class Written:
     """Samples whose request would not fit into the budget."""
     budget_used: str = ""
     """What the budget counts now; empty without one."""
-    put_in_use: bool = False
+    in_use: Sequence[InUse] = ()
     taken_back: int = 0
     """Requests that older files had."""
     taken_at_service: int = 0
@@ -85,8 +86,6 @@ class Written:
             lines.append(f"settled without a request: {parts}")
         if self.budget_used:
             lines.append(f"budget: {self.budget_used} used, what is handed out counted in full")
-        if self.put_in_use:
-            lines.append(f"{self.task}: the datasets use the labels of {self.model} from now on")
         return lines
 
 
@@ -173,7 +172,7 @@ class _Writing:
                 self._file.discard()
         self._report.settled = self._settling.statuses
         self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
-        self._report.put_in_use = self._settling.put_in_use
+        self._report.in_use = self._settling.in_use
         return self._report
 
     def _hand_out(self, question: Question) -> None:

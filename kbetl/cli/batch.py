@@ -21,7 +21,7 @@ from kbetl.cli.enrich import (
     server_options,
 )
 from kbetl.cli.numbers import LARGEST, FiniteNumber, WholeNumber
-from kbetl.cli.options import common
+from kbetl.cli.options import common, say_in_use
 from kbetl.cli.synth_run import prompt_options
 from kbetl.errors import StoreError
 
@@ -143,6 +143,7 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
         order = ordered(store, options, _sayer(given["quiet"]))
         report = write_batches(store, order, _target(folder, given))
     _print(report.lines())
+    say_in_use(report.in_use, is_quiet=given["quiet"])
     return report.exit_status
 
 
@@ -158,6 +159,7 @@ def _write(database: Path, folder: Path, given: dict[str, Any], command: str) ->
         order = ordered(store, options, command)
         report = write_batches(store, order, _target(folder, given))
     _print(report.lines())
+    say_in_use(report.in_use, is_quiet=given["quiet"])
     return report.exit_status
 
 
@@ -183,6 +185,7 @@ def read(database: Path, files: tuple[Path, ...], quiet: bool, **_: Any) -> int:
         report = read_batches(store, files)
         made = _make_rollouts(store)
     _print([*report.lines(), *made])
+    say_in_use(report.in_use, is_quiet=quiet)
     return report.exit_status
 
 
@@ -271,6 +274,7 @@ def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, quiet: 
         report = take(store, batches, folder=folder)
         made = _make_rollouts(store)
     _print([*report.lines(), *made])
+    say_in_use(report.in_use, is_quiet=quiet)
     return report.exit_status
 
 

@@ -6,15 +6,18 @@ import functools
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 import kbetl
 from kbetl import config
 from kbetl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kbetl.store.ledger import InUse
 
 _WITHOUT_CONFIGURATION = frozenset(("init", "config", "docs"))
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -88,6 +91,12 @@ def common(function: Decorated) -> Decorated:
     ):
         function = option(function)
     return function
+
+
+def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
+    """Says on stderr which tasks came into use."""
+    for task in () if is_quiet else tasks:
+        click.echo(task.as_text(), err=True)
 
 
 def each_once(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.options import common, say_in_use
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def reparse(task: str | None, dry_run: bool, yes: bool, database: Path, quiet: b
         read = read_again(store, task, confirm)
     if not shown:
         _show(read)
+    say_in_use([each.in_use for each in read if each.in_use is not None], is_quiet=quiet)
     return 0
 
 

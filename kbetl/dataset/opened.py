@@ -22,11 +22,11 @@ from kbetl.store.datasets import (
     SyntheticRow,
     chosen_rows,
     features_of_sources,
+    mixed_sources,
     peculiarities,
     rank_each,
     rank_rows,
     rollout_rows,
-    rollout_sources,
     row_positions,
     rows_by_split,
     source_ids,
@@ -146,8 +146,8 @@ def check_sources(store: Store, dataset: Dataset) -> None:
     source_ids(store, dataset.sources)
     if dataset.name == "synthetic" or dataset.all_sources or dataset.sources:
         return
-    names = rollout_sources(store)
-    if len(names) > 1:
+    names = mixed_sources(store)
+    if names:
         raise ConfigError(
             f"{store.path} holds rollouts of {len(names)} sources: {', '.join(names)}. "
             "Say which one with --source NAME, or --all-sources to mix them"

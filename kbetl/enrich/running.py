@@ -298,11 +298,7 @@ def _notes(
     if not is_labelling:
         return notes
     in_use = next((each for each in before if each.in_use), None)
-    if tally.put_in_use:
-        notes.append(
-            f"{asked.task.name}: the datasets use the labels of {asked.model} ({asked.hash[:15]}) from now on"
-        )
-    elif in_use is not None and in_use.hash != asked.hash:
+    if in_use is not None and in_use.hash != asked.hash:
         notes.append(
             f"{asked.task.name}: the datasets still use the labels of {in_use.model} ({in_use.hash[:15]}); "
             "to change that: "

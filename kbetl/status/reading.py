@@ -25,7 +25,7 @@ from kbetl.status.tables import (
     Unfinished,
 )
 from kbetl.store import Store, is_locked
-from kbetl.store.datasets import rollout_sources
+from kbetl.store.datasets import mixed_sources
 from kbetl.store.ledger import PARKED_AFTER
 from kbetl.store.spending import LeftReserved, left_reserved
 from kbetl.wording import RECORD, Told, asking_words, recording_words
@@ -44,8 +44,8 @@ def read_status(database: Path) -> Status:
         failures = [Failure(*row) for row in store.rows("failures_by_reason")]
         samples = [Kind(*row) for row in store.rows("sample_counts")]
         labels = _labels(store.rows("outcomes_by_status"))
-        told = _told(store.rows("asking_runs"))
-        asking = {label.task: told.get(label.task_hash, {}) for label in labels if label.in_use}
+        asking = _asking(labels, _told(store.rows("asking_runs")))
+        parked = [Parked(*row) for row in store.rows("parked_by_task", {"parked_after": PARKED_AFTER})]
         is_measured = bool(store.rows("measured_lengths")[0][0])
         return Status(
             database=str(database),
@@ -53,7 +53,7 @@ def read_status(database: Path) -> Status:
             pending=pending,
             handed_out=handed_out,
             failures=failures,
-            parked=[Parked(*row) for row in store.rows("parked_by_task", {"parked_after": PARKED_AFTER})],
+            parked=parked,
             unfinished=_unfinished(store.rows("unfinished_runs"), database),
             sources=[Source(*row) for row in store.rows("sources_by_name")],
             models=[Made(*row) for row in store.rows("models_by_source")],
@@ -69,8 +69,9 @@ def read_status(database: Path) -> Status:
                 *(
                     ("batch", "status")
                     if handed_out and not pending
-                    else _next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
-                    or _export_filtered(rollout_sources(store))
+                    else _first_ratings(samples, labels, parked, asking)
+                    or _next(samples, labels, pending, failures, asking=asking, is_measured=is_measured)
+                    or _export_filtered(mixed_sources(store))
                 ),
             ),
         )
@@ -88,15 +89,14 @@ def _next(
     """What a user would do next, short of exporting; empty where nothing is left to do before that."""
     if not samples:
         return ("ingest",)
-    has_good_rollouts = any(kind.kind == "rollout" and kind.good for kind in samples)
-    if has_good_rollouts and not any(label.task == "difficulty" and label.in_use for label in labels):
-        return ("enrich",)
     if pending:
         return asking_words(pending[0].task, asking.get(pending[0].task, {}))
     if not any(kind.kind == "rollout" for kind in samples):
         has_prompts = any(label.task == "prompts" and label.in_use for label in labels)
         return (
-            ("export", "synthetic", "-o", "outputs/synthetic_prompts.jsonl") if has_prompts else ("prompts",)
+            ("export", "synthetic", "-o", "outputs/synthetic_prompts.jsonl")
+            if has_prompts
+            else asking_words("prompts", asking.get("prompts", {}))
         )
     again = next((failure for failure in failures if failure.status in ("unparsed", "truncated")), None)
     if again is not None:
@@ -106,9 +106,41 @@ def _next(
     return ()
 
 
+def _first_ratings(
+    samples: Sequence[Kind], labels: Sequence[Labels], parked: Sequence[Parked], asking: Mapping[str, Told]
+) -> tuple[str, ...]:
+    """What asks for ratings while none is in use, as it was asked last; empty if some are, or none is wanted.
+
+    What a plain run would pass by is asked again by its status.
+    """
+    good = sum(kind.good for kind in samples if kind.kind == "rollout")
+    ratings = [label for label in labels if label.task == "difficulty"]
+    if not good or any(label.in_use for label in ratings):
+        return ()
+    words = asking_words("difficulty", asking.get("difficulty", {}))
+    outcomes = ratings[-1].outcomes if ratings else {}
+    left = outcomes.get("failed", 0) - sum(row.samples for row in parked if row.task == "difficulty")
+    if left > 0 or sum(outcomes.values()) < good:
+        return words
+    return (*words, "--retry", max(outcomes, key=lambda status: outcomes[status]))
+
+
+def _asking(labels: Sequence[Labels], told: Mapping[str, Told]) -> dict[str, Told]:
+    """How the task of each name was asked last that is in use; if none is, the newest."""
+    current: dict[str, Labels] = {}
+    for label in labels:  # the one in use first, then the newest last
+        if label.task not in current or not current[label.task].in_use:
+            current[label.task] = label
+    found: dict[str, Told] = {}
+    for task, label in current.items():
+        options = told.get(label.task_hash, {})
+        found[task] = options if options.get("model") else {**options, "model": label.model}
+    return found
+
+
 def _export_filtered(sources: Sequence[str]) -> tuple[str, ...]:
     """The command that writes the dataset; of several sources it has to be told that all are meant."""
-    mixed = ("--all-sources",) if len(sources) > 1 else ()
+    mixed = ("--all-sources",) if sources else ()
     return ("export", "filtered", *mixed, "-o", "outputs/filtered_dataset.jsonl")
 
 

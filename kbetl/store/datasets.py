@@ -106,6 +106,12 @@ def rollout_sources(store: Store) -> list[str]:
     return [name for _, name in store.rows("rollout_sources")]
 
 
+def mixed_sources(store: Store) -> list[str]:
+    """The names of sources whose rollouts would mix in one dataset; empty if one source holds all of them."""
+    names = [name for (name,) in store.rows("mixed_sources")]
+    return names if len(names) > 1 else []
+
+
 @contextlib.contextmanager
 def chosen_rows(store: Store, choice: Choice) -> Iterator[None]:
     """Chooses a dataset's rows; inside, the store stands still and the functions below read them.

@@ -80,9 +80,28 @@ def tasks_named(store: Store, name: str) -> list[StoredTask]:
     ]
 
 
-def use_first_task(store: Store, task_hash: str, name: str) -> bool:
-    """Puts a task in use if none of its name is; says whether it did. Call within a transaction."""
-    return store.execute("use_first_task", {"hash": task_hash, "name": name}).rowcount == 1
+class InUse(NamedTuple):
+    """A task that came into use with its first outcome that is ok."""
+
+    name: str
+    model: str
+    hash: str
+
+    def as_text(self) -> str:
+        """For a person: the datasets follow."""
+        return f"{self.name}: the datasets use the labels of {self.model} ({self.hash[:15]}) from now on"
+
+
+def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
+    """Puts tasks in use, by their hashes, if none of their name is; gives those.
+
+    Each has an outcome that is ok. Call within the transaction that records it.
+    """
+    return [
+        InUse(*row)
+        for task_hash in labelled
+        for row in store.execute("use_first_task", {"hash": task_hash}).fetchall()
+    ]
 
 
 def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:
@@ -170,8 +189,11 @@ class Decided(NamedTuple):
     """Whether the newest answer to its request settled it, where the outcome names no try."""
 
 
-def set_outcomes(store: Store, decisions: Iterable[Decided], at: str) -> None:
-    """Records what a task concluded, in place of what it concluded before. Call within a transaction."""
+def set_outcomes(store: Store, decisions: Sequence[Decided], at: str) -> list[InUse]:
+    """Records what a task concluded, in place of what it concluded before. Call within a transaction.
+
+    Gives the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
+    """
     store.execute_many(
         "set_outcome",
         (
@@ -191,6 +213,8 @@ def set_outcomes(store: Store, decisions: Iterable[Decided], at: str) -> None:
             for outcome, is_answered in decisions
         ),
     )
+    labelled = dict.fromkeys(outcome.task_hash for outcome, _ in decisions if outcome.status == "ok")
+    return use_first_tasks(store, labelled)
 
 
 def fail_again(store: Store, task_hash: str, samples: Iterable[tuple[str, int]]) -> None:

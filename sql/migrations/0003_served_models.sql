@@ -24,3 +24,25 @@ alter table rollout_facts add column
   unscored text check (unscored is null or json_valid(unscored));  -- JSON list of the parts of its reward that were not scored; null if all were
 alter table rollout_facts add column
   reading integer;  -- version of the rules by which its messages were read; null before this schema
+
+-- Labels that do not exist are in nobody's way: of each name the first task with an outcome that is ok is in use,
+-- if the one in use has none.
+update tasks
+set in_use = 0
+where in_use = 1
+  and not exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok');
+
+update tasks
+set in_use = 1
+where hash in (
+    select (
+      select labelled.hash
+      from tasks as labelled
+      where labelled.name = names.name
+        and exists (select 1 from outcomes where outcomes.task_hash = labelled.hash and outcomes.status = 'ok')
+      order by labelled.created_at, labelled.hash
+      limit 1
+    )
+    from (select distinct tasks.name from tasks) as names
+    where not exists (select 1 from tasks as used where used.name = names.name and used.in_use = 1)
+  );

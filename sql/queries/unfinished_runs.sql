@@ -2,6 +2,8 @@
 -- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run took the place of:
 -- one of the same question, for ingest of the same sources, for synth record of the same paths, for the reading of
 -- prompts by synth run of the same file, else of the same command. An ingest is made good too by later ones that ended with 0 and had each of its sources.
+-- A run that ended with 2 was a mistake. So was one that brought nothing (no answer that could be used, no source read)
+-- before a later one of the same command, and of the same task's name, was done.
 select
   runs.id,
   runs.command,
@@ -11,7 +13,7 @@ select
   runs.pid,
   runs.options
 from runs
-where (runs.status is null or runs.status <> 0)
+where (runs.status is null or runs.status not in (0, 2))
   and runs.command not glob 'batch *'
   and not exists (
     select 1
@@ -30,6 +32,22 @@ where (runs.status is null or runs.status <> 0)
           and later.task is null
           and later.options ->> '$.from' is runs.options ->> '$.from'
       end
+  )
+  and not (
+    runs.status in (1, 3)
+    and exists (
+      select 1
+      from runs as later
+      where later.id > runs.id
+        and later.command = runs.command
+        and later.task is runs.task
+        and later.status in (0, 3)
+    )
+    and case
+      when runs.task is not null
+        then not exists (select 1 from answers where answers.run_id = runs.id and answers.fault is null)
+      else coalesce(runs.counts, '{}') = '{}' and coalesce(json_array_length(runs.options, '$.sources'), 0) = 0
+    end
   )
   and not (
     runs.command = 'ingest'
