@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kbetl.errors import ConfigError
+from kbetl.errors import ConfigError, exit_status_for
 from kbetl.records import Completion, Reading
 from kbetl.store import Store, now, paying_lock
 from kbetl.store.ledger import StoredTask, tasks_named
@@ -38,8 +38,12 @@ class Reread:
     changes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Labels that change, by what they were and what they become."""
     examples: list[Change] = field(default_factory=list)
+    not_ok: int = 0
+    """Of those, samples whose outcome becomes one that is not ok."""
     reasons: int = 0
     """Outcomes whose label stays, but not its reason or the parser that decided."""
+    is_applied: bool = False
+    """Whether it was changed so."""
 
     def lines(self) -> list[str]:
         """For a person: what changes, then some of the samples."""
@@ -80,8 +84,13 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
             _read_again(store, each, stored) for each in tasks for stored in tasks_named(store, each.name)
         ]
         if any(each.changes or each.reasons for each in read) and confirm(read):
-            _apply(store, tasks)
+            _apply(store, tasks, read)
     return read
+
+
+def exit_status_of(read: Sequence[Reread]) -> int:
+    """3 where outcomes were made ones that are not ok, else 0."""
+    return exit_status_for(*(each.not_ok for each in read if each.is_applied))
 
 
 def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
@@ -95,6 +104,7 @@ def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
             if (reading.status, reading.value) != (status, value):
                 after = _label(reading.status, reading.value)
                 _note(found, Change(sample_hash, module_name, _label(status, value), after))
+                found.not_ok += reading.status != "ok"
             elif (reading.reason, version) != (reason, parser_version):
                 found.reasons += 1
             else:
@@ -144,7 +154,7 @@ def _label(status: str, value: str | None) -> str:
     return value if len(value) <= 40 else f"{value[:37]!r}..."
 
 
-def _apply(store: Store, tasks: list[Task]) -> None:
+def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
     run_id = store.begin_run("reparse", {task.name: task.parser_version for task in tasks})
     with store.transaction():
         changed = store.execute("apply_read_again", {"decided_at": now()}).rowcount
@@ -154,4 +164,6 @@ def _apply(store: Store, tasks: list[Task]) -> None:
                     "set_reader",
                     {"hash": stored.hash, "reader": task.reader_spec, "closing": task.closing},
                 )
-    store.end_run(run_id, 0, {"outcomes": changed})
+    for each in read:
+        each.is_applied = True
+    store.end_run(run_id, exit_status_of(read), {"outcomes": changed})
