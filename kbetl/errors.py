@@ -1,6 +1,9 @@
-"""Every exception class of the package, one tree."""
+"""Every exception class of the package, one tree, and the exit statuses of commands."""
 
 from __future__ import annotations
+
+LEFT_OVER = 3
+"""The exit status of a command that wrote, recorded or settled less than it was asked."""
 
 
 class KbetlError(Exception):
@@ -120,7 +123,7 @@ class RunStopped(KbetlError):
 class BudgetReached(RunStopped):
     """The budget does not suffice for the next request; what was answered is kept."""
 
-    exit_status = 3
+    exit_status = LEFT_OVER
 
 
 class Interrupted(KbetlError):
@@ -129,6 +132,18 @@ class Interrupted(KbetlError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def exit_status_for(*left_over: object, failed: object = False) -> int:
+    """The exit status of a command that came to its end: 1 if it `failed`, 3 if it left something over.
+
+    `left_over` are counts of what this invocation left over: rows that it rejected and that were not known
+    as rejected, outcomes that it recorded and that are not ok, what a budget kept back, rows that a format
+    cannot carry. What was left over before is said, and is none of them.
+    """
+    if failed:
+        return KbetlError.exit_status
+    return LEFT_OVER if any(left_over) else 0
 
 
 def exit_status_after(error: BaseException) -> int:

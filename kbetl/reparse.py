@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kbetl.errors import ConfigError
+from kbetl.errors import ConfigError, exit_status_for
 from kbetl.records import Completion, Reading
 from kbetl.store import Store, now, paying_lock
 from kbetl.store.ledger import InUse, StoredTask, tasks_named, use_first_tasks
@@ -38,8 +38,12 @@ class Reread:
     changes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Labels that change, by what they were and what they become."""
     examples: list[Change] = field(default_factory=list)
+    not_ok: int = 0
+    """Of those, samples whose outcome becomes one that is not ok."""
     reasons: int = 0
     """Outcomes whose label stays, but not its reason or the parser that decided."""
+    is_applied: bool = False
+    """Whether it was changed so."""
     in_use: InUse | None = None
     """Set if the task came into use by its new labels."""
 
@@ -86,6 +90,11 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
     return read
 
 
+def exit_status_of(read: Sequence[Reread]) -> int:
+    """3 where outcomes were made ones that are not ok, else 0."""
+    return exit_status_for(*(each.not_ok for each in read if each.is_applied))
+
+
 def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
     found = Reread(task.name, stored.model, stored.hash)
     version = task.parser_version
@@ -97,6 +106,7 @@ def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
             if (reading.status, reading.value) != (status, value):
                 after = _label(reading.status, reading.value)
                 _note(found, Change(sample_hash, module_name, _label(status, value), after))
+                found.not_ok += reading.status != "ok"
             elif (reading.reason, version) != (reason, parser_version):
                 found.reasons += 1
             else:
@@ -159,5 +169,6 @@ def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
                     {"hash": stored.hash, "reader": task.reader_spec, "closing": task.closing},
                 )
     for each in read:
+        each.is_applied = True
         each.in_use = in_use.get(each.task_hash)
-    store.end_run(run_id, 0, {"outcomes": changed})
+    store.end_run(run_id, exit_status_of(read), {"outcomes": changed})

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kbetl.errors import BadRow
+from kbetl.errors import BadRow, exit_status_for
 from kbetl.facts import facts_of
 from kbetl.fields import near_miss
 from kbetl.json_text import Parsed, read_json
@@ -148,9 +148,9 @@ class Report:
 
 def status_of(reports: Sequence[Report]) -> int:
     """1 where a source could not be read at all, 3 where rows were rejected that were not before, else 0."""
-    if any(report.error is not None for report in reports):
-        return 1
-    return 3 if any(report.counts.rejected > report.counts.rejected_before for report in reports) else 0
+    unread = any(report.error is not None for report in reports)
+    rejected = [report.counts.rejected - report.counts.rejected_before for report in reports]
+    return exit_status_for(*rejected, failed=unread)
 
 
 def counts_of(reports: Sequence[Report]) -> dict[str, Any]:

@@ -438,11 +438,11 @@ def test_a_row_that_the_template_refuses_is_named_counted_and_kept(store, folder
     first = counted(store, made, rollout(said("good")), bad)
     second = measure(store.store, str(made), ALL)
 
-    for report, now in ((first, 2), (second, 0)):
+    for report, now, status in ((first, 2, 3), (second, 0, 0)):
         assert [(fault.samples, fault.example) for fault in report.refusals] == [(1, store_key(bad))]
         assert "turns must alternate" in report.refusals[0].what
         assert (report.counts.rollouts, report.counts.measured, report.counts.refused) == (2, 1, 1)
-        assert (report.measured_now, report.waiting, report.exit_status) == (now, 0, 3)
+        assert (report.measured_now, report.waiting, report.exit_status) == (now, 0, status)
         assert report.advice
     assert store.rows(
         "select total_tokens, refusal from lengths where sample_hash = '" + store_key(bad) + "'"

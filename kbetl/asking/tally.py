@@ -73,6 +73,11 @@ class Tally:
         """Samples that have an outcome by this run."""
         return self.statuses.total()
 
+    @property
+    def not_ok(self) -> int:
+        """Of those, samples whose outcome is not ok."""
+        return self.asked - self.statuses["ok"]
+
     def count_outcome(self, status: Status, reason: str | None, samples: int = 1) -> None:
         """One more conclusion, about so many samples."""
         self.statuses[status] += samples

@@ -14,7 +14,7 @@ from kbetl.batch.files import finish_files, part_of, publish_file, shown
 from kbetl.batch.reading import Ended, Read, read_batches
 from kbetl.batch.service import address_of, record, service_lock
 from kbetl.client.batches import BatchService, RemoteBatch
-from kbetl.errors import ConfigError, KbetlError, SourceError
+from kbetl.errors import ConfigError, KbetlError, SourceError, exit_status_for
 from kbetl.store import Store
 from kbetl.store.handing import Batch, batches, set_fetched
 from kbetl.store.ledger import InUse
@@ -32,7 +32,7 @@ class Fetched:
 
     @property
     def exit_status(self) -> int:
-        return 3 if self.waiting or any(report.exit_status for report in self.reports) else 0
+        return exit_status_for(self.waiting, *(report.exit_status for report in self.reports))
 
     @property
     def in_use(self) -> list[InUse]:

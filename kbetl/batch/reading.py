@@ -13,7 +13,7 @@ from kbetl.asking.spending import settle_one
 from kbetl.asking.tally import Tally
 from kbetl.batch.naming import Key
 from kbetl.batch.results import Failure, Result, read_result
-from kbetl.errors import BadRow, KbetlError, SourceError
+from kbetl.errors import BadRow, KbetlError, SourceError, exit_status_for
 from kbetl.lines import plain_text, raw_lines, unpacked
 from kbetl.records import Completion, Outcome, Reading, Request
 from kbetl.store import Store
@@ -81,10 +81,7 @@ class Read:
 
     @property
     def exit_status(self) -> int:
-        if self.empty:
-            return 1
-        not_ok = any(status != "ok" for status in self.tally.statuses)
-        return 3 if self.rejected or not_ok or any(self.still_out.values()) else 0
+        return exit_status_for(self.rejected, self.tally.not_ok, *self.still_out.values(), failed=self.empty)
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""

@@ -16,7 +16,7 @@ from kbetl.atomic_files import mode_of
 from kbetl.batch.files import BatchFile, FileLimits, Whole, finish_files, line_of, publish_file, shown
 from kbetl.batch.naming import custom_id
 from kbetl.batch.settling import Settling
-from kbetl.errors import ConfigError
+from kbetl.errors import ConfigError, exit_status_for
 from kbetl.store import Store, TaskLock
 from kbetl.store.handing import Handing, NewBatch, out_now, publish, reserved_for_file, settle_with
 from kbetl.store.ledger import InUse, Selection, add_task
@@ -57,8 +57,8 @@ class Written:
 
     @property
     def exit_status(self) -> int:
-        left = self.too_large + self.beyond_budget
-        return 3 if left or any(status != "ok" for status in self.settled) else 0
+        not_ok = self.settled.total() - self.settled["ok"]
+        return exit_status_for(self.too_large, self.beyond_budget, not_ok)
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""

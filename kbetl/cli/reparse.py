@@ -31,6 +31,7 @@ def reparse(task: str | None, dry_run: bool, yes: bool, database: Path, quiet: b
       kbetl reparse difficulty
       kbetl reparse ./style.md
     """
+    from kbetl.reparse import exit_status_of
     from kbetl.reparse import reparse as read_again
     from kbetl.store import Store
 
@@ -50,7 +51,7 @@ def reparse(task: str | None, dry_run: bool, yes: bool, database: Path, quiet: b
     if not shown:
         _show(read)
     say_in_use([each.in_use for each in read if each.in_use is not None], is_quiet=quiet)
-    return 0
+    return exit_status_of(read)
 
 
 def _show(read: list[Reread]) -> list[str]:

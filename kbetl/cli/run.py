@@ -12,12 +12,11 @@ from kbetl import config
 from kbetl.cli import dedupe, enrich, export, lengths, push
 from kbetl.cli.options import common
 from kbetl.cli.tables import DATASETS
-from kbetl.errors import ConfigError, EmptyDataset
+from kbetl.errors import LEFT_OVER, ConfigError, EmptyDataset
 
 if TYPE_CHECKING:
     from kbetl.store import Store
 
-LEFT_OVER = 3
 EXPORTED = ("filtered", "unique", "synthetic")
 """What is exported unless [export] datasets says otherwise."""
 _MADE_OF = {"filtered": "filtered", "unique": "filtered", "synthetic": "synthetic", "evals": "rollouts"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from kbetl import config
 from kbetl.asking import Tally
 from kbetl.enrich.estimate import Estimate
+from kbetl.errors import exit_status_for
 
 _FAILURES = ("query", "select * from failures where task = :task", "-p", "task")
 
@@ -40,7 +41,8 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        return 3 if self.left_over or self.handed_out or self.budget_reached or self.rejected else 0
+        """3 where this run recorded an outcome that is not ok, or asked less than it should, else 0."""
+        return exit_status_for(self.tally.not_ok, self.handed_out, self.budget_reached, self.rejected)
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""

@@ -14,7 +14,7 @@ from typing import Any
 from kbetl.dataset import Dataset, Opened, Row, Split, check_sources, opened
 from kbetl.dataset.declared import Declared, declared_columns
 from kbetl.dataset.splicing import json_bytes
-from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset
+from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset, exit_status_for
 from kbetl.export import beside
 from kbetl.export.formats import FORMATS, Format, converter
 from kbetl.export.target import Target, as_open_as, refuse_store, target_of, whole_file, whole_folder
@@ -58,7 +58,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        return 3 if self.left_out else 0
+        return exit_status_for(self.left_out)
 
     def remarks(self) -> list[str]:
         """What was left out and what is peculiar, a line each."""

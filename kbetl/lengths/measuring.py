@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
@@ -33,6 +33,8 @@ class Tally:
     """Samples that the run measures; 0 until that is known."""
     done: int = 0
     tokens: int = 0
+    left_over: int = 0
+    """Samples that the template refused, or of which it leaves text out."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -61,6 +63,7 @@ def measure(
         if tally.waiting:
             _Measuring(measures, Chat(files), tally).go()
         report = read_report(store, measures, files, chosen, tally.done)
+        report = replace(report, left_over_now=tally.left_over)
         counts.update(report.counts_of_run())
         run.status = report.exit_status
     return report
@@ -98,7 +101,9 @@ class _Measuring:
             if not page:
                 return  # another process measured them meanwhile
             after = page[-1].position
-            self._measures.add(self._lengths(page))
+            lengths = self._lengths(page)
+            self._measures.add(lengths)
+            self._tally.left_over += sum(bool(each.refusal or each.unreached) for each in lengths)
             self._tally.done += len(page)
 
     def _lengths(self, page: Sequence[Unmeasured]) -> list[Length]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kbetl.errors import exit_status_for
 from kbetl.lengths import figures
 from kbetl.lengths.choosing import Chosen
 from kbetl.lengths.figures import Advice, Bucket, Limit, Percentile
@@ -40,6 +41,8 @@ class Report:
     limits: Sequence[Limit]
     advice: Sequence[Advice]
     """Empty where text does not reach the rendered text, and where nothing was measured."""
+    left_over_now: int = 0
+    """Samples that this run saw refused by the template, or of which it leaves text out."""
 
     @property
     def waiting(self) -> int:
@@ -53,8 +56,8 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """3 where the template refused a row or leaves text out, else 0."""
-        return 3 if self.refusals or self.unreached else 0
+        """3 where the template refused a row that was measured now, or leaves text of one out, else 0."""
+        return exit_status_for(self.left_over_now)
 
     def counts_of_run(self) -> dict[str, int]:
         """For `runs.counts`."""

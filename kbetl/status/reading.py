@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kbetl.config import command_line
+from kbetl.errors import LEFT_OVER
 from kbetl.status.tables import (
     Cost,
     Difficulty,
@@ -29,8 +30,6 @@ from kbetl.store.datasets import mixed_sources
 from kbetl.store.ledger import PARKED_AFTER
 from kbetl.store.spending import LeftReserved, left_reserved
 from kbetl.wording import RECORD, Told, asking_words, recording_words
-
-LEFT_OVER = 3
 
 _TAKEN = ("task", "model", "base_url", "base_urls", "rollouts", "api_key_var")
 """What `--resume` has to be told again, to be seen for what it is; it knows the rest."""

@@ -16,7 +16,7 @@ from kbetl.enrich import DryReport, Report, order_of
 from kbetl.enrich.foreseeing import foresee
 from kbetl.enrich.planning import Asked, Wanted, asked_task, check_choosing, preparer, select
 from kbetl.enrich.running import Plan, Say, carry_out
-from kbetl.errors import ConfigError
+from kbetl.errors import ConfigError, exit_status_for
 from kbetl.store import Store
 from kbetl.store.generated import run_source
 from kbetl.store.intake import Origin
@@ -154,7 +154,7 @@ def _store_file(store: Store, options: Options, say: Say, command: str) -> int:
     with store.run(command, {"from": options.prompts}, counts=lambda: counts) as run:
         told = store_prompts(store, Path(options.prompts), run.id, counts)
         rejected = counts["rejected"] - counts["rejected_before"]
-        run.status = 3 if rejected else 0
+        run.status = exit_status_for(rejected)
     for line in told:
         say(line)
     return rejected

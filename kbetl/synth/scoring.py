@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.errors import BadRow, ConfigError, SourceError
+from kbetl.errors import BadRow, ConfigError, SourceError, exit_status_for
 from kbetl.fields import meant_words, type_name
 from kbetl.files import rows_of_file, rows_of_pipe, rows_of_stream
 from kbetl.json_text import read_json
@@ -42,7 +42,7 @@ class ScoreReport:
 
     @property
     def exit_status(self) -> int:
-        return 3 if self.refused else 0
+        return exit_status_for(self.refused)
 
     def remarks(self) -> list[str]:
         """What was refused, a line for each reason."""
