@@ -66,7 +66,8 @@ def test_the_source_distribution_can_be_tested(built):
     with tarfile.open(archive) as sources:
         names = {name.partition("/")[2] for name in sources.getnames()}
     assert shipped() <= names
-    assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "tests/test_packaging.py"} <= names
+    top = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt"}
+    assert {*top, "tests/test_packaging.py"} <= names
 
 
 @pytest.fixture(scope="module")

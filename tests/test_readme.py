@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from readme_blocks import DOCUMENTS, rewritten, unmarked
+from readme_blocks import DOCUMENTS, ROOT, rewritten, unmarked
 
 from kbetl.cli.commands import COMMANDS
 
@@ -37,6 +37,11 @@ def test_helps_outputs_tables_and_views_are_the_real_ones(path, running):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_every_block_is_run_or_says_why_not(path):
     assert unmarked(TEXTS[path]) == []
+
+
+def test_every_test_and_measurement_that_is_named_exists():
+    named = {found for text in TEXTS.values() for found in re.findall(r"\btests/[\w/]+\.py\b", text)}
+    assert {found for found in named if not (ROOT / found).is_file()} == set()
 
 
 def test_every_command_has_a_section_with_its_help():
