@@ -204,6 +204,15 @@ def test_request_that_takes_too_long_is_charged_in_full_and_sent_once(case: Case
     assert case.rows("select count(*) from reservations") == [(1,)]
 
 
+@pytest.mark.parametrize("option", ["--timeout", "--request-timeout", "--give-up-after"])
+@pytest.mark.parametrize("value", ["1e307", "nan", "inf", "-1", "99999999999"])
+def test_time_that_no_clock_counts_with_is_refused(case: Case, option: str, value: str):
+    case.ingest(rollouts(1))
+    run = case.enrich(option, value)
+    assert (run.status, run.requests) == (2, 0)
+    assert option in run.err
+
+
 def test_run_that_a_fault_ends_says_so_at_once_and_waits_for_little(case: Case):
     """One request is silent, another's reply ends the run: the reason comes before the end."""
     case.llm.latency_s = 0.0

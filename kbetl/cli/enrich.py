@@ -33,6 +33,8 @@ _OPTION_NAMES = {
     "timeout": "timeout_s",
     "request_timeout": "request_timeout_s",
 }
+LONGEST_S = 366 * 86400
+"""The longest time that an option may name: a year, and what clocks can count with."""
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
 
 
@@ -191,7 +193,7 @@ def pace_options(function: Decorated) -> Decorated:
             budget_options,
             click.option(
                 "--timeout",
-                type=FiniteNumber(min=0, min_open=True),
+                type=FiniteNumber(min=0, min_open=True, max=LONGEST_S),
                 default=600.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -199,7 +201,7 @@ def pace_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--request-timeout",
-                type=FiniteNumber(min=0),
+                type=FiniteNumber(min=0, max=LONGEST_S),
                 default=3600.0,
                 show_default=True,
                 metavar="SECONDS",
@@ -207,7 +209,7 @@ def pace_options(function: Decorated) -> Decorated:
             ),
             click.option(
                 "--give-up-after",
-                type=FiniteNumber(min=0, min_open=True),
+                type=FiniteNumber(min=0, min_open=True, max=LONGEST_S // 60),
                 default=30.0,
                 show_default=True,
                 metavar="MINUTES",
