@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kbetl.asking.answerers import Answerer
+from kbetl.asking.breaker import NOTHING, Breaker, Earlier
 from kbetl.asking.budget import Budget, Meter
 from kbetl.asking.company import Company
 from kbetl.asking.event_loop import new_event_loop
@@ -64,6 +65,10 @@ class Job:
     """Makes the sample that an answer is, kept with it; None where answers are only read."""
     budget: Budget | None = None
     """What the task may take; None: no limit."""
+    earlier: Earlier = NOTHING
+    """What the same question brought before."""
+    keep_going: bool = False
+    """Whether to go on where all answers are cut."""
 
 
 def ask(job: Job) -> None:
@@ -102,6 +107,7 @@ class _Loop:
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
         self._company = Company(job.claims, self._under_way, self._questions, self._end, job.say)
+        self._breaker = Breaker(job.earlier, job.say, keep_going=job.keep_going)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -196,8 +202,7 @@ class _Loop:
                     return
                 stored = None if found is None else found.stored
             if stored is None:
-                on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
-                completions = (await self._job.answerer.complete(question, on_wasted, meter),)
+                completions = (await self._completion(question, request, meter),)
             reading = self._job.read(stored.completion if stored else completions[0])
         except RequestFailed as error:
             reading = Reading("failed", None, str(error))
@@ -217,6 +222,8 @@ class _Loop:
         )
         if meter is not None and completions:
             entry.also = meter.settle(completions[0])
+        if completions and (stop := self._breaker.came(reading.status, request)) is not None:
+            self._end(stop)
         settled = self._settled[key] = _Settled(entry, reading)
         tally.count_answers(completions)
         await self._writer.keep(entry)
@@ -224,6 +231,15 @@ class _Loop:
         self._until_lookup.append((self._questions.lookups, key, settled))
         tally.reused += len(asked.followers) + (stored is not None)
         tally.count_outcome(reading.status, reading.reason, len(samples))
+
+    async def _completion(self, question: Question, request: Request, meter: Meter | None) -> Completion:
+        """Sends a request as soon as it may be sent; gives its answer."""
+        await self._breaker.admit(request)
+        try:
+            on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
+            return await self._job.answerer.complete(question, on_wasted, meter)
+        finally:
+            self._breaker.leave()
 
     async def _keep_wasted(
         self, request: Request, attempt: int, meter: Meter | None, completion: Completion | None
@@ -304,6 +320,7 @@ class _Loop:
         if self._ending is None:
             self._ending = error
         self._job.answerer.stop(str(error))
+        self._breaker.close()
         if self._job.budget is not None:
             self._job.budget.close(RunStopped(str(error)))
 
