@@ -1,6 +1,7 @@
 """The loop that pays: waiting samples -> request -> answer -> store."""
 
 from kbetl.asking.answerers import Answerer, ModelServer, OfflineModel
+from kbetl.asking.breaker import Earlier
 from kbetl.asking.budget import Budget
 from kbetl.asking.loop import Generate, Job, ask
 from kbetl.asking.pool import ServerPool
@@ -14,6 +15,7 @@ __all__ = [
     "Asking",
     "Budget",
     "BudgetLimits",
+    "Earlier",
     "Generate",
     "Job",
     "ModelServer",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kbetl.asking.answerers import Answerer
+from kbetl.asking.breaker import NOTHING, Breaker, Earlier
 from kbetl.asking.budget import Budget, Meter
 from kbetl.asking.event_loop import new_event_loop
 from kbetl.asking.question import Prepare, Question, Questions
@@ -68,6 +69,10 @@ class Job:
     """Makes the sample that an answer is, kept with it; None where answers are only read."""
     budget: Budget | None = None
     """What the task may take; None: no limit."""
+    earlier: Earlier = NOTHING
+    """What the same question brought before."""
+    keep_going: bool = False
+    """Whether to go on where all answers are cut."""
 
 
 def ask(job: Job) -> None:
@@ -128,6 +133,7 @@ class _Loop:
         self._until_lookup: deque[tuple[int, Key, _Settled]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
         self._undecided: list[_Asked] = []
+        self._breaker = Breaker(job.earlier, job.say, keep_going=job.keep_going)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -226,8 +232,7 @@ class _Loop:
         budget = self._job.budget
         meter = None if budget is None else Meter(budget, request, self._writer.keep, question.attempt)
         try:
-            on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
-            completion = await self._job.answerer.complete(question, on_wasted, meter or self._unmetered)
+            completion = await self._completion(question, request, meter)
             reading = self._job.read(completion)
         except RequestFailed as error:
             reading = Reading("refused" if error.is_declined else "failed", None, str(error))
@@ -270,6 +275,8 @@ class _Loop:
         )
         if meter is not None and completion is not None:
             entry.also = meter.settle(completion)
+        if completion is not None and (stop := self._breaker.came(reading.status, request)) is not None:
+            self._end(stop)
         settled = self._settled[key] = _Settled(entry, reading)
         tally = self._job.tally
         self._count(completions, request.model)
@@ -305,6 +312,15 @@ class _Loop:
             reading = Reading("failed", None, asked.undecided)
             self._end_asking(asked.question.key, asked)
             await self._keep(asked, reading)
+
+    async def _completion(self, question: Question, request: Request, meter: Meter | None) -> Completion:
+        """Sends a request as soon as it may be sent; gives its answer."""
+        await self._breaker.admit(request)
+        try:
+            on_wasted = partial(self._keep_wasted, request, question.attempt, meter)
+            return await self._job.answerer.complete(question, on_wasted, meter or self._unmetered)
+        finally:
+            self._breaker.leave()
 
     async def _keep_wasted(
         self, request: Request, attempt: int, meter: Meter | None, completion: Completion | None
@@ -419,6 +435,7 @@ class _Loop:
         self._job.tally.is_ending = True
         self._job.answerer.stop(str(error))
         self._writer.may_pay.set()  # who waits there sees that it is over
+        self._breaker.close()
         if self._job.budget is not None:
             self._job.budget.close(RunStopped(str(error)))
 

@@ -216,6 +216,11 @@ def pace_options(function: Decorated) -> Decorated:
                 help="Stop after so long without a success or text of an answer; no longer wait is obeyed.",
             ),
             click.option(
+                "--keep-going",
+                is_flag=True,
+                help="Go on where the first 40 answers are all cut by the output limit.",
+            ),
+            click.option(
                 "--also-handed-out",
                 "takes_back",
                 is_flag=True,
@@ -337,6 +342,7 @@ def given_options(given: dict[str, Any]) -> Options:
         "rpm",
         "tpm",
         "takes_back",
+        "keep_going",
     )
     found = {name: given[name] for name in same if name in given}
     if "max_cost" in given:

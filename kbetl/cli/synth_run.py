@@ -152,6 +152,7 @@ def given_options(given: dict[str, Any]) -> Options:
         "rpm",
         "tpm",
         "takes_back",
+        "keep_going",
     )
     found = {name: given[name] for name in same if name in given}
     if "base_url" in given:

@@ -49,6 +49,8 @@ class Options:
     """Whether to ask as well what waits for a batch file."""
     max_cost_usd: float | None = None
     """What the task may cost in this store in all, over all runs; None: no limit."""
+    keep_going: bool = False
+    """Whether to go on where the first answers are all cut by the output limit."""
     max_tokens_total: int | None = None
     """What it may take in prompt and completion tokens; None: no limit."""
 

@@ -11,6 +11,7 @@ from kbetl import config, offline
 from kbetl.asking import (
     Answerer,
     Budget,
+    Earlier,
     Generate,
     Job,
     ModelServer,
@@ -123,7 +124,10 @@ def carry_out(
             if options.takes_back:
                 taken = take_back_waiting(store, asked.hash)
                 say(f"taken back from batch files: {taken.requests} requests{paid_too(taken.at_service)}")
-            running = _Running(run.id, lock, answerer, limits.concurrency, tally, say, budget)
+            earlier = Earlier() if options.retry else _cut_so_far(store, asked.hash)
+            running = _Running(
+                run.id, lock, answerer, limits.concurrency, tally, say, budget, earlier, options.keep_going
+            )
             tally.price = price_of(options, asked)
             report = _run(plan, selection, running)
             run.status = report.exit_status
@@ -139,6 +143,9 @@ class _Running:
     tally: Tally
     say: Say
     budget: Budget | None
+    earlier: Earlier
+    """What the question brought before; nothing where it is asked again, perhaps with another limit."""
+    keep_going: bool
 
 
 def _run(plan: Plan, selection: Selection, running: _Running) -> Report:
@@ -204,6 +211,8 @@ def _ask(plan: Plan, selection: Selection, running: _Running) -> None:
             say=running.say,
             generate=generate,
             budget=running.budget,
+            earlier=running.earlier,
+            keep_going=running.keep_going,
         )
     )
 
@@ -225,6 +234,12 @@ def _answerer(options: Options, plan: Plan, say: Say) -> tuple[Answerer, Limits]
     if asked.model == offline.MODEL:
         return OfflineModel(asked.task.name), replace(limits, concurrency=OFFLINE_CONCURRENCY)
     return plan.server(limits, say), limits
+
+
+def _cut_so_far(store: Store, task_hash: str) -> Earlier:
+    """What a question has brought so far, whichever run asked it."""
+    cut, has_others = store.rows("cut_so_far", {"task_hash": task_hash})[0]
+    return Earlier(cut, bool(has_others))
 
 
 def _counts_of(tally: Tally) -> dict[str, int]:
