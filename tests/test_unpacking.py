@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
@@ -9,6 +10,9 @@ import pytest
 from client_case import Asking, ask_one, question
 from fake_faults import Reply
 from fake_llm import FakeLlm
+
+from kbetl.client import wire
+from kbetl.client.unpacking import Room
 
 BODY = (
     b'{"choices":[{"message":{"role":"assistant","content":"'
@@ -67,10 +71,41 @@ def test_a_body_beyond_the_ceiling_is_named_and_only_its_beginning_kept():
     assert len(spoilt.response) == 2**20
 
 
-def test_large_answers_at_once_all_arrive():
-    """Beyond their first MiB they come two at a time."""
+def test_large_answers_at_once_all_arrive(monkeypatch):
+    """Beyond what all in flight may hold they come two at a time."""
+    monkeypatch.setattr(wire, "_IN_FLIGHT_BYTES", 2**20)
     packed = gzip.compress(BODY)
     with FakeLlm([Reply(packed, headers={"Content-Encoding": "gzip"})] * 16) as llm:
         asking = Asking(llm, [question(str(number)) for number in range(16)])
         assert len(llm.requests) == 16
     assert [len(each.response) for each in asking.results] == [len(BODY)] * 16
+
+
+def test_beyond_the_room_few_go_on_and_every_byte_is_given_back():
+    """Each of 20 answers holds 30 of 100 bytes at a time, up to 90: one that is cut off gives its turn on."""
+    held, most, ended = 0, 0, []
+
+    async def read(room: Room, number: int) -> None:
+        nonlocal held, most
+        with room.place() as place:
+            try:
+                for _ in range(3):
+                    await place.take(30)
+                    held += 30
+                    most = max(most, held)
+                    await asyncio.sleep(0)
+                    if number == 7:
+                        raise ConnectionError
+            finally:
+                held -= min(held, place.size_bytes)
+        ended.append(number)
+
+    async def read_all() -> None:
+        room = Room(100, 2)
+        await asyncio.gather(*(read(room, number) for number in range(20)), return_exceptions=True)
+        with room.place() as place:
+            await asyncio.wait_for(place.take(100), 10)
+
+    asyncio.run(read_all())
+    assert sorted(ended) == [number for number in range(20) if number != 7]
+    assert most <= 100 + 2 * 90

@@ -5,9 +5,10 @@ aiohttp unpacks each packet at once, and 60 KB of gzip may be 64 MB.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import aiohttp
@@ -23,6 +24,52 @@ _AUTOMATIC = 32 + zlib.MAX_WBITS
 
 class BrokenEncoding(ConnectionError):
     """A body that is not packed as its header says, or that ends too early."""
+
+
+class Room:
+    """What all answers in flight may hold: beyond it few go on at a time, and the others' servers wait."""
+
+    def __init__(self, max_bytes: int, at_once: int = 2) -> None:
+        self._left_bytes = max_bytes
+        self._turns = asyncio.Semaphore(at_once)
+
+    def place(self) -> Place:
+        """A context for one answer."""
+        return Place(self)
+
+    async def take(self, size_bytes: int, *, has_turn: bool) -> bool:
+        """Counts what an answer holds more; whether it has its turn to go on without room."""
+        self._left_bytes -= size_bytes
+        if has_turn or self._left_bytes >= 0:
+            return has_turn
+        await self._turns.acquire()
+        return True
+
+    def leave(self, size_bytes: int, *, has_turn: bool) -> None:
+        """Gives back what an answer held."""
+        self._left_bytes += size_bytes
+        if has_turn:
+            self._turns.release()
+
+
+class Place:
+    """What one answer holds; it never waits for more than the answers that have their turn."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._has_turn = False
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.leave(self.size_bytes, has_turn=self._has_turn)
+
+    async def take(self, size_bytes: int) -> None:
+        """Awaits the room for so many bytes more."""
+        self.size_bytes += size_bytes
+        self._has_turn = await self._room.take(size_bytes, has_turn=self._has_turn)
 
 
 async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

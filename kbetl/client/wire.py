@@ -10,7 +10,6 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.reading import Reply, one_line
 from kbetl.client.redacting import Redactor
 from kbetl.client.streaming import Folding
-from kbetl.client.unpacking import ACCEPTED, PIECE_BYTES, BrokenEncoding, pieces
+from kbetl.client.unpacking import ACCEPTED, PIECE_BYTES, BrokenEncoding, Room, pieces
 from kbetl.errors import ConfigError
 
 EVENT_STREAM = "text/event-stream"
@@ -30,8 +29,8 @@ _LARGE_BYTES = 1 << 20
 """From here on aiohttp wants a body in parts; answers are read in such parts at most."""
 
 
-_LARGE_AT_ONCE = 2
-"""Answers that go on beyond their first MiB at a time; the others wait, and so do their servers."""
+_IN_FLIGHT_BYTES = 256 * 2**20
+"""What all bodies that are being read may hold; beyond it two go on at a time."""
 
 
 class NoReply(NamedTuple):
@@ -68,7 +67,7 @@ class Wire:
             self._headers["Accept"] = f"{EVENT_STREAM}, application/json"
         self._headers["Accept-Encoding"] = ACCEPTED
         self._headers.update(endpoint.headers)
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._room = Room(_IN_FLIGHT_BYTES)
         if proxy is not None:
             self._headers.update(proxy.headers)
         self._session = aiohttp.ClientSession(
@@ -118,33 +117,32 @@ class Wire:
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
         """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
-        size_bytes = 0
-        async with AsyncExitStack() as room:
+        with self._room.place() as place:
             async for chunk in pieces(response):
-                is_large, size_bytes = size_bytes > PIECE_BYTES, size_bytes + len(chunk)
-                if size_bytes > PIECE_BYTES and not is_large:
-                    await room.enter_async_context(self._large)
+                await place.take(len(chunk))
                 chunks.append(chunk)
                 if response.status < 300 and not chunk.isspace():
                     self._on_text()
-                if size_bytes > self._body_max_bytes:
+                if place.size_bytes > self._body_max_bytes:
                     chunks[:] = [b"".join(chunks)[:PIECE_BYTES]]  # nobody can read it; the rest is of no use
-                    return self._too_long(size_bytes)
+                    return self._too_long(place.size_bytes)
         return None
 
     async def _streamed(self, response: aiohttp.ClientResponse, started: float) -> Reply:
         """The reply that a stream of events makes, put together; cut where it breaks off."""
         folding, cut, size_bytes, texts, is_overlong = Folding(), None, 0, 0, False
         try:
-            async for chunk in pieces(response):
-                folding.feed(chunk)
-                size_bytes += len(chunk)
-                if folding.texts > texts:
-                    texts = folding.texts
-                    self._on_text()
-                cut = folding.fault or self._too_long(size_bytes)
-                if cut is not None:
-                    break
+            with self._room.place() as place:
+                async for chunk in pieces(response):
+                    await place.take(len(chunk))
+                    folding.feed(chunk)
+                    size_bytes = place.size_bytes
+                    if folding.texts > texts:
+                        texts = folding.texts
+                        self._on_text()
+                    cut = folding.fault or self._too_long(size_bytes)
+                    if cut is not None:
+                        break
             folding.end()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             ending = no_reply(error)
