@@ -14,7 +14,7 @@ import pytest
 from filling import Filling
 
 from kbetl import fields
-from kbetl.errors import BadRow
+from kbetl.errors import BadRow, ConfigError
 from kbetl.lengths import Chosen, Report, measure
 from kbetl.lengths.chat import Chat
 from kbetl.lengths.files import find
@@ -447,6 +447,43 @@ def test_a_row_that_the_template_refuses_is_named_counted_and_kept(store, folder
     assert store.rows(
         "select total_tokens, refusal from lengths where sample_hash = '" + store_key(bad) + "'"
     ) == [(None, first.refusals[0].what)]
+
+
+CONFIG = json.loads((DEMO / "tokenizer_config.json").read_text(encoding="utf-8"))
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+HOSTILE: dict[str, tuple[Any, str]] = {
+    "named templates, none default": (
+        {**CONFIG, "chat_template": [{"name": name, "template": TEMPLATE} for name in ("tool_use", "rag")]},
+        "called tool_use, rag and none called default",
+    ),
+    "a template that is a number": ({**CONFIG, "chat_template": 5}, "cannot be loaded|no text"),
+    "a list": ([], "cannot be loaded"),
+    "a class that is a list": ({"tokenizer_class": ["x"], "chat_template": TEMPLATE}, "cannot be loaded"),
+    "tokens that are numbers": (
+        {**CONFIG, "added_tokens_decoder": {"0": 7}, "chat_template": TEMPLATE},
+        "cannot be loaded",
+    ),
+    "a template without an end": (
+        {
+            **CONFIG,
+            "chat_template": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        },
+        "did not end within",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "words"), HOSTILE.values(), ids=HOSTILE)
+def test_a_tokenizer_from_elsewhere_is_refused_in_words(store, tmp_path, monkeypatch, config, words):
+    """Once, about the tokenizer and not of each row; nothing is stored."""
+    monkeypatch.setattr("kbetl.lengths.chat.TEMPLATE_TIMEOUT_S", 1)
+    folder = tmp_path / "hostile"
+    shutil.copytree(DEMO, folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        counted(store, folder, rollout(said()), rollout(said("b")))
+    assert store.rows("select count(*) from lengths") == [(0,)]
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {

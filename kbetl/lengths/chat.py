@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +16,9 @@ from kbetl.lines import plain_text
 from kbetl.samples.conversation import Conversation
 
 REASON_CHARACTERS = 300
+
+# For one rendering, which takes milliseconds; a template from elsewhere may never end.
+TEMPLATE_TIMEOUT_S = 10
 
 
 class Rendered(NamedTuple):
@@ -47,8 +53,9 @@ class Chat:
     def __init__(self, files: TokenizerFiles) -> None:
         """Loads it. Raises ConfigError where it cannot be loaded, or has no chat template."""
         self._tokenizer = _load(files)
-        if not self._tokenizer.chat_template:
-            raise ConfigError(f"tokenizer {files.name} has no chat template; name one that has")
+        _check_template(files, self._tokenizer.chat_template)
+        self._name = files.name
+        self._watch = _Watch()
         self._refusals = _template_errors()
         self._backend = self._tokenizer.backend_tokenizer if self._tokenizer.is_fast else None
         self._cuts: tuple[str, ...] = ()
@@ -68,6 +75,11 @@ class Chat:
             marked = with_marks(conversation, whole)
             missing = unreached(marked, self._text(marked.messages, marked.tools))
             lost = tuple(dict.fromkeys((*conversation.lost, *missing)))
+        except TemplateTimeout:
+            raise ConfigError(
+                f"the chat template of {self._name} did not end within {TEMPLATE_TIMEOUT_S} s; "
+                "nothing more is measured with it"
+            ) from None
         except self._refusals as error:
             reason = plain_text(f"{type(error).__name__}: {error}")
             raise BadRow(f"the chat template refuses it: {reason[:REASON_CHARACTERS]}") from None
@@ -100,7 +112,8 @@ class Chat:
         self._backend, self._cuts = None, ()
 
     def _text(self, messages: list[dict[str, Any]], tools: Any, **options: bool) -> str:
-        text: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
+        with self._watch:
+            text: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
         return text
 
     def _official_ids(self, messages: list[dict[str, Any]], tools: Any, **options: bool) -> list[int]:
@@ -165,12 +178,77 @@ def _load(files: TokenizerFiles) -> Any:
         )
     except BaseException as error:
         # `tokenizers` raises Exception itself for a broken tokenizer.json
-        if type(error) is not Exception and not isinstance(
-            error, OSError | ValueError | KeyError | ImportError
-        ):
+        if type(error) is not Exception and not isinstance(error, _BROKEN_FILES):
             raise
-        reason = plain_text(" ".join(str(error).split()))[:REASON_CHARACTERS]
+        reason = plain_text(" ".join(f"{type(error).__name__}: {error}".split()))[:REASON_CHARACTERS]
         raise ConfigError(f"tokenizer {files.name} cannot be loaded: {reason}") from error
+
+
+# What transformers raises for files that hold something else than it expects.
+_BROKEN_FILES = (
+    OSError,
+    ValueError,
+    LookupError,
+    ImportError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+)
+
+
+def _check_template(files: TokenizerFiles, template: Any) -> None:
+    """Raises ConfigError for a tokenizer without a chat template that every row could be rendered with."""
+    if not template:
+        raise ConfigError(f"tokenizer {files.name} has no chat template; name one that has")
+    if isinstance(template, dict) and "default" not in template:
+        names = plain_text(", ".join(map(str, template)))[:REASON_CHARACTERS]
+        raise ConfigError(
+            f"tokenizer {files.name} has chat templates called {names} and none called default; "
+            "put the one that you train with into chat_template.jinja of a copy of its folder"
+        )
+    if not isinstance(template, str | dict):
+        raise ConfigError(f"tokenizer {files.name} has a chat template that is no text")
+
+
+class TemplateTimeout(Exception):
+    """Raised into a chat template that does not end."""
+
+
+class _Watch:
+    """Ends the template that runs inside `with`, once it has run for TEMPLATE_TIMEOUT_S.
+
+    A template is Python code made by Jinja: the exception comes at its next step.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self._thread_id = 0
+        self._is_started = False
+
+    def __enter__(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            threading.Thread(target=self._wait, daemon=True).start()
+        with self._lock:
+            self._thread_id = threading.get_ident()
+            self._deadline = time.monotonic() + TEMPLATE_TIMEOUT_S
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._deadline = None
+
+    def _wait(self) -> None:
+        while True:
+            time.sleep(0.5)
+            with self._lock:
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    self._deadline = None
+                    thread_id = ctypes.c_ulong(self._thread_id)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, ctypes.py_object(TemplateTimeout))
 
 
 def _template_errors() -> tuple[type[Exception], ...]:
@@ -185,4 +263,5 @@ def _template_errors() -> tuple[type[Exception], ...]:
         AttributeError,
         ArithmeticError,
         RecursionError,
+        MemoryError,
     )
