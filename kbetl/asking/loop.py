@@ -276,7 +276,7 @@ class _Loop:
         if meter is not None and completion is not None:
             entry.also = meter.settle(completion)
         if completion is not None and (stop := self._breaker.came(reading.status, request)) is not None:
-            self._end(stop)
+            self._stop(stop)
         settled = self._settled[key] = _Settled(entry, reading)
         tally = self._job.tally
         self._count(completions, request.model)
