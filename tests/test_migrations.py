@@ -147,7 +147,7 @@ def test_a_migrated_store_equals_a_fresh_one(tmp_path, capfd, schema):
     path, before = old_store(tmp_path / "kbetl.db", schema), old_store(tmp_path / "before.db", schema)
     fresh = tmp_path / "fresh.db"
     Store.open(fresh).close()
-    assert run(["enrich", "--dry-run", "-d", str(path)]) == 0
+    assert run(["batch", "status", "--offline", "-d", str(path)]) == 0
     capfd.readouterr()
     assert version(path) == latest_schema() == version(fresh)
     assert schema_text(path) == schema_text(fresh)
@@ -192,11 +192,11 @@ def test_a_reader_of_an_older_store_says_what_migrates_it(tmp_path, later, capfd
     assert out == ""
     assert err == (
         f"kbetl: store {path} has schema 1; this kbetl reads {LATER}. Any writing command migrates it after "
-        f"a backup; this one asks nothing: kbetl enrich --dry-run -d '{path}'\n"
+        f"a backup; this one asks nothing: kbetl batch status --offline -d '{path}'\n"
     )
     assert path.read_bytes() == before
     runs = rows(path, "select count(*) from runs")
-    assert run(["enrich", "--dry-run", "-d", str(path)]) == 0
+    assert run(["batch", "status", "--offline", "-d", str(path)]) == 0
     assert run([*arguments, "-d", str(path)]) in (0, 3)
     assert rows(path, "select count(*) from runs") == runs
 
@@ -381,10 +381,10 @@ def test_a_reader_that_meets_older_views_says_what_remakes_them(tmp_path, run, c
     assert (before.returncode, before.stdout) == (1, "")
     assert before.stderr == (
         "kbetl: store kbetl.db: 1 of its views, source_counts first, are of another kbetl. "
-        "Any writing command remakes them; this one asks nothing: kbetl enrich --dry-run -d kbetl.db\n"
+        "Any writing command remakes them; this one asks nothing: kbetl batch status --offline -d kbetl.db\n"
     )
     assert run("check").returncode == 1
-    assert run("enrich", "--dry-run").returncode == 0
+    assert run("batch", "status", "--offline").returncode == 0
     assert run("status").returncode == 0
 
 

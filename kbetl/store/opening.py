@@ -66,13 +66,13 @@ def open_read_only(path: Path, *, checks_views: bool = True) -> sqlite3.Connecti
             raise StoreError(
                 f"store {path} has schema {schema}; this kbetl reads {latest_schema()}. "
                 "Any writing command migrates it after a backup; this one asks nothing: "
-                f"{shlex.join(['kbetl', 'enrich', '--dry-run', '-d', str(path)])}"
+                f"{shlex.join(['kbetl', 'batch', 'status', '--offline', '-d', str(path)])}"
             )
         if checks_views and (changed := changed_views(connection)):
             raise StoreError(
                 f"store {path}: {len(changed)} of its views, {changed[0]} first, are of another kbetl. "
                 "Any writing command remakes them; this one asks nothing: "
-                f"{shlex.join(['kbetl', 'enrich', '--dry-run', '-d', str(path)])}"
+                f"{shlex.join(['kbetl', 'batch', 'status', '--offline', '-d', str(path)])}"
             )
     return connection
 
