@@ -336,4 +336,4 @@ def test_strange_answers_of_a_service_are_said_in_one_line(written, service):
     service.batches["batch_1"] = {"id": "batch_1", "status": "completed", "errors": "x", "request_counts": 3}
     service.finish("batch_2", lambda asked: openai_result(asked, completion(None)))
     assert case.kbetl("batch", "fetch").status == 3
-    assert case.statuses() == {"failed": 4, "unparsed": 2}
+    assert case.statuses() == {"failed": 6}
