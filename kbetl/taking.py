@@ -140,7 +140,7 @@ class Report:
             return []
         what = "rollout has" if self.unrewarded == 1 else "rollouts have"
         meant = "".join(
-            f"; {rows} of them have '{key}': did you mean 'reward'?"
+            f"; {rows} of them {'has' if rows == 1 else 'have'} '{key}': did you mean 'reward'?"
             for key, rows in self.near_reward.most_common(SHOWN_PLACES)
         )
         return [f"{self.name}: {self.unrewarded} new {what} no reward{meant}"]

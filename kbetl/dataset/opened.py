@@ -23,6 +23,7 @@ from kbetl.store.datasets import (
     chosen_rows,
     features_of_sources,
     mixed_sources,
+    other_labels,
     peculiarities,
     rank_each,
     rank_rows,
@@ -202,19 +203,32 @@ def why_empty(store: Store, choice: Choice, sources: Sequence[str] = ()) -> str 
     if not found.eligible:
         why = f"there is no {choice.kind}{of} in {store.path}; run: {run('ingest')}"
     elif choice.name == "synthetic" and not found.answered:
-        why = f"none of {found.eligible:,} modules{of} has a specification; run: {run('prompts')}"
+        others = _others(store, "prompts")
+        by = f" of the task in use; {others}" if others else f"; run: {run('prompts')}"
+        why = f"none of {found.eligible:,} modules{of} has a specification{by}"
     elif choice.name in ("filtered", "unique") and not found.good:
         why = (
             f"none of {found.eligible:,} rollouts{of} has a reward above {found.min_reward}; "
             f"see: {run('status')}"
         )
     elif choice.name in ("filtered", "unique") and not found.answered:
-        why = f"none of {found.good:,} rollouts{of} with a good reward is rated; run: {run('enrich')}"
+        others = _others(store, "difficulty")
+        by = f" by the task in use; {others}" if others else f"; run: {run('enrich')}"
+        why = f"none of {found.good:,} rollouts{of} with a good reward is rated{by}"
     elif choice.where is not None:
         why = f"no row satisfies {choice.where!r}"
     else:
         why = f"no rollout with a good reward has a rating that could be read; see: {run('status')}"
     return f"the dataset {choice.name} is empty: {why}"
+
+
+def _others(store: Store, task: str) -> str:
+    """Whose labels there are that no dataset uses, and how to use them; empty where there are none."""
+    return "; ".join(
+        f"{other.samples:,} are labelled by {other.model}, to use those: "
+        + command_line(store.path, "use", task, "--task-hash", other.task_hash[:15])
+        for other in other_labels(store, task)
+    )
 
 
 def _synthetic(row: SyntheticRow) -> Row:

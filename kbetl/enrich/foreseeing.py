@@ -6,6 +6,7 @@ from kbetl.asking import output_limit
 from kbetl.asking.addresses import check_address
 from kbetl.asking.starting import limit_of_stage
 from kbetl.enrich.estimate import Estimator
+from kbetl.enrich.nothing import why_nothing
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import check_choosing
 from kbetl.enrich.report import CHARACTERS_PER_TOKEN, DryReport
@@ -30,6 +31,8 @@ def foresee(plan: Plan, store: Store, options: Options, say: Say) -> DryReport:
     budget = budget_of(store, options, asked)
     estimator = Estimator(budget, price_of(options, asked))
     say_parked(selection, say)
+    for line in why_nothing(store, options, asked, selection):
+        say(line)
     groups = selection.groups(asked.task.name)
     prepare = plan.prepare(None)
     answered = impossible = requests = characters = after = 0

@@ -24,6 +24,7 @@ from kbetl.asking.addresses import check_address, endpoint_at, is_local
 from kbetl.asking.order import paid_too
 from kbetl.asking.starting import limit_of_stage, task_lock
 from kbetl.client import Limits
+from kbetl.enrich.nothing import why_nothing
 from kbetl.enrich.options import Options
 from kbetl.enrich.planning import Asked, asked_task, check_choosing, min_reward, preparer, select
 from kbetl.enrich.report import Report
@@ -112,6 +113,8 @@ def carry_out(
         # chosen before the run is recorded: a wrong option leaves none that --resume would take up
         selection = plan.select(limit_of_stage(options.limit))
         say_parked(selection, say)
+        for line in why_nothing(store, options, asked, selection):
+            say(line)
         tally.waiting = selection.waiting
         budget = budget_of(store, options, asked)
         with store.run(

@@ -284,6 +284,19 @@ def why_no_rows(store: Store, choice: Choice) -> WhyNoRows:
     return WhyNoRows(*store.rows("why_no_rows", {"task": task})[0])
 
 
+class OtherLabels(NamedTuple):
+    """Labels that are there and that no dataset uses."""
+
+    model: str
+    task_hash: str
+    samples: int
+
+
+def other_labels(store: Store, task: str) -> list[OtherLabels]:
+    """Who labelled the eligible samples by a task of that name that is not in use; the most first."""
+    return [OtherLabels(*row) for row in store.rows("other_labels", {"task": task})]
+
+
 def longest_rows(store: Store) -> list[Longest]:
     """How long the longest of the chosen rows is; empty where not all are measured."""
     return [Longest(*row) for row in store.rows("longest_rows")]
