@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kbetl import records, tasks
+from kbetl import atomic_files, records, tasks
 from kbetl.errors import BadRow, ConfigError
 from kbetl.facts import Facts, facts_of
 from kbetl.json_text import read_json
+from kbetl.lines import plain_text
 from kbetl.records import Sample
 from kbetl.resources import sql_names
 from kbetl.sampling import prompt_of, sample_of
@@ -35,6 +37,8 @@ class Report:
     problems: list[str] = field(default_factory=list)
     """The first SHOWN_PROBLEMS."""
     problem_count: int = 0
+    left_behind: list[Path] = field(default_factory=list)
+    """Parts of exports, batch files and copies whose writers were killed; no fault of the store."""
 
     @property
     def exit_status(self) -> int:
@@ -52,7 +56,12 @@ class Report:
         hidden = self.problem_count - len(self.problems)
         more = [f"... and {hidden:,} more problems"] if hidden else []
         verdict = f"{self.problem_count:,} problems" if self.problem_count else "all is well"
-        return [*(f"problem: {problem}" for problem in self.problems), *more, *self.checked, verdict]
+        left = [
+            f"left behind by a killed command: {plain_text(str(path))}; the next one that writes to the "
+            "same place takes it away or puts it back, or remove it"
+            for path in self.left_behind
+        ]
+        return [*(f"problem: {problem}" for problem in self.problems), *more, *left, *self.checked, verdict]
 
 
 def check_store(database: Path) -> Report:
@@ -68,7 +77,30 @@ def check_store(database: Path) -> Report:
             return report
         for check in _CHECKS:
             check(store, report)
+        report.left_behind = _left_behind(store)
     return report
+
+
+def _left_behind(store: Store) -> list[Path]:
+    """In the store's folder, in the current one, in the folders of both, and where batch files were written.
+
+    A part that a batch command recorded as whole is none: the next one gives it its name.
+    """
+    batch_files = {Path(file).absolute(): is_beside for file, is_beside in store.rows("batch_places")}
+    folders: dict[Path, None] = {}
+    for top in (store.path.absolute().parent, Path.cwd()):
+        folders[top] = None
+        with contextlib.suppress(OSError):
+            folders.update(
+                (each, None) for each in sorted(top.iterdir()) if each.is_dir() and not each.is_symlink()
+            )
+    folders |= dict.fromkeys(file.parent for file in batch_files)
+    known = {
+        atomic_files.part_of(file, is_found_again=True)
+        for file, is_beside in batch_files.items()
+        if is_beside
+    }
+    return [path for folder in folders for path in atomic_files.left_behind(folder) if path not in known]
 
 
 def _check_pages(store: Store, report: Report) -> None:

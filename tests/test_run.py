@@ -82,7 +82,13 @@ def test_a_stage_that_fails_ends_the_run_and_says_what_was_done(run: Run, folder
 
     assert result.returncode == 1
     assert "cannot be written" in result.stderr
-    assert result.stdout.splitlines()[-1] == "done: ingest, enrich, prompts, dedupe, lengths"
+    said = result.stdout.splitlines()[-2:]
+    assert said[0].startswith("stopped at export filtered: ")
+    assert "cannot be written" in said[0]
+    assert said[1] == "done: ingest, enrich, prompts, dedupe, lengths"
+    again = run("run")
+    assert again.returncode == 1
+    assert again.stdout.splitlines()[-2:] == said
     assert count(folder, "select count(*) from filtered") == 12
 
 
@@ -141,7 +147,10 @@ def test_what_a_paying_stage_needs_is_checked_too(
 
 
 def test_sources_that_would_mix_are_found_before_anything_is_asked(run: Run, folder: Path) -> None:
-    shutil.copy(folder / "rollouts.jsonl", folder / "more.jsonl")
+    lines = (folder / "rollouts.jsonl").read_bytes().splitlines(keepends=True)
+    rollouts = [line for line in lines if b'"completion"' in line]
+    (folder / "rollouts.jsonl").write_bytes(b"".join(lines).replace(rollouts[0], b""))
+    (folder / "more.jsonl").write_bytes(b"".join(rollouts[:5]))
     path = folder / "kbetl.toml"
     path.write_text(path.read_text().replace('["rollouts.jsonl"]', '["rollouts.jsonl", "more.jsonl"]'))
 
@@ -213,7 +222,7 @@ def test_a_source_that_cannot_be_read_ends_the_run_before_anything_is_paid(run: 
     assert ended.returncode == 1
     assert "missing.jsonl: no such file or folder" in ended.stderr
     assert ended.stdout.splitlines()[-2:] == [
-        "stopped at ingest: what comes after it was not done",
+        "stopped at ingest: it ended with status 1, see above; what comes after it was not done",
         "done: nothing",
     ]
     assert count(folder, "select count(*) from samples") == 30

@@ -12,11 +12,13 @@ from kbetl import config
 from kbetl.cli import dedupe, enrich, export, lengths, push
 from kbetl.cli.options import common
 from kbetl.cli.tables import DATASETS
-from kbetl.errors import LEFT_OVER, ConfigError, EmptyDataset
+from kbetl.errors import LEFT_OVER, ConfigError, EmptyDataset, KbetlError
 
 if TYPE_CHECKING:
     from kbetl.store import Store
 
+ASKING = ("enrich", "prompts")
+"""Stages that may fail anew at what failed before, and add no row."""
 EXPORTED = ("filtered", "unique", "synthetic")
 """What is exported unless [export] datasets says otherwise."""
 _MADE_OF = {"filtered": "filtered", "unique": "filtered", "synthetic": "synthetic", "evals": "rollouts"}
@@ -69,20 +71,25 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
     running.check(stages, None)
     before = sizes(database)
     ended: list[tuple[Stage, int]] = []
-    try:
-        for stage in stages:
+    status = 0
+    for stage in stages:
+        try:
             if stage.dataset is not None and not _has_rows(database, stage.dataset):
                 continue
             click.echo(f"== kbetl {stage}")
             status = running.run(stage)
-            ended.append((stage, status))
             if status not in (0, LEFT_OVER):
+                _summarise(ended, database, stopped=f"{stage}: it ended with status {status}, see above")
                 return status
+            ended.append((stage, status))
             if stage.command == "ingest":
                 with Store.open(database) as store:  # to count what a stage would ask takes temporary tables
                     running.check(stages, store)
-    finally:
-        _summarise(ended, database, was_idle=sizes(database) == before)
+        except BaseException as error:
+            place = f"the checks after {stage}" if (stage, status) in ended else str(stage)
+            _summarise(ended, database, stopped=f"{place}: {_in_words(error)}")
+            raise
+    _summarise(ended, database, was_idle=sizes(database) == before)
     return LEFT_OVER if any(status == LEFT_OVER for _, status in ended) else 0
 
 
@@ -162,20 +169,27 @@ def _has_rows(database: Path, dataset: str) -> bool:
         return store.has_rows(dataset)
 
 
-def _summarise(ended: Sequence[tuple[Stage, int]], database: Path, *, was_idle: bool) -> None:
-    """What was left over before what was done."""
-    if not ended:
-        return
-    left = [str(stage) for stage, status in ended if status == LEFT_OVER]
+def _in_words(error: BaseException) -> str:
+    """What ended a stage, in its own words if it is for users."""
+    if isinstance(error, KbetlError | click.ClickException):
+        return str(error).splitlines()[0]
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+
+
+def _summarise(
+    ended: Sequence[tuple[Stage, int]], database: Path, *, stopped: str | None = None, was_idle: bool = False
+) -> None:
+    """What failed and what was left over before what was done. `stopped` is the failed stage, and why."""
+    left = [stage for stage, status in ended if status == LEFT_OVER]
     click.echo("==")
-    stopped = [str(stage) for stage, status in ended if status not in (0, LEFT_OVER)]
-    if stopped:
-        click.echo(f"stopped at {stopped[0]}: what comes after it was not done")
+    if stopped is not None:
+        click.echo(f"stopped at {stopped}; what comes after it was not done")
     if left:
         click.echo(
-            f"something is left over of: {', '.join(left)}; see: {config.command_line(database, 'status')}"
+            f"something is left over of: {', '.join(map(str, left))}; "
+            f"see: {config.command_line(database, 'status')}"
         )
     done = ", ".join(str(stage) for stage, status in ended if status == 0)
     click.echo(f"done: {done or 'nothing'}")
-    if was_idle:
+    if was_idle and not any(stage.command in ASKING for stage in left):
         click.echo("nothing was missing: no new row, no new answer, no new count")
