@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import Result, Run, clean_environment
 from fake_hub import TOKEN, FakeHub
 from filling import Filling
@@ -452,3 +453,105 @@ def test_what_cannot_be_pushed_is_said(push, store, hub, case):
     assert "Traceback" not in result.stderr
     assert "hf_wrong" not in result.stderr
     assert hub.repos == {}
+
+
+COLUMNS: dict[str, list[Any]] = {"prompt": ["a"], "module_name": ["m"], "python_code": ["c"]}
+COLUMNS |= {"triton_code": ["t"], "uuid": ["u"]}
+SCRIPT = "kernelbook-synthetic-tasks.py"
+SECOND = "data/train-00001-of-00002.parquet"
+CONFIGS = """---
+configs:
+- config_name: default
+  data_files: {files}
+---
+"""
+
+
+def with_info(card: bytes, name: str) -> bytes:
+    """Our card, with a second table of `dataset_info`."""
+    front = yaml.safe_load(card.decode().split("---\n")[1])
+    front["dataset_info"] = [front["dataset_info"], {"config_name": name}]
+    return f"---\n{yaml.safe_dump(front)}---\n".encode()
+
+
+OF_OTHERS: dict[str, tuple[dict[str, bytes | None], str]] = {
+    "split, our card": ({"data/test-00000-of-00001.parquet": b"theirs"}, "- split test"),
+    "split, no card": (
+        {"data/test-00000-of-00001.parquet": parquet(**COLUMNS), "README.md": None},
+        "- split test",
+    ),
+    "split in shards": ({"data/test-00001-of-00002-abc123.parquet": b"theirs"}, "- split test"),
+    "shard of our split": ({SECOND: b"theirs"}, f"- file {SECOND}"),
+    "file read as our split": ({"data/train-mine.jsonl": b"{}\n"}, "- file data/train-mine.jsonl"),
+    "folder read as our split": ({"data/train-2/a.parquet": b"x"}, "- file data/train-2/a.parquet"),
+    "loading script": ({SCRIPT: b"import datasets\n"}, f"- file {SCRIPT}"),
+    "configuration": (
+        {"README.md": b"---\nconfigs:\n- config_name: more\n  data_files: more/*\n---\n"},
+        "- configuration more",
+    ),
+    "default configuration elsewhere": (
+        {"README.md": CONFIGS.format(files="rows/*.jsonl").encode()},
+        "- data files rows/*.jsonl",
+    ),
+    "default configuration with a split of its own": (
+        {"README.md": CONFIGS.format(files="[{split: test, path: [rows/a.csv]}]").encode()},
+        "- split test",
+    ),
+    "default configuration as a table": (
+        {"README.md": CONFIGS.format(files="{test: rows/a.csv}").encode()},
+        "- data files rows/a.csv",
+    ),
+    "folder of data": (
+        {"README.md": b"---\nconfigs:\n- config_name: default\n  data_dir: rows\n---\n"},
+        "- data files rows/",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_OTHERS)
+def test_what_others_put_there_is_named_and_stays_until_forced(push, store, hub, case):
+    """Nothing is sent; with --force the dataset loads, and holds our rows alone."""
+    theirs, line = OF_OTHERS[case]
+    assert push("synthetic").returncode == 0
+    ours = hub.files(SYNTHETIC)[TRAIN]
+    hub.commit(SYNTHETIC, {**theirs, "notes.txt": b"mine"})
+    before, sent = state(hub), len(writes(hub))
+
+    refused = push("synthetic")
+
+    assert refused.returncode == 1
+    assert line in [each.strip() for each in refused.stderr.splitlines()]
+    assert "--force replaces it" in refused.stderr
+    assert (state(hub), len(writes(hub))) == (before, sent)
+
+    assert push("synthetic", "--force").returncode == 0
+    files = hub.files(SYNTHETIC)
+    assert files[TRAIN] == ours
+    assert files["notes.txt"] == b"mine"
+    assert not [path for path in files if path.startswith("data/train-") and path != TRAIN]
+    assert not {SCRIPT, "data/test-00000-of-00001.parquet"} & set(files)
+
+
+def test_another_table_of_the_card_is_a_configuration_of_others(push, store, hub):
+    push("synthetic")
+    hub.commit(SYNTHETIC, {"README.md": with_info(hub.files(SYNTHETIC)["README.md"], "more")})
+    refused = push("synthetic")
+    assert (refused.returncode, "- configuration more" in refused.stderr) == (1, True)
+
+
+def test_shards_of_the_upload_before_go_without_a_word(push, store, hub):
+    """The card tells of them: together they take what it says."""
+    push("synthetic")
+    files = hub.files(SYNTHETIC)
+    halves = {"data/train-00000-of-00002.parquet": files[TRAIN][:40], SECOND: files[TRAIN][40:]}
+    hub.commit(SYNTHETIC, {TRAIN: None, **halves})
+
+    assert push("synthetic").returncode == 0
+    assert sorted(hub.files(SYNTHETIC)) == [".gitattributes", "README.md", TRAIN]
+
+
+def test_a_dry_run_lists_what_would_be_deleted(push, store, hub):
+    push("synthetic")
+    hub.commit(SYNTHETIC, {SCRIPT: b"import datasets\n", SECOND: b"theirs"})
+    shown = push("synthetic", "--dry-run").stdout.split()
+    assert [shown[index + 1] for index, word in enumerate(shown) if word == "deleted"] == [SECOND, SCRIPT]

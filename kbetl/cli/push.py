@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 @click.option("--private", is_flag=True, help="Make what is new private; refuse what is public.")
 @click.option("--dry-run", is_flag=True, help="Say what would change; send nothing.")
 @click.option(
-    "--allow-schema-change", is_flag=True, help="Replace a dataset that has other columns or splits."
+    "--force",
+    "--allow-schema-change",
+    "allow_schema_change",
+    is_flag=True,
+    help="Replace what is there though it has other columns, splits or files.",
 )
 @click.option("--source", multiple=True, callback=each_once, help="Only samples of this source; repeatable.")
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ README = "README.md"
 TYPE = "dataset"
 _AGAIN = (408, 409, 412, 429, 500, 502, 503, 504)
 """Statuses after which a later try may succeed: conflicts, throttling, faults of the server."""
+SHARD = re.compile(r"data/(?P<split>[^/]+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
+"""Data files as we and `datasets` name them."""
 _DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".arrow", ".gz", ".zst", ".zip")
 
 
@@ -54,6 +57,10 @@ class Declared(NamedTuple):
     """Its configurations other than the default one."""
     data_files: Sequence[str]
     """Paths of files that look like data, also where they are no Parquet."""
+    patterns: Sequence[str]
+    """Where its default configuration looks for data besides `data/SPLIT-*`."""
+    download_bytes: int | None
+    """What the files of its splits take; None where the card does not tell."""
 
 
 def make_api(*, is_quiet: bool) -> HfApi:
@@ -111,17 +118,43 @@ def _readme(api: HfApi, repo: str, sha: str) -> str:
 
 
 def declared(api: HfApi, remote: Remote) -> Declared:
-    """Columns, splits and configurations: by the card, else by the Parquet files. Raises HubError."""
+    """Columns, splits and configurations, by the card and by the names of files. Raises HubError."""
     values = read_readme(remote.readme, f"{remote.repo}: README.md").values
     info = _default_of(values.get("dataset_info"))
-    configs = [str(config.get("config_name")) for config in _tables(values.get("configs"))]
+    tables = _tables(values.get("configs"))
+    configs = [str(config.get("config_name", "default")) for config in tables]
+    configs += [str(each.get("config_name", "default")) for each in _tables(values.get("dataset_info"))]
+    named = [place for config in tables if _is_default(config) for place in _places(config)]
     splits = [str(split.get("name")) for split in _tables(info.get("splits"))]
+    splits += [split for split, _ in named if split]
+    splits += [found["split"] for found in map(SHARD.fullmatch, sorted(remote.files)) if found]
+    patterns = [pattern for split, pattern in named if pattern != f"data/{split}-*"]
     data = [path for path in sorted(remote.files) if path.endswith(_DATA_SUFFIXES) and path.count("/") <= 1]
     parquet = [path for path in data if path.endswith(".parquet")]
     columns = column_types(info.get("features"))
     if columns is None and parquet:
         columns = column_types(described(_footer(api, remote, parquet[0])))
-    return Declared(columns, splits, [name for name in configs if name not in ("default", "None")], data)
+    others = [name for name in dict.fromkeys(configs) if name not in ("default", "None")]
+    size = info.get("download_size")
+    download_bytes = size if isinstance(size, int) else None
+    return Declared(columns, list(dict.fromkeys(splits)), others, data, patterns, download_bytes)
+
+
+def _is_default(config: Mapping[str, Any]) -> bool:
+    return config.get("config_name", "default") in ("default", None) or config.get("default") is True
+
+
+def _places(config: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
+    """Split, if it is named, and pattern of all data files of a configuration."""
+    if config.get("data_dir"):
+        yield None, f"{config['data_dir']}/"
+    files = config.get("data_files")
+    if isinstance(files, Mapping):
+        files = [{"split": split, "path": path} for split, path in files.items()]
+    for each in files if isinstance(files, list) else [files] if files else []:
+        split, paths = (each.get("split"), each.get("path")) if isinstance(each, Mapping) else (None, each)
+        for path in paths if isinstance(paths, list) else [paths]:
+            yield None if split is None else str(split), str(path)
 
 
 def _default_of(info: Any) -> Mapping[str, Any]:

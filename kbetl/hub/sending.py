@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,18 @@ from kbetl.hub.columns import column_types, differences
 from kbetl.hub.files import Built, DataFile
 from kbetl.hub.options import Options
 from kbetl.hub.readme import Card, merged, read_readme
-from kbetl.hub.remote import README, TYPE, Remote, RemoteFile, declared, explained, git_oid, read_remote
+from kbetl.hub.remote import (
+    README,
+    SHARD,
+    TYPE,
+    Declared,
+    Remote,
+    RemoteFile,
+    declared,
+    explained,
+    git_oid,
+    read_remote,
+)
 from kbetl.lines import plain_text
 
 if TYPE_CHECKING:
@@ -26,8 +36,6 @@ TRIES = 8
 LONGEST_WAIT_S = 60.0
 LONGEST_ASKED_WAIT_S = 900.0
 """A Hub that asks to wait longer than this is reported, not waited for."""
-_SHARD = re.compile(r"data/[^/]+-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
-"""Data files as we and `datasets` name them."""
 
 Say = Callable[[str], None]
 What = Literal["new", "changed", "unchanged", "deleted"]
@@ -186,16 +194,44 @@ def _refuse_other_schema(target: Target, built: Built, remote: Remote) -> None:
     theirs = declared(target.api, remote)
     lines = [f"- split {name}" for name in theirs.splits if name not in built.splits]
     lines += [f"- configuration {name}" for name in theirs.configs]
+    lines += [f"- data files {pattern}" for pattern in theirs.patterns]
     if theirs.columns is not None:
         lines += differences(theirs.columns, column_types(list(built.features)) or {})
     elif theirs.data_files:
         lines.append(f"- columns that cannot be known, of {', '.join(theirs.data_files)}")
+    if not target.options.is_dry_run:  # which lists them among its changes
+        lines += [f"- file {path}" for path in _of_others(remote, built, theirs)]
     if lines:
         listed = "".join(f"\n  {plain_text(line)}" for line in lines)
         raise HubError(
             f"{target.repo} differs in its schema from what would be pushed (- there, + here), so nothing "
-            f"was sent; --allow-schema-change replaces it:{listed}"
+            f"was sent; --force replaces it:{listed}"
         )
+
+
+def _of_others(remote: Remote, built: Built, theirs: Declared) -> list[str]:
+    """What would be deleted and is no part of the upload that the card tells of."""
+    deleted = _deleted(remote, built.files)
+    shards = {path: found["split"] for path in remote.files if (found := SHARD.fullmatch(path))}
+    told_bytes = sum(remote.files[path].size_bytes for path, split in shards.items() if split in built.splits)
+    is_told = theirs.download_bytes == told_bytes
+    return [path for path in deleted if not (is_told and shards.get(path) in built.splits)]
+
+
+def _deleted(remote: Remote, files: Sequence[DataFile]) -> list[str]:
+    """What cannot stand beside the files of a push: shards, what would be read as ours, a loading script.
+
+    `datasets` reads every `data/SPLIT-*` into the split, and stops at a script of the dataset's name.
+    """
+    wanted = {file.path for file in files}
+    splits = {found["split"] for found in map(SHARD.fullmatch, wanted) if found}
+    ours = tuple(f"data/{split}-" for split in splits)
+    script = f"{remote.repo.rpartition('/')[2]}.py"
+    return [
+        path
+        for path in sorted(remote.files)
+        if path not in wanted and (SHARD.fullmatch(path) or path == script or path.startswith(ours))
+    ]
 
 
 def _readme(repo: str, card: Card, remote: Remote | None) -> bytes:
@@ -209,10 +245,8 @@ def _changes(files: Sequence[DataFile], readme: bytes, remote: Remote | None) ->
     changes = []
     for file in files:
         changes.append(Change(_what(there.get(file.path), file.sha256), file.path, file.size_bytes))
-    wanted = {file.path for file in files}
-    for path in sorted(there):
-        if path not in wanted and _SHARD.fullmatch(path):
-            changes.append(Change("deleted", path, there[path].size_bytes))
+    if remote is not None:
+        changes += [Change("deleted", path, there[path].size_bytes) for path in _deleted(remote, files)]
     card = there.get(README)
     what: What = "new" if card is None else "unchanged" if card.git_oid == git_oid(readme) else "changed"
     return [*changes, Change(what, README, len(readme))]
