@@ -33,7 +33,11 @@ def check_stopped(case: Case, status: int, err: str) -> None:
     assert status == 1
     assert "Traceback" not in err
     assert "never retrieved" not in err
-    (line,) = [line for line in err.splitlines() if not line.startswith("asking ")]
+    (line,) = [
+        line
+        for line in err.splitlines()
+        if not line.startswith("asking ") and not line.endswith(" from now on")
+    ]
     assert line.startswith("kbetl: store kbetl.db: ")
     (kept,) = case.rows("select count(*) from answers")[0]
     assert case.llm.counts["requests"] <= kept + CONCURRENCY
