@@ -1,4 +1,5 @@
--- One row per sample that was asked for its difficulty, with the labels in use.
+-- One row per sample that was asked for its difficulty, with the labels in use; as long as no task of that name
+-- has a label, with what became of the newest.
 -- difficulty is null where status is not ok; reward is the newest known. The index spares the wide rows:
 -- SQLite would choose the primary key, 4 times slower.
 create view ratings as
@@ -23,4 +24,16 @@ left join answers
   and answers.attempt = outcomes.attempt
   and answers.try = outcomes.try
 where tasks.name = 'difficulty'
-  and tasks.in_use = 1
+  and (
+    tasks.in_use = 1
+    or (
+      not exists (select 1 from tasks as used where used.name = 'difficulty' and used.in_use = 1)
+      and tasks.hash = (
+        select newest.hash
+        from tasks as newest
+        where newest.name = 'difficulty'
+        order by newest.created_at desc, newest.hash desc
+        limit 1
+      )
+    )
+  )
