@@ -10,18 +10,18 @@ from pathlib import Path
 
 from kbetl import atomic_files, records, tasks
 from kbetl.errors import BadRow, ConfigError
-from kbetl.facts import Facts, facts_of
-from kbetl.json_text import read_json
-from kbetl.lines import plain_text
+from kbetl.json_codec import read_json
 from kbetl.records import Sample
 from kbetl.resources import sql_names
-from kbetl.sampling import prompt_of, sample_of
+from kbetl.samples.parse import parse_prompt, parse_row
+from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 from kbetl.store import Store
+from kbetl.text import plain_text
 
 SHOWN_PROBLEMS = 20
 _SHOWN_CHARACTERS = 100
 
-_FACTS = tuple(Facts.__slots__)
+_FACTS = tuple(RolloutFacts.__slots__)
 _BESIDE_HASH = ("kind", "module_name", "code_hash", "reward")
 """What does not hang on the hash of the whole row."""
 # What an older reading of messages says otherwise; it stays as it is until the row comes in anew.
@@ -30,7 +30,7 @@ _DERIVED = ("hash", "kind", "module_name", "code_hash", "code_point", "name_poin
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """What was looked at, and what was wrong with it."""
 
     checked: list[str] = field(default_factory=list)
@@ -64,13 +64,13 @@ class Report:
         return [*(f"problem: {problem}" for problem in self.problems), *more, *left, *self.checked, verdict]
 
 
-def check_store(database: Path) -> Report:
+def check_store(database: Path) -> CheckReport:
     """Checks a store from its pages to its hashes, in constant memory; writes nothing.
 
     Raises StoreError where there is no store to read.
     """
-    report = Report()
-    with Store.read(database, checks_views=False) as store, store.explained():
+    report = CheckReport()
+    with Store.read(database, checks_views=False) as store, store.translate_errors():
         _check_pages(store, report)
         if report.problem_count:
             report.checked.append("nothing else: the file itself is damaged; restore a copy")
@@ -86,7 +86,7 @@ def _left_behind(store: Store) -> list[Path]:
 
     A part that a batch command recorded as whole is none: the next one gives it its name.
     """
-    batch_files = {Path(file).absolute(): is_beside for file, is_beside in store.rows("batch_places")}
+    batch_files = {Path(file).absolute(): is_beside for file, is_beside in store.rows("check/batch_places")}
     folders: dict[Path, None] = {}
     for top in (store.path.absolute().parent, Path.cwd()):
         folders[top] = None
@@ -103,7 +103,7 @@ def _left_behind(store: Store) -> list[Path]:
     return [path for folder in folders for path in atomic_files.left_behind(folder) if path not in known]
 
 
-def _check_pages(store: Store, report: Report) -> None:
+def _check_pages(store: Store, report: CheckReport) -> None:
     found = [row[0] for row in store.connection.execute("pragma integrity_check(100)")]
     for problem in found:
         if problem != "ok":
@@ -125,25 +125,25 @@ _REFERRING = (
 """Tables that refer to samples and answers."""
 
 
-def _check_references(store: Store, report: Report) -> None:
+def _check_references(store: Store, report: CheckReport) -> None:
     for table, row, parent, _ in store.connection.execute("pragma foreign_key_check"):
         report.add(f"{table} row {row} refers to a row of {parent} that is not there")
-    for sample, task, attempt, request in store.execute("outcomes_without_answer"):
+    for sample, task, attempt, request in store.execute("check/outcomes_without_answer"):
         what = f"answer {request}" if request else "answer, though it is ok,"
         report.add(
             f"the outcome of sample {sample} by task {task}, attempt {attempt}: its {what} is not there"
         )
-    for (problem,) in store.execute("broken_references"):
+    for (problem,) in store.execute("check/broken_references"):
         report.add(problem)
-    for name, rows in store.execute("row_counts"):
+    for name, rows in store.execute("status/row_counts"):
         if name not in _REFERRING:
             continue
         report.checked.append(f"references of {name}: {rows:,} rows")
 
 
-def _check_samples(store: Store, report: Report) -> None:
+def _check_samples(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, (*derived, row) in enumerate(store.execute("whole_samples"), 1):  # noqa: B007
+    for count, (*derived, row) in enumerate(store.execute("check/whole_samples"), 1):  # noqa: B007
         try:
             sample = _sample_again(derived[1], row)
         except BadRow as error:
@@ -166,27 +166,27 @@ def _sample_again(kind: str, row: str) -> Sample:
     """The sample that a stored row is; a module that `sample_of` does not take came in as a prompt."""
     parsed = read_json(row.encode())
     try:
-        return sample_of(parsed)
+        return parse_row(parsed)
     except BadRow as error:
         if kind != "module" or parsed.value.get("prompt") is None:
             raise error from None
-        return prompt_of(parsed)
+        return parse_prompt(parsed)
 
 
-def _check_answers(store: Store, report: Report) -> None:
+def _check_answers(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, (stored, attempt, number, request) in enumerate(store.execute("asked_requests"), 1):  # noqa: B007
+    for count, (stored, attempt, number, request) in enumerate(store.execute("check/asked_requests"), 1):  # noqa: B007
         again = "r1:" + hashlib.sha256(request.encode()).hexdigest()
         if stored != again:
             report.add(f"answer {stored}, attempt {attempt}, try {number}: its request has the hash {again}")
     report.checked.append(f"request hashes of answers: {count:,} rows")
 
 
-def _check_facts(store: Store, report: Report) -> None:
+def _check_facts(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, (sample, *stored, row) in enumerate(store.execute("whole_rollout_facts"), 1):  # noqa: B007
+    for count, (sample, *stored, row) in enumerate(store.execute("check/whole_rollout_facts"), 1):  # noqa: B007
         try:
-            facts = facts_of(read_json(row.encode()).value)
+            facts = rollout_facts(read_json(row.encode()).value)
         except BadRow as error:
             report.add(f"rollout {sample}: its row cannot be read: {error}")
             continue
@@ -203,18 +203,18 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def _check_lines(store: Store, report: Report) -> None:
+def _check_lines(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, (stored, line) in enumerate(store.execute("whole_original_lines"), 1):  # noqa: B007
+    for count, (stored, line) in enumerate(store.execute("check/whole_original_lines"), 1):  # noqa: B007
         again = hashlib.sha256(line.encode()).digest()
         if stored != again:
             report.add(f"original line {stored.hex()}: its text has the hash {again.hex()}")
     report.checked.append(f"hashes of original lines: {count:,} rows")
 
 
-def _check_handed_out(store: Store, report: Report) -> None:
+def _check_handed_out(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, row in enumerate(store.execute("handed_out_requests"), 1):  # noqa: B007
+    for count, row in enumerate(store.execute("check/handed_out_requests"), 1):  # noqa: B007
         stored, attempt, batch_id, request = row
         again = "r1:" + hashlib.sha256(request.encode()).hexdigest()
         if stored != again:
@@ -224,8 +224,8 @@ def _check_handed_out(store: Store, report: Report) -> None:
     report.checked.append(f"request hashes of batch files: {count:,} rows")
 
 
-def _check_tasks(store: Store, report: Report) -> None:
-    found = store.rows("task_identities")
+def _check_tasks(store: Store, report: CheckReport) -> None:
+    found = store.rows("check/task_identities")
     for stored, name, model, parameters, system, template, reader in found:
         content = {
             "name": name,
@@ -238,15 +238,15 @@ def _check_tasks(store: Store, report: Report) -> None:
         if stored != again:
             report.add(f"task {name} {stored}: its columns have the hash {again}")
         try:
-            tasks.reader_from_spec(reader)
+            tasks.format_from_spec(reader)
         except ConfigError as error:
             report.add(f"task {name} {stored}: {error}")
-    for name, in_use in store.execute("tasks_not_in_use"):
+    for name, in_use in store.execute("check/tasks_not_in_use"):
         report.add(f"task {name}: {in_use} are in use, not one; kbetl use {name} chooses")
     report.checked.append(f"hashes and readers of tasks: {len(found):,} rows")
 
 
-def _check_views(store: Store, report: Report) -> None:
+def _check_views(store: Store, report: CheckReport) -> None:
     for name in store.changed_views():
         report.add(f"view {name} is not what its file says; the next writing command remakes it")
     report.checked.append(f"views: {len(sql_names('views')):,}")

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from kbetl.dataset import why_empty
-from kbetl.lines import plain_text
 from kbetl.store import Store
 from kbetl.store.datasets import (
     By,
-    Choice,
     CodeOverNames,
+    DatasetQuery,
     NameOverCodes,
     UniqueCounts,
     UniqueRow,
-    chosen_rows,
     codes_over_names,
     names_over_codes,
+    open_rows,
     rollout_sources,
     source_ids,
     unique_counts,
     unique_top,
 )
+from kbetl.text import plain_text
 
 TOP = 10
 LISTED = 10
@@ -34,7 +34,7 @@ MOST_PLAIN = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DedupeReport:
     """What one choice keeps, and what both drop."""
 
     by: By
@@ -113,20 +113,20 @@ class Report:
         return lines
 
 
-def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> Report:
+def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> DedupeReport:
     """The report on `unique`, of all rows or of those of some sources; the store is only read.
 
     Raises StoreError where there is no store, ConfigError for an unknown source.
     """
     with Store.read(database) as store:
         ids = source_ids(store, sources) if sources else None
-        with chosen_rows(store, Choice("unique", ids, by="code" if by == "name" else "name")):
+        with open_rows(store, DatasetQuery("unique", ids, by="code" if by == "name" else "name")):
             other = unique_counts(store)
-        choice = Choice("unique", ids, by=by)
-        with chosen_rows(store, choice):
+        choice = DatasetQuery("unique", ids, by=by)
+        with open_rows(store, choice):
             names, first_names = names_over_codes(store, LISTED)
             codes, first_codes = codes_over_names(store, LISTED)
-            return Report(
+            return DedupeReport(
                 by,
                 list(sources) or rollout_sources(store),
                 unique_counts(store),

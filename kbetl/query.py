@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from kbetl.csv_text import inert_cell
 from kbetl.errors import ConfigError
-from kbetl.store import guarded_query
+from kbetl.store import read_only_query
+from kbetl.text import inert_cell
 
 Value = str | int | float | bytes | None
 Row = tuple[Value, ...]
@@ -52,7 +52,7 @@ def print_query(
     fails, StoreError where there is no store to read.
     """
     bound = {name.lstrip(":@$"): number_or_text(value) for name, value in parameters.items()}
-    with guarded_query(database) as connection:
+    with read_only_query(database) as connection:
         connection.text_factory = _text_or_bytes
         cursor = connection.execute(statement, bound)
         if cursor.description is None:

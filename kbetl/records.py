@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import orjson
 
-from kbetl.json_text import Leaves, canonical_json
-from kbetl.source_code import canonical_code
+from kbetl.code_identity import canonical_code
+from kbetl.json_codec import Leaves, canonical_json
 
 Kind = Literal["module", "rollout"]
 Status = Literal["ok", "unparsed", "refused", "truncated", "failed"]
@@ -87,7 +87,7 @@ def _is_index(key: str, value: Any) -> bool:
     return found[1] is not None or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def not_content_of(row: Mapping[str, Any], *, counts_index: bool = False) -> Leaves:
+def excluded_paths(row: Mapping[str, Any], *, counts_index: bool = False) -> Leaves:
     """Which keys of this row are left out, as a tree for `canonical_json`."""
     tree = next((tree for key, tree in _TREES.items() if row.get(key) is not None), _PLAIN_TREE)
     index = [] if counts_index else [key for key, value in row.items() if _is_index(key, value)]
@@ -101,7 +101,7 @@ def sample_hash(row: Mapping[str, Any], *, counts_index: bool = False) -> str:
     as samples of older stores have it), and keys whose value is null. Not in it: source, position, time,
     spelling, key order. NaN and Infinity are null here.
     """
-    left_out = not_content_of(row, counts_index=counts_index)
+    left_out = excluded_paths(row, counts_index=counts_index)
     return "s1:" + hashlib.sha256(canonical_json(row, left_out)).hexdigest()
 
 
@@ -110,7 +110,7 @@ def code_hash(python_code: str) -> str:
     return "c1:" + _sha256(canonical_code(python_code))
 
 
-def point(*candidates: str | None) -> int:
+def hash_point(*candidates: str | None) -> int:
     """A 31-bit integer from the SHA-256 of the first text that is not None; `splits` divides by it.
 
     Raises ValueError if all are None.
@@ -183,7 +183,7 @@ class Request:
             return self.text.encode()
 
 
-class RequestForm:
+class RequestTemplate:
     """Requests that differ in their last message alone: all else is spelled once.
 
     `before` are the messages that come first, such as the system prompt. What it makes is what
@@ -244,7 +244,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedAnswer:
     """What a task's reader made of a completion. `reason` is None just where `status` is ok."""
 
     status: Status

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kbetl.errors import ConfigError, exit_status_for
-from kbetl.records import Completion, Reading
-from kbetl.store import Store, now, paying_lock
-from kbetl.store.ledger import InUse, StoredTask, tasks_named, use_first_tasks
+from kbetl.records import Completion, ParsedAnswer
+from kbetl.store import Store, now, task_lock
+from kbetl.store.answers import InUse, StoredTask, tasks_named, use_first_tasks
 from kbetl.tasks import Task, builtin_names, load_task
 
 MAX_EXAMPLES = 20
@@ -70,7 +70,7 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
     `confirm` is shown what would change and says whether to change it. Raises ConfigError where there is
     nothing to read, Busy while a command asks about the same task.
     """
-    with_outcomes = {name for (name,) in store.rows("task_names")}
+    with_outcomes = {name for (name,) in store.rows("reparse/task_names")}
     tasks = [load_task(name) for name in ([task] if task else builtin_names())]
     tasks = [each for each in tasks if each.name in with_outcomes]
     if not tasks:
@@ -79,9 +79,9 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
         raise ConfigError(f"nothing to read again for {asked}; tasks with outcomes: {there}")
     with contextlib.ExitStack() as locks:
         for each in tasks:
-            locks.enter_context(paying_lock(store.path, each.name))
-        store.execute("drop_read_again")
-        store.execute("read_again_table")
+            locks.enter_context(task_lock(store.path, each.name))
+        store.execute("reparse/drop_read_again")
+        store.execute("reparse/read_again_table")
         read = [
             _read_again(store, each, stored) for each in tasks for stored in tasks_named(store, each.name)
         ]
@@ -112,12 +112,13 @@ def _read_again(store: Store, task: Task, stored: StoredTask) -> Reread:
             else:
                 continue
             store.execute(
-                "add_read_again", {**_row(stored.hash, sample_hash, reading, version), "attempt": attempt}
+                "reparse/add_read_again",
+                {**_row(stored.hash, sample_hash, reading, version), "attempt": attempt},
             )
     return found
 
 
-def _row(task_hash: str, sample_hash: str, reading: Reading, parser_version: str) -> dict[str, Any]:
+def _row(task_hash: str, sample_hash: str, reading: ParsedAnswer, parser_version: str) -> dict[str, Any]:
     return {
         "task_hash": task_hash,
         "sample_hash": sample_hash,
@@ -131,7 +132,7 @@ def _row(task_hash: str, sample_hash: str, reading: Reading, parser_version: str
 def _answers(store: Store, task_hash: str) -> Iterator[tuple[Any, ...]]:
     after, attempt = "", 0
     while rows := store.rows(
-        "answers_to_read",
+        "reparse/answers_to_read",
         {"task_hash": task_hash, "after": after, "after_attempt": attempt, "limit": _CHUNK},
     ):
         yield from rows
@@ -159,13 +160,13 @@ def _label(status: str, value: str | None) -> str:
 def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
     run_id = store.begin_run("reparse", {task.name: task.parser_version for task in tasks})
     with store.transaction():
-        changed = store.execute("apply_read_again", {"decided_at": now()}).rowcount
-        labelled = [task_hash for (task_hash,) in store.execute("tasks_read_ok").fetchall()]
+        changed = store.execute("reparse/apply_read_again", {"decided_at": now()}).rowcount
+        labelled = [task_hash for (task_hash,) in store.execute("reparse/tasks_read_ok").fetchall()]
         in_use = {used.hash: used for used in use_first_tasks(store, labelled)}
         for task in tasks:
             for stored in tasks_named(store, task.name):
                 store.execute(
-                    "set_reader",
+                    "reparse/set_reader",
                     {"hash": stored.hash, "reader": task.reader_spec, "closing": task.closing},
                 )
     for each in read:

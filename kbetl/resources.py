@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +14,32 @@ DATA = ROOT / "data"
 DOCS = PACKAGE / "docs"
 
 
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
 @cache
 def sql(name: str) -> str:
-    """The text of `sql/NAME.sql`, for example `sql("queries/waiting")`."""
+    """The text of `sql/NAME.sql`, for example `sql("views/ratings")`."""
     return (SQL / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def query(name: str) -> str:
+    """The statement `-- name: BLOCK` of `sql/queries/MODULE.sql`, for example `query("answers/add_answer")`.
+
+    Raises KeyError if the file has no such block, ValueError if it has one twice.
+    """
+    module, _, block = name.partition("/")
+    return queries(module)[block]
+
+
+@cache
+def queries(module: str) -> Mapping[str, str]:
+    """All statements of `sql/queries/MODULE.sql` by name, each with the comment that opens it."""
+    head, *parts = _NAME.split(sql(f"queries/{module}"))
+    names = parts[::2]
+    if head.strip() or len(set(names)) < len(names):
+        raise ValueError(f"sql/queries/{module}.sql has text before its first name, or a name twice")
+    return dict(zip(names, parts[1::2], strict=True))
 
 
 def sql_names(folder: str) -> list[str]:

@@ -64,11 +64,11 @@ def use_task(store: Store, name: str, model: str | None, task_hash: str | None) 
         "use", {"task": name, "model": model, "task_hash": chosen.hash}, task_hash=chosen.hash
     )
     changes = Changes(
-        *store.rows("label_changes", {"before": before.hash if before else None, "after": chosen.hash})[0]
+        *store.rows("use/label_changes", {"before": before.hash if before else None, "after": chosen.hash})[0]
     )
     with store.transaction():
-        store.execute("retire_tasks", {"name": name})
-        store.execute("use_task", {"hash": chosen.hash})
+        store.execute("use/retire_tasks", {"name": name})
+        store.execute("use/use_task", {"hash": chosen.hash})
     store.end_run(run_id, 0, changes._asdict())
     return _report(name, before, chosen, changes)
 
@@ -100,7 +100,7 @@ def warnings(store: Store) -> list[str]:
 
 
 def _filtered(store: Store) -> int:
-    count: int = store.rows("filtered_count")[0][0]
+    count: int = store.rows("use/filtered_count")[0][0]
     return count
 
 
@@ -108,7 +108,7 @@ def _choices(store: Store, name: str) -> list[Choice]:
     return [
         Choice(task_hash, model, parameters, bool(in_use), json.loads(outcomes), bool(is_labelled))
         for task_hash, model, parameters, in_use, outcomes, is_labelled in store.rows(
-            "task_choices", {"name": name}
+            "use/task_choices", {"name": name}
         )
     ]
 
@@ -131,7 +131,8 @@ def _the_one(store: Store, name: str, choices: list[Choice], matching: list[Choi
         )
     if not choices:
         names = (
-            ", ".join(row[0] for row in store.rows("task_names")) or "none yet; kbetl enrich asks the first"
+            ", ".join(row[0] for row in store.rows("reparse/task_names"))
+            or "none yet; kbetl enrich asks the first"
         )
         raise ConfigError(f"no task named {name} in {store.path}; there are: {names}")
     if matching:

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kbetl import fields
-from kbetl.records import Sample, code_hash, point, sample_hash
+from kbetl.records import Sample, code_hash, hash_point, sample_hash
+from kbetl.samples import fields
 from kbetl.store import Store
 
 TIME = "2026-11-22T10:00:00.000Z"
@@ -140,8 +140,8 @@ def sample_of(row: dict[str, Any], kind: str) -> Sample:
         kind=kind,  # type: ignore[arg-type]
         module_name=name,
         code_hash=code_digest,
-        code_point=point(code_digest, name, hash_),
-        name_point=point(name, code_digest, hash_),
+        code_point=hash_point(code_digest, name, hash_),
+        name_point=hash_point(name, code_digest, hash_),
         reward=fields.reward(row),
         nonfinite=None,
         row=text,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbetl.messages import split_thoughts
-from kbetl.records import Completion, Reading
-from kbetl.tasks import Block, Json, Label, Number, Reader, Text, load_task, read_answer
+from kbetl.records import Completion, ParsedAnswer
+from kbetl.samples.messages import split_thoughts
+from kbetl.tasks import AnswerFormat, Block, Json, Label, Number, Text, load_task, read_answer
 
 RATING = Label("difficulty", ("low", "medium", "high"))
 SCORE = Number("score", 0, 10)
@@ -29,7 +29,7 @@ def completion(content: str | None, **others: str | None) -> Completion:
     return Completion(response="", host="example.org", latency_ms=1.0, content=content, **others)  # type: ignore[arg-type]
 
 
-def read(reader: Reader, content: str) -> Reading:
+def read(reader: AnswerFormat, content: str) -> ParsedAnswer:
     return read_answer(reader, completion(content, finish_reason="stop"))
 
 
@@ -41,45 +41,50 @@ GOOD = "<difficulty>low</difficulty>"
 @pytest.mark.parametrize(
     ("answer", "reading"),
     [
-        (completion(GOOD), Reading("ok", "low")),
-        (completion(GOOD, finish_reason="stop"), Reading("ok", "low")),
-        (completion(GOOD, finish_reason="tool_calls"), Reading("ok", "low")),
-        (completion(GOOD, refusal=" "), Reading("ok", "low")),
-        (completion(None, fault="cut JSON"), Reading("failed", None, "cut JSON")),
+        (completion(GOOD), ParsedAnswer("ok", "low")),
+        (completion(GOOD, finish_reason="stop"), ParsedAnswer("ok", "low")),
+        (completion(GOOD, finish_reason="tool_calls"), ParsedAnswer("ok", "low")),
+        (completion(GOOD, refusal=" "), ParsedAnswer("ok", "low")),
+        (completion(None, fault="cut JSON"), ParsedAnswer("failed", None, "cut JSON")),
         (
             completion(GOOD, finish_reason="length"),
-            Reading("truncated", None, "cut off at the limit of output tokens (finish_reason length)"),
+            ParsedAnswer("truncated", None, "cut off at the limit of output tokens (finish_reason length)"),
         ),
         (
             completion(None, finish_reason="MAX_TOKENS", reasoning="so long"),
-            Reading("truncated", None, "cut off at the limit of output tokens (finish_reason MAX_TOKENS)"),
+            ParsedAnswer(
+                "truncated", None, "cut off at the limit of output tokens (finish_reason MAX_TOKENS)"
+            ),
         ),
         (
             completion(GOOD, finish_reason="stop", refusal="I can't\x1b[0m"),
-            Reading("refused", None, "the model declined: I can't\\x1b[0m"),
+            ParsedAnswer("refused", None, "the model declined: I can't\\x1b[0m"),
         ),
         (
             completion(GOOD, finish_reason="content_filter"),
-            Reading("refused", None, "the model declined (finish_reason content_filter)"),
+            ParsedAnswer("refused", None, "the model declined (finish_reason content_filter)"),
         ),
         (
             completion(GOOD, finish_reason="error"),
-            Reading("failed", None, "the server gave up on the answer (finish_reason error)"),
+            ParsedAnswer("failed", None, "the server gave up on the answer (finish_reason error)"),
         ),
         (
             completion(GOOD, finish_reason="abort"),
-            Reading("failed", None, "the server gave up on the answer (finish_reason abort)"),
+            ParsedAnswer("failed", None, "the server gave up on the answer (finish_reason abort)"),
         ),
-        (completion(None), Reading("unparsed", None, "the answer is empty")),
-        (completion(" \n"), Reading("unparsed", None, "the answer is empty")),
-        (completion("", reasoning=GOOD), Reading("unparsed", None, "the answer is empty (reasoning only)")),
+        (completion(None), ParsedAnswer("unparsed", None, "the answer is empty")),
+        (completion(" \n"), ParsedAnswer("unparsed", None, "the answer is empty")),
+        (
+            completion("", reasoning=GOOD),
+            ParsedAnswer("unparsed", None, "the answer is empty (reasoning only)"),
+        ),
         (
             completion(f"<think>{GOOD}</think>\n"),
-            Reading("unparsed", None, "the answer is empty outside its thoughts"),
+            ParsedAnswer("unparsed", None, "the answer is empty outside its thoughts"),
         ),
     ],
 )
-def test_status_is_settled_before_the_text_is_read(answer: Completion, reading: Reading) -> None:
+def test_status_is_settled_before_the_text_is_read(answer: Completion, reading: ParsedAnswer) -> None:
     assert read_answer(RATING, answer) == reading
     assert load_task("difficulty").read(answer) == reading
 
@@ -143,7 +148,7 @@ def test_how_an_answer_ended_settles_whether_its_value_counts(finish_reason, sta
     ],
 )
 def test_a_certain_rating_is_read(content: str) -> None:
-    assert read(RATING, content) == Reading("ok", "high")
+    assert read(RATING, content) == ParsedAnswer("ok", "high")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,7 @@ def test_a_certain_rating_is_read(content: str) -> None:
     ],
 )
 def test_a_rating_that_is_not_certain_is_unparsed(content: str, reason: str) -> None:
-    assert read(RATING, content) == Reading("unparsed", None, reason)
+    assert read(RATING, content) == ParsedAnswer("unparsed", None, reason)
 
 
 def test_a_reason_shows_only_the_beginning_of_a_long_value() -> None:
@@ -214,8 +219,8 @@ def test_a_reason_shows_only_the_beginning_of_a_long_value() -> None:
 
 def test_labels_keep_the_tasks_own_spelling_and_blanks_do_not_matter() -> None:
     reader = Label("fit", ("Does Not Fit.", "v1.5"))
-    assert read(reader, "<fit>does  not\nfit</fit>") == Reading("ok", "Does Not Fit.")
-    assert read(reader, "<fit>V1.5</fit>") == Reading("ok", "v1.5")
+    assert read(reader, "<fit>does  not\nfit</fit>") == ParsedAnswer("ok", "Does Not Fit.")
+    assert read(reader, "<fit>V1.5</fit>") == ParsedAnswer("ok", "v1.5")
 
 
 # Numbers
@@ -237,7 +242,7 @@ def test_labels_keep_the_tasks_own_spelling_and_blanks_do_not_matter() -> None:
     ],
 )
 def test_a_number_is_stored_as_its_shortest_text(text: str, value: str) -> None:
-    assert read(SCORE, f"<score>{text}</score>") == Reading("ok", value)
+    assert read(SCORE, f"<score>{text}</score>") == ParsedAnswer("ok", value)
 
 
 @pytest.mark.parametrize(
@@ -257,13 +262,13 @@ def test_a_number_out_of_range_is_unparsed(text: str) -> None:
 
 
 def test_the_same_number_twice_is_one_and_two_are_none() -> None:
-    assert read(SCORE, "<score>7</score> <score>7.0</score>") == Reading("ok", "7")
+    assert read(SCORE, "<score>7</score> <score>7.0</score>") == ParsedAnswer("ok", "7")
     assert read(SCORE, "<score>7</score> <score>8</score>").reason == "two different numbers: 7, 8"
 
 
 def test_a_range_of_fractions_is_exact() -> None:
-    assert read(Number("p", 0.1, 0.3), "<p>0.3</p>") == Reading("ok", "0.3")
-    assert read(Number("p", 0.1, 0.3), "<p>0.1</p>") == Reading("ok", "0.1")
+    assert read(Number("p", 0.1, 0.3), "<p>0.3</p>") == ParsedAnswer("ok", "0.3")
+    assert read(Number("p", 0.1, 0.3), "<p>0.1</p>") == ParsedAnswer("ok", "0.1")
     assert read(Number("p", 0.1, 0.3), "<p>0.30000000000000001</p>").status == "unparsed"
 
 
@@ -272,7 +277,7 @@ def test_a_range_of_fractions_is_exact() -> None:
 
 def test_free_text_is_stripped_and_otherwise_untouched() -> None:
     text = "**Overview**\n\n```python\nclass A: ...\n```\nUse `<b>` and </i>; {{ x }}\x00\x1b[0m `end`"
-    assert read(SPECIFICATION, f"Here:\n<specification>\n{text}\n</specification>\nDone.") == Reading(
+    assert read(SPECIFICATION, f"Here:\n<specification>\n{text}\n</specification>\nDone.") == ParsedAnswer(
         "ok", text
     )
 
@@ -300,12 +305,12 @@ def test_free_text_is_stripped_and_otherwise_untouched() -> None:
     ],
 )
 def test_free_text_that_is_not_certain_is_unparsed(content: str, reason: str) -> None:
-    assert read(SPECIFICATION, content) == Reading("unparsed", None, reason)
+    assert read(SPECIFICATION, content) == ParsedAnswer("unparsed", None, reason)
 
 
 def test_the_same_free_text_twice_is_one() -> None:
     content = "<specification>a</specification> <specification>\na\n</specification>"
-    assert read(SPECIFICATION, content) == Reading("ok", "a")
+    assert read(SPECIFICATION, content) == ParsedAnswer("ok", "a")
 
 
 # JSON
@@ -325,7 +330,7 @@ def test_the_same_free_text_twice_is_one() -> None:
     ],
 )
 def test_a_certain_json_object_is_read(content: str) -> None:
-    assert read(LEVEL, content) == Reading("ok", '{"level":"low","why":null}')
+    assert read(LEVEL, content) == ParsedAnswer("ok", '{"level":"low","why":null}')
 
 
 @pytest.mark.parametrize(
@@ -353,7 +358,7 @@ def test_a_certain_json_object_is_read(content: str) -> None:
     ],
 )
 def test_json_that_is_not_certain_is_unparsed(content: str, reason: str) -> None:
-    assert read(LEVEL, content) == Reading("unparsed", None, reason)
+    assert read(LEVEL, content) == ParsedAnswer("unparsed", None, reason)
 
 
 @pytest.mark.parametrize(
@@ -384,13 +389,13 @@ def test_json_keeps_long_integers_and_text_as_they_are() -> None:
 
 def test_a_schema_may_ask_for_a_list() -> None:
     reader = Json({"type": "array", "items": {"type": "integer"}, "minItems": 1})
-    assert read(reader, "So:\n```json\n[1, 2]\n```") == Reading("ok", "[1,2]")
+    assert read(reader, "So:\n```json\n[1, 2]\n```") == ParsedAnswer("ok", "[1,2]")
     assert read(reader, "[]").reason == "$: [] should be non-empty"
 
 
 def test_a_number_that_a_schema_cannot_check_is_unparsed() -> None:
     reading = read(Json({"multipleOf": 0.5}), "1" + "0" * 400)
-    assert reading == Reading(
+    assert reading == ParsedAnswer(
         "unparsed", None, "the JSON is too large or too deep to check against the schema"
     )
 
@@ -497,7 +502,7 @@ def test_free_text_numbers_and_json_stand_in_the_visible_text(content: str) -> N
 @pytest.mark.parametrize(
     "reader", [RATING, SCORE, SPECIFICATION, LEVEL, KERNEL], ids=["label", "number", "text", "json", "block"]
 )
-def test_a_long_answer_of_one_repeated_piece_is_read(piece: str, reader: Reader) -> None:
+def test_a_long_answer_of_one_repeated_piece_is_read(piece: str, reader: AnswerFormat) -> None:
     """Half a million characters: a pattern that backtracks would not come back."""
     content = piece * (500_000 // len(piece))
     inside = f"<difficulty>{content}</difficulty><score>{content}</score>"
@@ -509,20 +514,23 @@ def test_a_long_answer_of_one_repeated_piece_is_read(piece: str, reader: Reader)
 @pytest.mark.parametrize(
     ("content", "reading"),
     [
-        ("BEGIN_PYTHON\n \n\r\n  x = 1\n\n \nEND_PYTHON", Reading("ok", "  x = 1")),
-        ("BEGIN_PYTHON\n```python\n\n  x = 1 \n```\nEND_PYTHON", Reading("ok", "  x = 1")),
-        ("xBEGIN_PYTHON BEGIN_PYTHON x END_PYTHON END_PYTHON_", Reading("ok", " x")),
+        ("BEGIN_PYTHON\n \n\r\n  x = 1\n\n \nEND_PYTHON", ParsedAnswer("ok", "  x = 1")),
+        ("BEGIN_PYTHON\n```python\n\n  x = 1 \n```\nEND_PYTHON", ParsedAnswer("ok", "  x = 1")),
+        ("xBEGIN_PYTHON BEGIN_PYTHON x END_PYTHON END_PYTHON_", ParsedAnswer("ok", " x")),
         (
             "-BEGIN_PYTHON x END_PYTHON",
-            Reading("unparsed", None, "END_PYTHON without BEGIN_PYTHON before it"),
+            ParsedAnswer("unparsed", None, "END_PYTHON without BEGIN_PYTHON before it"),
         ),
-        ("BEGIN_PYTHON x -END_PYTHON", Reading("unparsed", None, "BEGIN_PYTHON without END_PYTHON after it")),
+        (
+            "BEGIN_PYTHON x -END_PYTHON",
+            ParsedAnswer("unparsed", None, "BEGIN_PYTHON without END_PYTHON after it"),
+        ),
         (
             "BEGIN_PYTHON \n \nEND_PYTHON",
-            Reading("unparsed", None, "nothing between BEGIN_PYTHON and END_PYTHON"),
+            ParsedAnswer("unparsed", None, "nothing between BEGIN_PYTHON and END_PYTHON"),
         ),
     ],
 )
-def test_a_block_stands_between_marks_that_stand_alone(content: str, reading: Reading) -> None:
+def test_a_block_stands_between_marks_that_stand_alone(content: str, reading: ParsedAnswer) -> None:
     """Less blank lines around it and one code fence; its own indentation stays."""
     assert read(KERNEL, content) == reading

@@ -38,7 +38,7 @@ def read(case: Case, *names: object):
 
 
 def outcome_of(case: Case, asked: Line) -> tuple[Any, ...]:
-    from kbetl.batch.naming import key_of
+    from kbetl.batch.files import key_of
 
     [row] = case.rows(
         "select status, value, reason from outcomes where request_hash = ?",

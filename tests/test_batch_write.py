@@ -10,7 +10,7 @@ import pytest
 from batch_case import answer_file, completion, lines_of, openai_result
 from enrich_case import Case, ended, rollout, rollouts, started, until, write_rows
 
-from kbetl.batch.naming import custom_id, key_of
+from kbetl.batch.files import custom_id, key_of
 
 pytest_plugins = ["enrich_fixtures"]
 

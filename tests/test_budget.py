@@ -13,11 +13,11 @@ import pytest
 from enrich_case import Case, ended, forget_environment, rollout, rollouts, started, until
 from fake_llm import Asked, FakeLlm, Reply, error_reply, json_reply
 
-from kbetl.asking import Asking, Budget, BudgetLimits, open_budget, settle_one
+from kbetl.inference import Budget, BudgetLimits, BudgetScope, open_budget, settle_reservation
 from kbetl.records import Completion, Request
 from kbetl.store import Store
-from kbetl.store.ledger import Kept, add_answers
-from kbetl.store.spending import ToReserve, reserve
+from kbetl.store.answers import NewAnswer, add_answers
+from kbetl.store.reservations import ToReserve, reserve
 
 PROMPT_USD, CACHED_USD, OUTPUT_USD = 2.0, 0.5, 8.0
 LIMIT_TOKENS = 256
@@ -396,7 +396,7 @@ def test_ctrl_c_leaves_no_reservation_that_was_not_sent(case):
 def test_what_was_reserved_for_a_file_is_settled_one_by_one(case):
     """An answer gives its part back, what told nothing counts in full, what was not billed is free."""
     case.ingest(rollouts(1))
-    asking = Asking("difficulty", "m", {"max_tokens": 256}, case.llm.url)
+    asking = BudgetScope("difficulty", "m", {"max_tokens": 256}, case.llm.url)
     requests = [
         Request("m", [{"role": "user", "content": f"{number}"}], {"max_tokens": 256}) for number in range(5)
     ]
@@ -417,10 +417,10 @@ def test_what_was_reserved_for_a_file_is_settled_one_by_one(case):
         told = Completion("{}", "h", 1.0, prompt_tokens=9, completion_tokens=1)
         with store.transaction():
             for request, completion in ((requests[0], told), (requests[1], Completion("{}", "h", 1.0))):
-                add_answers(store, [Kept(request, 0, completion, run_id)], "2026-11-22T10:00:00.000Z")
-                settle_one(store, run_id, request, (completion, 0))
-            settle_one(store, run_id, requests[2], None)
-            settle_one(store, run_id, requests[3], None)
+                add_answers(store, [NewAnswer(request, 0, completion, run_id)], "2026-11-22T10:00:00.000Z")
+                settle_reservation(store, run_id, request, (completion, 0))
+            settle_reservation(store, run_id, requests[2], None)
+            settle_reservation(store, run_id, requests[3], None)
         assert case.rows("select request_hash, try from reservations") == [(requests[1].hash, 0)]
         room = budget().room
         assert (room.spent_tokens, room.reserved_tokens) == (10, budget().worst_case(requests[1]).tokens)

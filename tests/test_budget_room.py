@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.asking.room import Ceiling, Room, Taken
-from kbetl.asking.worst_case import output_limit, prompt_bound, text_bound, worst_case
 from kbetl.errors import ConfigError
+from kbetl.inference.budget import (
+    Balance,
+    BilledUsage,
+    Limit,
+    max_prompt_tokens,
+    max_tokens_of_text,
+    max_usage,
+    output_limit,
+)
 from kbetl.prices import Price, pusd_of, usd
 from kbetl.records import Request
-from kbetl.store.spending import Worst
+from kbetl.store.reservations import Worst
 
 amounts = st.integers(0, 10**13)
 limits = st.none() | amounts
@@ -25,12 +32,12 @@ tries = st.tuples(amounts, st.integers(0, 10**6), ends, st.floats(0, 1), st.inte
 @given(limits, st.none() | st.integers(0, 10**7), st.lists(tries, max_size=60))
 def test_spent_and_reserved_never_pass_the_ceiling(pusd, tokens, plan):
     """In any order of sending and settling; and all that was given back can be used again."""
-    room = Room(Ceiling(pusd, tokens))
+    room = Balance(Limit(pusd, tokens))
     in_flight: list[tuple[Worst, str, float]] = []
     for worst_pusd, worst_tokens, end, share, older in plan:
         worst = Worst(worst_tokens, worst_pusd)
         if room.fits(worst):
-            room.take(worst)
+            room.reserve(worst)
             in_flight.append((worst, end, share))
         if in_flight and older < 3:
             _end(room, *in_flight.pop(older % len(in_flight)))
@@ -38,19 +45,19 @@ def test_spent_and_reserved_never_pass_the_ceiling(pusd, tokens, plan):
         assert pusd is None or room.used_pusd <= pusd
         assert tokens is None or room.used_tokens <= tokens
     for worst, _, _ in in_flight:
-        room.give_back(worst)
+        room.unreserve(worst)
     assert min(room.reserved_pusd, room.reserved_tokens) >= 0
 
 
-def _end(room: Room, worst: Worst, end: str, share: float) -> None:
+def _end(room: Balance, worst: Worst, end: str, share: float) -> None:
     before = (room.used_pusd, room.used_tokens)
-    taken = Taken(
+    taken = BilledUsage(
         None if end == "no cost" else int((worst.pusd or 0) * share),
         None if end == "no tokens" else int(worst.tokens * share),
     )
     if end == "refused":
-        room.give_back(worst)
-    elif end != "lost" and not room.settle(worst, taken):
+        room.unreserve(worst)
+    elif end != "lost" and not room.charge(worst, taken):
         assert (room.used_pusd, room.used_tokens) == before
     assert room.used_pusd <= before[0]
     assert room.used_tokens <= before[1]
@@ -68,12 +75,12 @@ def test_no_normal_form_of_a_text_has_more_bytes_than_its_bound(text):
     """A tokenizer that works on bytes makes at most one token of each, whatever it normalises first."""
     text = text.encode("utf-8", "replace").decode()
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        assert len(unicodedata.normalize(form, text).encode()) <= text_bound(text)
-    assert len(text.encode()) <= text_bound(text)
+        assert len(unicodedata.normalize(form, text).encode()) <= max_tokens_of_text(text)
+    assert len(text.encode()) <= max_tokens_of_text(text)
 
 
 def test_a_sign_that_normalisation_blows_up_is_bounded():
-    assert text_bound("\ufdfa" * 10) == 330
+    assert max_tokens_of_text("\ufdfa" * 10) == 330
 
 
 def request(content: Any = "hello", **parameters: Any) -> Request:
@@ -83,13 +90,13 @@ def request(content: Any = "hello", **parameters: Any) -> Request:
 def test_the_bound_counts_what_stands_beside_the_messages():
     """Schemas and tools are part of the prompt too."""
     schema = {"type": "json_schema", "json_schema": {"schema": {"description": "x" * 5000}}}
-    assert prompt_bound(request(response_format=schema)) > prompt_bound(request()) + 5000
+    assert max_prompt_tokens(request(response_format=schema)) > max_prompt_tokens(request()) + 5000
 
 
 def test_parts_that_are_no_text_have_no_bound():
-    prompt_bound(request([{"type": "text", "text": "hello"}]))
+    max_prompt_tokens(request([{"type": "text", "text": "hello"}]))
     with pytest.raises(ConfigError, match="no text"):
-        prompt_bound(request([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]))
+        max_prompt_tokens(request([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +121,8 @@ def test_the_worst_case_is_the_dearest_that_the_tokens_can_be():
     """Cached or not, whichever costs more; and no price holds beyond its tier."""
     price = Price(1.0, 3.0, 2.0, "x", below_prompt_tokens=5000)
     asked = request(max_tokens=10)
-    tokens = prompt_bound(asked)
-    assert worst_case(asked, price) == Worst(tokens + 10, tokens * 3 * 10**6 + 10 * 2 * 10**6)
-    assert worst_case(asked, None) == Worst(tokens + 10, None)
+    tokens = max_prompt_tokens(asked)
+    assert max_usage(asked, price) == Worst(tokens + 10, tokens * 3 * 10**6 + 10 * 2 * 10**6)
+    assert max_usage(asked, None) == Worst(tokens + 10, None)
     with pytest.raises(ConfigError, match="another price from 5,000 on"):
-        worst_case(request("y" * 5000, max_tokens=10), price)
+        max_usage(request("y" * 5000, max_tokens=10), price)

@@ -11,12 +11,11 @@ import yaml
 from filling import TIME, Filling
 
 import kbetl
-from kbetl.dataset import Dataset, opened
+from kbetl.dataset import Dataset, open_dataset
 from kbetl.errors import HubError
 from kbetl.hub.card import inert, make_card
-from kbetl.hub.columns import column_types, described, differences, with_features
-from kbetl.hub.facts import read_facts
-from kbetl.hub.files import Built, write_files
+from kbetl.hub.card_data import read_facts
+from kbetl.hub.parquet_files import Built, column_types, described, differences, with_features, write_files
 from kbetl.hub.readme import BEGIN, END, Card, merged, read_readme
 from kbetl.store import Store
 
@@ -73,7 +72,7 @@ def filling(tmp_path: Path) -> Filling:
 
 def built(path: Path, folder: Path, dataset: Dataset, shard_bytes: int = 2**30) -> tuple[Built, Card]:
     folder.mkdir()
-    with Store.read(path) as store, opened(store, dataset) as rows:
+    with Store.read(path) as store, open_dataset(store, dataset) as rows:
         files = write_files(rows, folder, shard_bytes)
         return files, make_card(read_facts(rows, files.rows, files.notes), files)
 

@@ -13,11 +13,11 @@ from filling import Filling, digest
 
 from kbetl.check import SHOWN_PROBLEMS, check_store
 from kbetl.cli import run
-from kbetl.facts import facts_of
-from kbetl.json_text import read_json
+from kbetl.json_codec import read_json
 from kbetl.records import content_hash, sample_hash
-from kbetl.sampling import sample_of
-from kbetl.store.intake import facts_columns
+from kbetl.samples.parse import parse_row
+from kbetl.samples.rollout_facts import rollout_facts
+from kbetl.store.samples import facts_columns
 
 ROW = {"completion": [{"role": "assistant", "content": ""}], "reward": 0.9, "module_name": "A"}
 
@@ -28,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
     monkeypatch.chdir(tmp_path)
     with Filling(Path("kbetl.db")) as filling:
         rollout, module = filling.rollout("A", 0.9), filling.module("M", "x = 1\n")
-        filling.add("rollout_facts", **facts_columns(rollout, facts_of(ROW)))
+        filling.add("rollout_facts", **facts_columns(rollout, rollout_facts(ROW)))
         filling.source("rows.jsonl", rollout, module, rollout)
         task = filling.task(reader='{"tag":"difficulty"}')
         filling.outcome(rollout, task, value="low")
@@ -200,9 +200,9 @@ def test_a_row_that_was_not_finite_is_well(store):
     line = (
         b'{"completion": "c", "reward": NaN, "info": {"module_name": "N"}, "big": 123456789012345678901234}'
     )
-    sample = sample_of(read_json(line))
+    sample = parse_row(read_json(line))
     store.add("samples", **{name: getattr(sample, name) for name in sample.__slots__})
-    store.add("rollout_facts", **facts_columns(sample.hash, facts_of(read_json(line).value)))
+    store.add("rollout_facts", **facts_columns(sample.hash, rollout_facts(read_json(line).value)))
     assert store.rows("select nonfinite from samples where module_name = 'N'") == [
         (json.dumps(["$.reward"]),)
     ]

@@ -10,11 +10,11 @@ import pytest
 from client_case import FAST, RATINGS, Asking, ask_one, asked_like, endpoint, question, refused, until
 from fake_llm import FakeLlm, Reply, error_reply, json_reply
 
-from kbetl.asking.tally import Tally
 from kbetl.cli.progress import shown_run
 from kbetl.client import Client, Endpoint, Limits
-from kbetl.client.health import REFUSED_ALIKE, Health
+from kbetl.client.retry_policy import REFUSED_ALIKE, ServerHealth
 from kbetl.errors import Declined, RequestFailed, RunStopped, Undecided
+from kbetl.inference.report import RunProgress
 from kbetl.records import Completion
 
 EIGHT_AT_ONCE = replace(FAST, concurrency=8)
@@ -631,7 +631,7 @@ def test_scattered_failures_cost_one_repeat_each_and_no_line():
     ("successes_between", "is_trouble"), [(0, True), (1, True), (2, True), (5, False), (12, False)]
 )
 def test_failures_are_trouble_for_all_where_few_succeed_between(successes_between, is_trouble):
-    health = Health(1800)
+    health = ServerHealth(1800)
     health.succeeded()
     found = []
     for _ in range(20):
@@ -643,11 +643,11 @@ def test_failures_are_trouble_for_all_where_few_succeed_between(successes_betwee
 
 
 def test_failures_before_any_success_are_trouble_for_all():
-    assert Health(1800).is_trouble()
+    assert ServerHealth(1800).is_trouble()
 
 
 def test_progress_says_for_how_long_nothing_is_sent():
-    tally = Tally(waiting=10)
+    tally = RunProgress(waiting=10)
     tally.hold_s = lambda: 42.4
     assert "nothing sent for 42 s" in shown_run(tally, 1.0).text()
     tally.hold_s = lambda: 0.2

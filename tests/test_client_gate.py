@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbetl.client import Client, Limits
-from kbetl.client.gate import Gate
-from kbetl.client.pace import Learner, Pace
-from kbetl.client.waits import LONGEST_S, asked_wait_s, duration_s, exhausted_wait_s, told_wait_s
+from kbetl.client.limiter import ConcurrencyLimiter
+from kbetl.client.rate import RateEstimator, RateLimiter
+from kbetl.client.retry_after import LONGEST_S, duration_s, reset_after_s, retry_after_s, told_wait_s
 from kbetl.errors import RequestFailed, RunStopped
 from kbetl.records import Completion
 
@@ -56,11 +56,11 @@ def test_place_of_one_cancelled_at_the_door_goes_to_the_next():
     """Let in and cancelled in the same turn of the loop: the place is not lost."""
 
     async def main():
-        gate = Gate(Limits(concurrency=1, alone_s=0))
-        await gate.enter()
-        first, second = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
+        gate = ConcurrencyLimiter(Limits(concurrency=1, alone_s=0))
+        await gate.acquire()
+        first, second = asyncio.create_task(gate.acquire()), asyncio.create_task(gate.acquire())
         await asyncio.sleep(0)
-        gate.leave()
+        gate.release()
         first.cancel()
         await second
         return gate.in_flight, gate.waiting
@@ -70,13 +70,13 @@ def test_place_of_one_cancelled_at_the_door_goes_to_the_next():
 
 def test_one_round_of_refusals_slows_down_once():
     async def main():
-        gate = Gate(Limits(concurrency=256, alone_s=0, backoff_s=0))
-        rounds = [await gate.enter() for _ in range(256)]
+        gate = ConcurrencyLimiter(Limits(concurrency=256, alone_s=0, backoff_s=0))
+        rounds = [await gate.acquire() for _ in range(256)]
         for number in rounds[:200]:
-            gate.throttled(number, None)
-            gate.leave()
-        gate.leave()
-        await gate.enter()
+            gate.on_throttled(number, None)
+            gate.release()
+        gate.release()
+        await gate.acquire()
         await asyncio.wait_for(until(lambda: gate.allowed == 128), 30)
 
     asyncio.run(main())
@@ -84,15 +84,15 @@ def test_one_round_of_refusals_slows_down_once():
 
 def test_concurrency_grows_again_with_successes():
     async def main():
-        gate = Gate(Limits(concurrency=8, alone_s=0, backoff_s=0))
+        gate = ConcurrencyLimiter(Limits(concurrency=8, alone_s=0, backoff_s=0))
         lowest = gate.allowed
         for refuses in (True, True, True, *[False] * 200):
-            rounds = [await gate.enter() for _ in range(gate.allowed)]
+            rounds = [await gate.acquire() for _ in range(gate.allowed)]
             for number in rounds:
-                gate.throttled(number, None) if refuses else gate.succeeded(number)
-                gate.leave()
-            gate.succeeded(await gate.enter())
-            gate.leave()
+                gate.on_throttled(number, None) if refuses else gate.succeeded(number)
+                gate.release()
+            gate.succeeded(await gate.acquire())
+            gate.release()
             lowest = min(lowest, gate.allowed)
         return lowest, gate.allowed
 
@@ -103,7 +103,7 @@ def test_limit_in_time_is_learned_and_lowers_no_concurrency():
     """300 were let through in a second, and it names a wait of two: a hundred a second from then on."""
 
     now = time.monotonic()
-    learner = Learner(now)
+    learner = RateEstimator(now)
     learner.refused(now + 3, 300, 2.0)
     first = learner.pace.per_minute
     learner.grow()
@@ -118,15 +118,15 @@ def test_limit_in_time_that_names_no_wait_is_learned_where_one_alone_is_refused(
     """What is refused while others are in flight may be one too many at once: no pace helps there."""
 
     async def main():
-        gate = Gate(Limits(concurrency=8, alone_s=0, backoff_s=0), lambda: 300)
-        gate._learner = Learner(time.monotonic() - 60)
+        gate = ConcurrencyLimiter(Limits(concurrency=8, alone_s=0, backoff_s=0), lambda: 300)
+        gate._learner = RateEstimator(time.monotonic() - 60)
         for _ in range(others_in_flight):
-            await gate.enter()
+            await gate.acquire()
         for _ in range(3):
-            gate.throttled(await gate.enter(), None, is_rate=True)
-            gate.leave()
-        gate._bare_since -= 50
-        gate.succeeded(await gate.enter())
+            gate.on_throttled(await gate.acquire(), None, is_rate=True)
+            gate.release()
+        gate._unnamed_since -= 50
+        gate.succeeded(await gate.acquire())
         return gate._learner.pace
 
     pace = asyncio.run(main())
@@ -139,12 +139,12 @@ def test_limit_in_time_that_names_no_wait_is_learned_where_one_alone_is_refused(
 def test_refusal_for_a_named_time_leaves_concurrency_as_it_was():
     async def main():
         accepted = 0
-        gate = Gate(Limits(concurrency=64, alone_s=0), lambda: accepted)
-        rounds = [await gate.enter() for _ in range(64)]
+        gate = ConcurrencyLimiter(Limits(concurrency=64, alone_s=0), lambda: accepted)
+        rounds = [await gate.acquire() for _ in range(64)]
         for number in rounds:
-            gate.throttled(number, 0.01, is_rate=True)
-            gate.leave()
-        await gate.enter()
+            gate.on_throttled(number, 0.01, is_rate=True)
+            gate.release()
+        await gate.acquire()
         await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
 
     asyncio.run(main())
@@ -152,9 +152,9 @@ def test_refusal_for_a_named_time_leaves_concurrency_as_it_was():
 
 def test_refusal_that_stands_alone_takes_one_place_until_sixteen_succeeded():
     async def main():
-        gate = Gate(Limits(concurrency=32, alone_s=0))
-        rounds = [await gate.enter() for _ in range(32)]
-        assert gate.refused_alone(None)
+        gate = ConcurrencyLimiter(Limits(concurrency=32, alone_s=0))
+        rounds = [await gate.acquire() for _ in range(32)]
+        assert gate.on_single_refusal(None)
         lowered = gate.allowed
         for number in rounds[:15]:
             gate.succeeded(number)
@@ -170,12 +170,12 @@ def test_wait_that_one_refusal_names_holds_all_and_teaches_no_pace():
 
     async def main():
         accepted = 0
-        gate = Gate(Limits(concurrency=64, alone_s=0), lambda: accepted)
-        await gate.enter()
-        assert gate.refused_alone(0.02)
-        gate.leave()
+        gate = ConcurrencyLimiter(Limits(concurrency=64, alone_s=0), lambda: accepted)
+        await gate.acquire()
+        assert gate.on_single_refusal(0.02)
+        gate.release()
         held_s = gate.hold_s()
-        await gate.enter()
+        await gate.acquire()
         await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
         return held_s, gate._learner.pace
 
@@ -188,13 +188,13 @@ def test_limit_used_up_at_a_learned_pace_holds_for_a_moment():
     """The server names the minute until all of it is there again; a part of it is there much sooner."""
 
     async def main():
-        gate = Gate(Limits(concurrency=64, alone_s=0))
-        gate.exhausted(60.0)
+        gate = ConcurrencyLimiter(Limits(concurrency=64, alone_s=0))
+        gate.on_exhausted(60.0)
         first_s = gate.hold_s()
-        paced = Gate(Limits(concurrency=64, alone_s=0))
-        paced._learner.pace = Pace(300)
-        paced.exhausted(60.0)
-        return first_s, paced.hold_s(), paced.refused_alone(1.0)
+        paced = ConcurrencyLimiter(Limits(concurrency=64, alone_s=0))
+        paced._learner.pace = RateLimiter(300)
+        paced.on_exhausted(60.0)
+        return first_s, paced.hold_s(), paced.on_single_refusal(1.0)
 
     first_s, later_s, is_alone = asyncio.run(main())
     assert first_s > 50
@@ -204,11 +204,11 @@ def test_limit_used_up_at_a_learned_pace_holds_for_a_moment():
 
 def test_one_goes_ahead_after_two_holds():
     async def main():
-        gate = Gate(Limits(concurrency=64, alone_s=0, backoff_s=0))
+        gate = ConcurrencyLimiter(Limits(concurrency=64, alone_s=0, backoff_s=0))
         for _ in range(2):
-            gate.throttled(await gate.enter(), None)
-            gate.leave()
-        number = await gate.enter()
+            gate.on_throttled(await gate.acquire(), None)
+            gate.release()
+        number = await gate.acquire()
         while_ahead = gate.allowed
         gate.succeeded(number)
         await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
@@ -220,10 +220,10 @@ def test_one_goes_ahead_after_two_holds():
 @pytest.mark.parametrize("per_minute", [1, 7, 300, 60_000])
 def test_no_minute_holds_more_than_its_pace(per_minute):
     """Any window of 60 s, also right after a long rest, also when timers come late."""
-    pace, now, times = Pace(per_minute), 1000.0, []
+    pace, now, times = RateLimiter(per_minute), 1000.0, []
     for step in range(min(3 * per_minute, 2000)):
         now += max(0.0, pace.wait_s(now)) + (0.0 if step % 3 else 0.01)
-        pace.take(now, 1)
+        pace.consume(now, 1)
         times.append(now)
     busiest = max(
         sum(start <= other < start + 60 for other in times) for start in times[:: max(1, len(times) // 50)]
@@ -232,10 +232,10 @@ def test_no_minute_holds_more_than_its_pace(per_minute):
 
 
 def test_tokens_a_minute_are_settled_by_usage():
-    pace = Pace(6000)
-    pace.take(1000.0, 100)
+    pace = RateLimiter(6000)
+    pace.consume(1000.0, 100)
     before = pace.wait_s(1000.0)
-    pace.settle(100)
+    pace.correct(100)
     assert pace.wait_s(1000.0) - before == pytest.approx(1.0, rel=0.01)
 
 
@@ -310,12 +310,12 @@ def test_durations(text, seconds):
     ],
 )
 def test_waits_that_a_refusal_asks_for(headers, seconds):
-    assert asked_wait_s(headers) == (None if seconds is None else pytest.approx(seconds))
+    assert retry_after_s(headers) == (None if seconds is None else pytest.approx(seconds))
 
 
 def test_what_remains_holds_nobody():
     headers = {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "60"}
-    assert exhausted_wait_s(headers) is None
+    assert reset_after_s(headers) is None
 
 
 NUMBERS = st.one_of(
@@ -347,8 +347,8 @@ def test_no_wait_from_outside_is_beyond_what_clocks_count_with(text, headers, va
     """Whatever it is, it is nothing or a number of seconds above zero and not above the longest."""
     error = {"retry_after": value, "details": [{"retryDelay": text}], "metadata": {"headers": headers}}
     found = [
-        asked_wait_s(headers),
-        exhausted_wait_s(headers),
+        retry_after_s(headers),
+        reset_after_s(headers),
         told_wait_s(error, ""),
         told_wait_s({}, f"Please try again in {text}."),
     ]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from filling import Filling
 
-from kbetl.dataset import Dataset, arrow_batches, arrow_columns, columns_of, opened, write_parquet
-from kbetl.dataset.declared import declared_columns
-from kbetl.dataset.splicing import appended
+from kbetl.dataset import Dataset, arrow_batches, arrow_columns, columns_of, open_dataset, write_parquet
+from kbetl.dataset.column_types import declared_columns
 from kbetl.errors import ConfigError
+from kbetl.json_codec import append_keys
 from kbetl.store import Store
 
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Filling:
 
 
 def names(path: Path, dataset: Dataset) -> list[tuple[str | None, float | None]]:
-    with Store.read(path) as store, opened(store, dataset) as rows:
+    with Store.read(path) as store, open_dataset(store, dataset) as rows:
         return [(row.module_name, row.reward) for row in rows.every_row()]
 
 
@@ -46,7 +46,7 @@ def test_a_dataset_leaves_the_store_as_it_was(store):
     """A connection that only reads can read it, and still cannot write afterwards."""
     before = store.path.read_bytes()
     with Store.read(store.path) as reading:
-        with opened(reading, Dataset("filtered")) as rows:
+        with open_dataset(reading, Dataset("filtered")) as rows:
             assert sum(rows.counts.values()) == 3
         assert reading.connection.execute("pragma query_only").fetchone() == (1,)
     assert store.path.read_bytes() == before
@@ -89,7 +89,7 @@ def test_where_chooses_among_the_rows_of_a_dataset(store):
 )
 def test_a_column_is_put_in_and_every_other_byte_stays(text, expected, replaced):
     """A column of the row's own with that name gets our value, at its place."""
-    assert appended(text, {"difficulty": "low"}) == (expected, replaced)
+    assert append_keys(text, {"difficulty": "low"}) == (expected, replaced)
 
 
 # Arrow
@@ -199,7 +199,7 @@ def test_a_parquet_file_holds_the_rows_and_is_the_same_twice(store):
     import pyarrow.parquet as pq
 
     files = [io.BytesIO(), io.BytesIO()]
-    with Store.read(store.path) as reading, opened(reading, Dataset("filtered", splits=False)) as rows:
+    with Store.read(store.path) as reading, open_dataset(reading, Dataset("filtered", splits=False)) as rows:
         for file in files:
             columns = arrow_columns(rows)
             assert write_parquet(file, columns, arrow_batches(rows, columns)) == 3

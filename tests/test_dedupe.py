@@ -12,7 +12,7 @@ from evals_rows import UNREAD, Row, code, evals_row, evals_rows, store_with
 from filling import Filling
 
 from kbetl.cli import run
-from kbetl.dataset import Dataset, opened
+from kbetl.dataset import Dataset, open_dataset
 from kbetl.store import Store
 
 
@@ -37,7 +37,10 @@ def without_ours(row: Row) -> Row:
 
 
 def exported(name: Any, **options: Any) -> list[Row]:
-    with Store.read(Path("kbetl.db")) as store, opened(store, Dataset(name, splits=False, **options)) as rows:
+    with (
+        Store.read(Path("kbetl.db")) as store,
+        open_dataset(store, Dataset(name, splits=False, **options)) as rows,
+    ):
         return [json.loads(row.text) for row in rows.rows()]
 
 
@@ -94,10 +97,10 @@ def test_a_source_alone_gives_what_a_store_with_it_alone_would_give(tmp_path, mo
     for name in ("filtered", "unique", "evals"):
         for splits in (False, True):
             dataset = Dataset(name, splits=splits)
-            with Store.read(alone.path) as one, opened(one, dataset) as rows:
+            with Store.read(alone.path) as one, open_dataset(one, dataset) as rows:
                 expected = [(row.text, rows.counts) for row in rows.every_row()]
             both = Dataset(name, splits=splits, sources=("evals",))
-            with Store.read(Path("kbetl.db")) as two, opened(two, both) as rows:
+            with Store.read(Path("kbetl.db")) as two, open_dataset(two, both) as rows:
                 assert [(row.text, rows.counts) for row in rows.every_row()] == expected
     assert [row["reward"] for row in exported("unique", all_sources=True)][:2] == [2.0, 2.0]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kbetl import fields
 from kbetl.resources import data_path
+from kbetl.samples import fields
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

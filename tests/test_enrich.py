@@ -16,7 +16,7 @@ from enrich_case import Case, module_of, rollout, rollouts
 from fake_llm import FakeLlm, refuse_parameter
 
 from kbetl.resources import data_path
-from kbetl.store import opening
+from kbetl.store import connection
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -477,7 +477,7 @@ def test_a_run_with_nothing_to_do_imports_no_http_client(rated):
 )
 def test_a_damaged_page_is_one_line(rated, monkeypatch, table, options):
     """Damage of a store too large to be checked when it is opened: choosing the samples meets it."""
-    monkeypatch.setattr(opening, "QUICK_CHECK_BYTES", 0)
+    monkeypatch.setattr(connection, "QUICK_CHECK_BYTES", 0)
     damage(rated.folder / "kbetl.db", table)
     run = rated.enrich(*options)
     assert (run.status, run.requests) == (1, 0)
@@ -496,5 +496,5 @@ def damage(path: Path, table: str) -> None:
     with path.open("r+b") as file:
         for (page,) in pages:
             if page:
-                file.seek((page - 1) * opening.PAGE_SIZE_BYTES)
+                file.seek((page - 1) * connection.PAGE_SIZE_BYTES)
                 file.write(b"\xff" * 200)

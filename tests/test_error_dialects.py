@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from kbetl.client.reading import ProviderError, Reply, read_completion, read_error
-from kbetl.client.sorting import refused_parameter, sort_error, status_of
-from kbetl.client.waits import asked_wait_s
+from kbetl.client.error_kinds import classify_error, status_of, unsupported_parameter
+from kbetl.client.responses import HttpResponse, ProviderError, read_completion, read_error
+from kbetl.client.retry_after import retry_after_s
 
 SENT = ("max_tokens", "temperature", "top_k", "presence_penalty", "seed", "reasoning_effort", "stop")
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
@@ -165,7 +165,7 @@ def error_of(status: int, body: object) -> tuple[int, ProviderError]:
     data = (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)).encode()
     if status != 200:
         return status, read_error(data)
-    found = read_completion(Reply(200, {}, data, 1.0), "host")
+    found = read_completion(HttpResponse(200, {}, data, 1.0), "host")
     assert isinstance(found, ProviderError), found
     return status_of(found), found
 
@@ -173,14 +173,14 @@ def error_of(status: int, body: object) -> tuple[int, ProviderError]:
 @pytest.mark.parametrize(("kind", "status", "body"), DIALECTS)
 def test_error_is_about_what_its_words_and_its_status_say(kind: str, status: int, body: object):
     status, error = error_of(status, body)
-    assert (refused_parameter(status, error, SENT) or sort_error(status, error)) == kind
+    assert (unsupported_parameter(status, error, SENT) or classify_error(status, error)) == kind
 
 
 @pytest.mark.parametrize("text", ["class Key", "def balance(self): quota", "select * from models"])
 def test_code_that_an_error_repeats_is_not_about_key_funds_or_model(text: str):
     """Gateways repeat what they refuse; that a sample speaks of such things stops no run."""
-    assert sort_error(*error_of(400, openai(f"cannot parse input: {text}"))) == "refused"
-    assert sort_error(*error_of(403, HTML.replace("SQL", text))) == "unsure"
+    assert classify_error(*error_of(400, openai(f"cannot parse input: {text}"))) == "refused"
+    assert classify_error(*error_of(403, HTML.replace("SQL", text))) == "unsure"
 
 
 @pytest.mark.parametrize(
@@ -211,5 +211,5 @@ def test_code_that_an_error_repeats_is_not_about_key_funds_or_model(text: str):
 def test_wait_that_the_body_alone_tells_is_found(body: object, seconds: float | None):
     _, error = error_of(429, body)
     assert error.wait_s == (None if seconds is None else pytest.approx(seconds))
-    assert asked_wait_s({}, error.wait_s) == error.wait_s
-    assert asked_wait_s({"retry-after": "9"}, error.wait_s) == 9
+    assert retry_after_s({}, error.wait_s) == error.wait_s
+    assert retry_after_s({"retry-after": "9"}, error.wait_s) == 9

@@ -19,7 +19,7 @@ import pytest
 from fake_limits import Window
 from fake_llm import FAULTS, Allowed, Asked, ByContent, FakeLlm, Outage, Reply, json_reply, log_normal
 
-from kbetl.client.waits import asked_wait_s
+from kbetl.client.retry_after import retry_after_s
 
 
 def post(url: str, text: str = "rate this", **parameters: object) -> dict[str, object]:
@@ -158,7 +158,7 @@ def test_limits_answer_429():
 def test_limit_says_how_long_to_wait(says, header):
     with FakeLlm(allowed=Allowed(requests=1, window_s=30.0, says=says)) as llm:
         post(llm.url)
-        wait_s = asked_wait_s(refusal(llm.url).headers)
+        wait_s = retry_after_s(refusal(llm.url).headers)
     assert (wait_s is None) == (header is None)
     assert wait_s is None or 25 < wait_s <= 31
 

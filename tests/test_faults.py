@@ -20,7 +20,7 @@ from fault_case import (
     rating_of,
 )
 
-from kbetl.asking.loop import TERMINATION_GRACE_S
+from kbetl.inference.workers import TERMINATION_GRACE_S
 
 pytest_plugins = ["enrich_fixtures"]
 

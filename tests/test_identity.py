@@ -17,8 +17,8 @@ from conftest import Run, clean_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.json_text import read_json
-from kbetl.records import NOT_CONTENT, Request, RequestForm, sample_hash
+from kbetl.json_codec import read_json
+from kbetl.records import NOT_CONTENT, Request, RequestTemplate, sample_hash
 
 MODULE: dict[str, Any] = {
     "entry_point": "Scale",
@@ -248,7 +248,7 @@ def test_a_form_makes_the_request_that_would_be_made_alone(
     before = [] if system is None else [{"role": "system", "content": system}]
     alone = Request(model, [*before, {"role": "user", "content": prompt}], parameters)
 
-    made = RequestForm(model, before, parameters).request(prompt)
+    made = RequestTemplate(model, before, parameters).request(prompt)
 
     assert (made.text, made.hash, made.wire, made) == (alone.text, alone.hash, alone.wire, alone)
 
@@ -258,6 +258,6 @@ def test_a_form_is_not_misled_by_a_prompt_or_a_model_that_looks_like_its_mark() 
     parameters = {"stop": ["<1>", '"<2>"'], "response_format": {"<3>": None}}
     alone = Request("<0>", [{"role": "user", "content": '"<1>" {"<0>'}], parameters)
 
-    made = RequestForm("<0>", [], parameters).request('"<1>" {"<0>')
+    made = RequestTemplate("<0>", [], parameters).request('"<1>" {"<0>')
 
     assert (made.text, made.hash, made.wire) == (alone.text, alone.hash, alone.wire)

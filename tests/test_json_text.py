@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbetl.errors import BadRow
-from kbetl.json_text import MAX_DEPTH, canonical_json, plain_value, read_json
+from kbetl.json_codec import MAX_DEPTH, canonical_json, plain_value, read_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ['"', "\\", '":', '\\":', ": ", "a\\", '"a": 1', "\n", "\x00", "😀"]

@@ -12,53 +12,18 @@ from typing import NamedTuple
 
 import pytest
 
-from kbetl.resources import SQL, sql, sql_names
+from kbetl.resources import SQL, queries, sql, sql_names
 from kbetl.store import Store
 
 PACKAGE = Path(__file__).parents[1] / "kbetl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LAYERS = (
-    ("errors", "messages"),
-    (
-        "resources",
-        "config",
-        "json_text",
-        "source_code",
-        "fields",
-        "lines",
-        "csv_text",
-        "usage",
-        "atomic_files",
-    ),
-    ("facts", "wording"),
-    ("records", "prices"),
-    ("sampling", "samples"),
-    ("files",),
-    ("store", "client", "offline", "tasks", "rollouts"),
-    ("asking", "dataset", "taking"),
-    ("enrich",),
-    (
-        "ingest",
-        "synth",
-        "lengths",
-        "export",
-        "hub",
-        "query",
-        "status",
-        "check",
-        "use",
-        "reparse",
-        "batch",
-        "dedupe",
-    ),
-    ("pipeline",),
-    ("cli",),
-    ("__main__",),
-)
-"""From the ground up; a room imports rooms of lower layers alone."""
+_TABLE_ROW = re.compile(r"^\| (\d+) \| ([a-z_ ]+) \|$", re.MULTILINE)
+ARCHITECTURE = PACKAGE / "docs" / "architecture.md"
+LAYERS = {int(row): rooms.split() for row, rooms in _TABLE_ROW.findall(ARCHITECTURE.read_text("utf-8"))}
+"""The table of the architecture: a room imports rooms of lower rows alone."""
 
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+LAYER = {room: number for number, rooms in LAYERS.items() for room in rooms}
 
 HOMES = {
     "click": {"cli"},
@@ -74,18 +39,17 @@ HOMES = {
     "datasets": {"ingest", "hub"},
     "huggingface_hub": {"ingest", "hub", "lengths"},
     "jinja2": {"lengths"},
-    "pyarrow": {"files", "dataset", "export", "hub"},
+    "pyarrow": {"readers", "dataset", "export", "hub"},
     "numpy": {"dataset"},
-    "zstandard": {"ingest", "lines", "export"},
+    "zstandard": {"ingest", "readers", "export"},
     "orjson": {
         "dataset",
-        "json_text",
+        "json_codec",
         "records",
         "client",
-        "files",
+        "readers",
         "ingest",
-        "asking",
-        "lines",
+        "inference",
         "export",
         "rollouts",
         "synth",
@@ -204,7 +168,7 @@ def test_every_module_says_what_it_is(path):
 # SQL
 
 _STATEMENT = re.compile(r"\s*(select|with|insert into|update|delete from|create|drop|alter)\b")
-MAKES_SQL = {"store/migrating.py", "store/guarded.py", "store/selecting.py"}
+MAKES_SQL = {"store/migrations.py", "store/user_sql.py"}
 """Identifiers of our own views; the user's own SQL in the guarded room."""
 
 
@@ -235,12 +199,20 @@ def test_no_exception_is_swallowed_unnamed(path):
     assert "Exception" not in caught
 
 
+QUERIES = {
+    f"{module}/{block}": text for module in sql_names("queries") for block, text in queries(module).items()
+}
+
+
 def test_every_query_is_used():
     code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
-    unused = [
-        query for query in sql_names("queries") if f'"{query}"' not in code and f"queries/{query}" not in code
-    ]
-    assert unused == []
+    assert [name for name in QUERIES if f'"{name}"' not in code] == []
+
+
+def test_a_query_has_one_place():
+    """A name stands in one file; what a file owns is asked for by that file's name."""
+    blocks = [name.partition("/")[2] for name in QUERIES]
+    assert sorted(set(blocks)) == sorted(blocks)
 
 
 class _AnyValue(dict[str, None]):
@@ -252,17 +224,17 @@ class _AnyValue(dict[str, None]):
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     """A fresh store with all temporary tables that queries make."""
     with Store.open(tmp_path_factory.mktemp("layout") / "kbetl.db") as store:
-        for query in sql_names("queries"):
-            if query.endswith("_table"):
-                store.connection.execute(sql(f"queries/{query}"))
+        for name, text in QUERIES.items():
+            if name.endswith("_table"):
+                store.connection.execute(text)
         yield store.connection
 
 
-@pytest.mark.parametrize("query", [query for query in sql_names("queries") if not query.endswith("_table")])
+@pytest.mark.parametrize("query", [name for name in QUERIES if not name.endswith("_table")])
 def test_every_query_prepares(connection, query):
     """Against a fresh store, with the comment that says what it returns."""
-    text = sql(f"queries/{query}")
-    assert text.startswith("--"), f"{query}.sql does not say what it returns"
+    text = QUERIES[query]
+    assert text.startswith("--"), f"{query} does not say what it returns"
     connection.execute(f"explain {text}", _AnyValue())
 
 

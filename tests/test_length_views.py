@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from filling import Filling, digest
 
-from kbetl.lengths import figures
-from kbetl.store import measures
-from kbetl.store.measures import Group
+from kbetl.lengths.report import advice, buckets, limits, percentiles
+from kbetl.store import lengths
+from kbetl.store.lengths import HistogramBin
 
 USUAL = [1024 * 2**power for power in range(8)]
 WANTED = [50, 75, 90, 95, 99, 99.5, 99.9, 100]
@@ -51,8 +51,8 @@ def nearest_rank(totals: list[int], percent: float) -> int:
     return ordered[math.ceil(round(percent * 10) * len(ordered) / 1000) - 1]
 
 
-def groups_of(totals: list[int]) -> list[Group]:
-    return [Group(None, total, totals.count(total)) for total in sorted(set(totals))]
+def groups_of(totals: list[int]) -> list[HistogramBin]:
+    return [HistogramBin(None, total, totals.count(total)) for total in sorted(set(totals))]
 
 
 SETS = {
@@ -77,7 +77,7 @@ def test_percentiles_are_by_nearest_rank(store, totals):
         )
         == expected
     )
-    assert figures.percentiles(groups_of(totals)) == expected
+    assert percentiles(groups_of(totals)) == expected
 
 
 def test_percentiles_of_four(store):
@@ -146,7 +146,7 @@ def test_buckets_hold_their_upper_bound(store):
         (65536, 131_072, 1, 0.2, 131_072),
         (131_072, None, 1, 0.2, 131_073),
     ]
-    assert [row[:4] for row in rows] == figures.buckets(groups_of([1, 1024, 1025, 131_072, 131_073]))
+    assert [row[:4] for row in rows] == buckets(groups_of([1, 1024, 1025, 131_072, 131_073]))
 
 
 def test_buckets_are_by_difficulty(store):
@@ -193,7 +193,7 @@ def test_limits_say_what_is_over_lost_and_padded(store):
         " where dataset = 'samples' and difficulty = 'all' order by limit_tokens"
     )
     assert rows == expected
-    report = [limit for limit in figures.limits(groups_of(totals)) if limit.difficulty == "all"]
+    report = [limit for limit in limits(groups_of(totals)) if limit.difficulty == "all"]
     assert [
         (each.limit_tokens, each.samples, each.samples_over, each.tokens_lost, each.tokens_padding)
         for each in report
@@ -225,7 +225,7 @@ def test_advice_for_all_covers_the_longest(store, longest, seq_len):
         "select percentile, total_tokens, seq_len, samples_over from seq_len_advice order by percentile"
     )
     assert rows == [(percent, longest, seq_len, 0) for percent in (99, 99.5, 100)]
-    assert measures.seq_len(longest) == seq_len
+    assert lengths.seq_len(longest) == seq_len
 
 
 def test_advice_says_what_it_loses_and_wastes(store):
@@ -242,7 +242,7 @@ def test_advice_says_what_it_loses_and_wastes(store):
         (99.5, 1500, 2048, 3, lost, padding, 0, 0),
         (100, 200_000, 262_144, 0, 0, sum(262_144 - total for total in totals), 0, 0),
     ]
-    assert [tuple(each)[:6] for each in figures.advice(groups_of(totals))] == [row[:6] for row in rows]
+    assert [tuple(each)[:6] for each in advice(groups_of(totals))] == [row[:6] for row in rows]
 
 
 def test_there_is_no_advice_where_text_is_left_out(store):

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from filling import Filling
 
-from kbetl import fields
 from kbetl.errors import BadRow, ConfigError
-from kbetl.lengths import Chosen, Report, measure
-from kbetl.lengths.chat import Chat
-from kbetl.lengths.files import find
+from kbetl.lengths import Chosen, LengthReport, measure
+from kbetl.lengths.tokenizer import ChatTokenizer
+from kbetl.lengths.tokenizer_files import find
 from kbetl.records import content_hash
 from kbetl.resources import data_path
+from kbetl.samples import fields
 from kbetl.samples.conversation import MAPPING_VERSION, conversation_of
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -68,7 +68,7 @@ def said(content: Any = "Done.", **columns: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": content, **columns}
 
 
-def counted(store: Filling, folder: Path, *rows: dict[str, Any]) -> Report:
+def counted(store: Filling, folder: Path, *rows: dict[str, Any]) -> LengthReport:
     for row in rows:
         store.sample(row)
     return measure(store.store, str(folder), ALL)
@@ -319,7 +319,7 @@ def test_reasoning_that_real_templates_do_not_know_is_counted(store, shared):
 )
 def test_where_the_prompt_is_cut_off_nothing_is_counted_twice(shared, content):
     """Texts that a tokenizer could join with the end of the prompt."""
-    chat = Chat(find(str(shared / "data" / "qwen3-tokenizer")))
+    chat = ChatTokenizer(find(str(shared / "data" / "qwen3-tokenizer")))
     tokenizer = tokenizer_of(shared / "data" / "qwen3-tokenizer")
     for reasoning in (None, "", content, f"{content} y"):
         row = rollout(said(content, **({} if reasoning is None else {"reasoning_content": reasoning})))
@@ -334,7 +334,7 @@ def test_where_the_prompt_is_cut_off_nothing_is_counted_twice(shared, content):
 
 
 def test_the_slow_way_counts_the_same(store):
-    chat = Chat(find(str(DEMO)))
+    chat = ChatTokenizer(find(str(DEMO)))
     rendered = [chat.render(conversation_of(row)) for row in ROLLOUTS]
     fast = chat.count(rendered)
     chat.go_slowly()

@@ -26,7 +26,7 @@ from test_lengths import (
 
 from kbetl.errors import ConfigError
 from kbetl.lengths import Chosen, choose, measure
-from kbetl.lengths.files import find
+from kbetl.lengths.tokenizer_files import find
 
 __all__ = ["folder", "store"]
 

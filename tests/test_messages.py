@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.messages import THOUGHT_TAGS, Split, ending_of, read_message, split_thoughts
+from kbetl.samples.messages import THOUGHT_TAGS, Split, ending_of, read_message, split_thoughts
 
 PAIRS = [
     *((f"<{tag}>", f"</{tag}>") for tag in THOUGHT_TAGS),

@@ -17,9 +17,9 @@ from conftest import clean_environment
 from kbetl import resources
 from kbetl.cli import run
 from kbetl.errors import StoreError
-from kbetl.store import Store, paying_lock
-from kbetl.store.migrating import latest_schema
-from kbetl.store.opening import APPLICATION_ID, PAGE_SIZE_BYTES
+from kbetl.store import Store, task_lock
+from kbetl.store.connection import APPLICATION_ID, PAGE_SIZE_BYTES
+from kbetl.store.migrations import latest_schema
 
 STORES = Path(__file__).parent / "stores"
 RELEASED = sorted(int(path.stem.removeprefix("schema")) for path in STORES.glob("schema*.sql"))
@@ -313,7 +313,7 @@ def test_a_store_that_an_older_kbetl_pays_into_is_not_migrated(tmp_path, later_s
     command = "from pathlib import Path; import sys; from kbetl import resources\n"
     command += "resources.SQL = Path(sys.argv.pop(1)); from kbetl.cli import main; main()"
     use = ["use", "--min-reward", "0.5", "-d", path]
-    with paying_lock(path, "difficulty"):
+    with task_lock(path, "difficulty"):
         done = python(command, later_sql, *use)
         assert (done.returncode, done.stderr) == (
             1,
@@ -330,7 +330,7 @@ def test_a_store_that_an_older_kbetl_pays_into_is_not_migrated(tmp_path, later_s
 def test_an_older_kbetl_that_writes_on_beside_a_migration_loses_nothing(tmp_path, later):
     """An ingest of before has no lock: its connection is open while the schema changes under it."""
     path = old_store(tmp_path / "kbetl.db")
-    statement = (resources.SQL / "queries" / "begin_run.sql").read_text()
+    statement = resources.query("store/begin_run")
     values = {"command": "ingest", "options": "{}", "started_at": "t", "pid": 1, "task": None}
     values |= {"task_hash": None, "kbetl_version": "old"}
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as older:
@@ -363,7 +363,7 @@ def test_locks_of_names_are_in_the_range_that_a_migration_keeps_free(tmp_path):
     for name in ("difficulty", "prompts", "style", "ü"):
         code = "import fcntl, sys; file = open(sys.argv[1], 'r+')\n"
         code += "try: fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 2**48, 0)\nexcept OSError: sys.exit(7)"
-        with paying_lock(path, name):
+        with task_lock(path, name):
             assert python(code, f"{path}-lock").returncode == 7
 
 

@@ -9,7 +9,7 @@ import pytest
 from filling import Filling
 
 from kbetl.dataset import Dataset
-from kbetl.dataset.opened import check_sources
+from kbetl.dataset.dataset import check_sources
 from kbetl.errors import ConfigError
 from kbetl.store.datasets import mixed_sources
 

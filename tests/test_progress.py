@@ -22,17 +22,17 @@ from enrich_case import DEADLINE_S, Case, rollouts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.asking import Tally
 from kbetl.cli.progress import Rate, Shown, shown_measuring, shown_reading, shown_run
-from kbetl.lengths import Tally as MeasureTally
-from kbetl.taking import Tally as ReadTally
+from kbetl.inference import RunProgress
+from kbetl.lengths import MeasureProgress as MeasureTally
+from kbetl.row_writer import ReadProgress as ReadTally
 
 pytest_plugins = ["enrich_fixtures"]
 
 NARROWEST = 40
 
 run_tallies = st.builds(
-    Tally,
+    RunProgress,
     waiting=st.integers(100_001, 999_999),
     statuses=st.dictionaries(
         st.sampled_from(["ok", "unparsed", "refused", "truncated", "failed"]),
@@ -77,7 +77,7 @@ def test_reading_and_measuring_keep_counts_and_time_left(rows, size_bytes, share
 
 
 def test_a_wide_terminal_shows_everything_in_reading_order():
-    tally = Tally(waiting=100, statuses=Counter(ok=7, failed=2, unparsed=1), cost_usd=0.5)
+    tally = RunProgress(waiting=100, statuses=Counter(ok=7, failed=2, unparsed=1), cost_usd=0.5)
     tally.computed_pusd = 25 * 10**10
     tally.count_in_flight = lambda: 64
     tally.hold_s = lambda: 12.0
@@ -127,7 +127,7 @@ def test_a_count_that_begins_anew_has_a_rate_of_its_own():
 
 
 def test_a_count_that_stands_still_tells_no_time_left():
-    tally = Tally(waiting=100, statuses=Counter(ok=10))
+    tally = RunProgress(waiting=100, statuses=Counter(ok=10))
     assert isinstance(shown_run(tally, 0.0), Shown)
     assert "left" not in shown_run(tally, 0.0).text()
 

@@ -17,7 +17,7 @@ from conftest import Result, Run, clean_environment
 from fake_hub import TOKEN, FakeHub
 from filling import Filling
 
-from kbetl.dataset import Dataset, opened
+from kbetl.dataset import Dataset, open_dataset
 from kbetl.hub.readme import BEGIN, END
 from kbetl.store import Store
 
@@ -82,7 +82,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def rows_of(store: Path, name: Any) -> dict[str, list[Any]]:
-    with Store.read(store) as reading, opened(reading, Dataset(name)) as dataset:
+    with Store.read(store) as reading, open_dataset(reading, Dataset(name)) as dataset:
         return {
             side or "train": [json.loads(row.text) for row in dataset.rows(side)] for side in dataset.counts
         }

@@ -18,7 +18,7 @@ import pytest
 
 from kbetl.cli import run
 from kbetl.query import number_or_text
-from kbetl.store import Store, guarded_connection, guarded_query
+from kbetl.store import Store, read_only_connection, read_only_query
 
 ENDLESS = "with recursive c(x) as (select 1 union all select x + 1 from c) select {} from c"
 
@@ -275,7 +275,7 @@ def test_a_missing_store_is_not_made(tmp_path, capfd, monkeypatch):
 
 def test_json_functions_work_after_the_schema_changed(store_path):
     """A writer that remakes a view must not shut a reader out of json_each."""
-    connection = guarded_connection(store_path)
+    connection = read_only_connection(store_path)
     with sqlite3.connect(store_path) as other:
         other.execute("create view another as select 1")
     assert connection.execute("select value from json_each('[1,2]')").fetchall() == [(1,), (2,)]
@@ -337,7 +337,7 @@ def test_a_signal_in_a_guarded_query_raises_what_its_handler_raises(store_path):
         return 0
 
     def ask() -> None:
-        with guarded_query(store_path) as connection:
+        with read_only_query(store_path) as connection:
             connection.set_progress_handler(go_on, 1000)
             connection.execute(ENDLESS.format("max(x)")).fetchall()
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from kbetl.client.redacting import Redactor
+from kbetl.client.redaction import Redactor
 
 pytest_plugins = ["enrich_fixtures"]
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from test_views import store
 
-from kbetl import fields
 from kbetl.errors import BadRow
+from kbetl.samples import fields
 
 __all__ = ["store"]
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from kbetl import fields
 from kbetl.cli import run as kbetl
-from kbetl.facts import facts_of
-from kbetl.json_text import read_json
+from kbetl.json_codec import read_json
 from kbetl.records import sample_hash
 from kbetl.resources import sql
 from kbetl.rollouts import rows_of, run_of_names, shape_of
-from kbetl.store.migrating import statements
-from kbetl.store.opening import APPLICATION_ID
+from kbetl.samples import fields
+from kbetl.samples.rollout_facts import rollout_facts
+from kbetl.store.connection import APPLICATION_ID
+from kbetl.store.migrations import statements
 
 RUNS = Path(__file__).parent / "rollouts"
 TRACES = RUNS / "verifiers-0.4.0" / "kb-tiny--mock--glm-think--null--30aed7c1" / "traces.jsonl"
@@ -476,7 +476,7 @@ def test_an_old_store_gets_its_facts(query):
             facts.error,
         )
         for row in rows
-        for facts in [facts_of(row)]
+        for facts in [rollout_facts(row)]
     )
     assert query("select count(*) from rollouts where completion is null") == [(1,)]
 
@@ -497,5 +497,5 @@ def test_a_recorded_trace_is_the_same_rollout_by_parquet(query):
 )
 def test_an_error_of_any_kind_is_one(error, told):
     """What no tool is known to write is shown as it stands; what is empty is none."""
-    facts = facts_of({"completion": [], "error": error})
+    facts = rollout_facts({"completion": [], "error": error})
     assert (facts.error, facts.error_text) == (told, None)

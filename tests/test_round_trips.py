@@ -19,8 +19,8 @@ from test_identity import ROWS, VALUES
 
 from kbetl.cli import run as kbetl
 from kbetl.dataset import batches_of, columns_of, write_parquet
-from kbetl.files.parquet_rows import raw_rows
-from kbetl.json_text import read_json
+from kbetl.json_codec import read_json
+from kbetl.readers.parquet_rows import raw_rows
 from kbetl.records import sample_hash
 
 RUNS = Path(__file__).parent / "rollouts"

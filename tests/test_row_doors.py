@@ -25,8 +25,8 @@ from conftest import Run, clean_environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbetl.files import rows_of_file
-from kbetl.json_text import read_json
+from kbetl.json_codec import read_json
+from kbetl.readers import rows_of_file
 from kbetl.records import sample_hash
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12).map(

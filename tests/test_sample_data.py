@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from kbetl import fields, offline
-from kbetl.json_text import read_json
+from kbetl import offline
+from kbetl.json_codec import read_json
 from kbetl.records import code_hash, sample_hash
 from kbetl.resources import data_path
+from kbetl.samples import fields
 
 PATH = data_path("sample.jsonl")
 LINES = PATH.read_bytes().splitlines()

@@ -11,7 +11,7 @@ from fake_faults import json_reply
 from fake_llm import FakeLlm
 from fake_stream import stream
 
-from kbetl.asking.tally import is_other_model
+from kbetl.inference.report import is_other_model
 
 pytest_plugins = ["enrich_fixtures"]
 

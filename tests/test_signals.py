@@ -13,7 +13,7 @@ import pytest
 from conftest import clean_environment
 from enrich_case import Case, ended, rollouts, started, until
 
-from kbetl.asking.loop import TERMINATION_GRACE_S
+from kbetl.inference.workers import TERMINATION_GRACE_S
 from kbetl.store import Store
 
 pytest_plugins = ["enrich_fixtures"]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl import source_code
+from kbetl import code_identity
+from kbetl.code_identity import canonical_code
 from kbetl.records import code_hash
-from kbetl.source_code import canonical_code
 
 SAME = {
     "blanks between tokens": ("a = b+c", "a=b + c"),
@@ -218,15 +218,15 @@ def _in_one_pass(python_code: str) -> str:
     """The same text token by token, remembering nothing."""
     text = python_code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     made, line, indents, nesting, indent = [], [], [0], 0, ""
-    for token in source_code._TOKEN.findall("\n" + text + "\n"):
+    for token in code_identity._TOKEN.findall("\n" + text + "\n"):
         if token[0] != "\n":
             line.append(token)
-            nesting = max(nesting + source_code._NESTING.get(token, 0), 0)
+            nesting = max(nesting + code_identity._NESTING.get(token, 0), 0)
         elif not nesting:
             if line:
-                made.append(f"{source_code._depth(indent, indents)} {' '.join(line)}\n")
+                made.append(f"{code_identity._depth(indent, indents)} {' '.join(line)}\n")
             line, indent = [], token.rpartition("\n")[2]
-    return "".join(made) + (f"{source_code._depth(indent, indents)} {' '.join(line)}\n" if line else "")
+    return "".join(made) + (f"{code_identity._depth(indent, indents)} {' '.join(line)}\n" if line else "")
 
 
 _PIECES = [

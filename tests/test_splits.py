@@ -14,8 +14,8 @@ from evals_rows import code, evals_row, evals_rows, store_with
 from filling import TIME, Filling
 
 from kbetl.cli import run
-from kbetl.dataset import Dataset, opened
-from kbetl.records import point
+from kbetl.dataset import Dataset, open_dataset
+from kbetl.records import hash_point
 from kbetl.store import Store
 
 MANY = 18_162
@@ -35,7 +35,9 @@ def fill(store: Filling, numbers: range) -> None:
         name = f"Common{module % 50}" if module % 7 < 3 else f"Module{module}"
         sample, code_hash = f"s1:{number:064x}", f"c1:{module:064x}"
         row = json.dumps({"completion": "x", "prompt": f"Write {module}.", "module_name": name, "n": number})
-        samples.append((sample, "rollout", name, code_hash, point(code_hash), point(name), 0.9, row))
+        samples.append(
+            (sample, "rollout", name, code_hash, hash_point(code_hash), hash_point(name), 0.9, row)
+        )
         outcomes.append((sample, task, 0, "ok", "low", "1", TIME))
     connection = store.store.connection
     with store.store.transaction():
@@ -84,7 +86,7 @@ def test_every_export_of_a_store_agrees_with_the_view(tmp_path):
     fill(store, range(2_000))
     expected = sides(store)
     for name in ("filtered", "unique"):
-        with Store.read(store.path) as reading, opened(reading, Dataset(name)) as rows:
+        with Store.read(store.path) as reading, open_dataset(reading, Dataset(name)) as rows:
             found = {row.sample_hash: split for split in rows.counts for row in rows.rows(split)}
             counts = dict(rows.counts)
         assert found == {sample: expected[sample] for sample in found}
@@ -100,7 +102,7 @@ def test_splits_are_those_of_a_plain_computation(tmp_path):
         "select hash, code_hash, module_name, split from samples join splits on hash = sample_hash"
     ):
         assert code_hash is not None, name
-        permuted = point(code_hash) * factor % 2**31
+        permuted = hash_point(code_hash) * factor % 2**31
         assert side == ("validation" if permuted / 2**31 < 0.1 else "train"), sample
 
 
@@ -132,7 +134,7 @@ def point_side(source: str) -> str:
     """The side on which code is, by the default settings."""
     from kbetl.records import code_hash
 
-    permuted = point(code_hash(source)) * ((42 * 2654435761) % 2**31 | 1) % 2**31
+    permuted = hash_point(code_hash(source)) * ((42 * 2654435761) % 2**31 | 1) % 2**31
     return "validation" if permuted < 0.1 * 2**31 else "train"
 
 

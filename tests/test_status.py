@@ -405,8 +405,8 @@ def test_nothing_heavy_is_imported(store, arguments):
 
 def test_no_wide_row_is_read(store):
     """Every statement of `status` looks at `samples` through an index that covers what it asks."""
-    from kbetl.resources import sql
+    from kbetl.resources import queries
 
     for name in ("pending_by_task", "failures_by_reason", "sample_counts", "sources_by_name", "difficulties"):
-        plan = [row[3] for row in store.rows(f"explain query plan {sql(f'queries/{name}')}")]
+        plan = [row[3] for row in store.rows(f"explain query plan {queries('status')[name]}")]
         assert [step for step in plan if " samples " in step and "COVERING INDEX" not in step] == [], name

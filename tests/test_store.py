@@ -16,9 +16,9 @@ from filling import Filling
 from kbetl.cli import run
 from kbetl.errors import Busy, ConfigError, Interrupted, StoreError
 from kbetl.resources import sql, sql_names
-from kbetl.store import Store, paying_lock
-from kbetl.store.migrating import latest_schema, statements
-from kbetl.store.opening import APPLICATION_ID, PAGE_SIZE_BYTES
+from kbetl.store import Store, task_lock
+from kbetl.store.connection import APPLICATION_ID, PAGE_SIZE_BYTES
+from kbetl.store.migrations import latest_schema, statements
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_a_transaction_is_all_or_nothing(path):
 
         def fail() -> None:
             with store.transaction():
-                store.execute("change_setting", {"key": "min_reward", "value": 0.1})
+                store.execute("store/change_setting", {"key": "min_reward", "value": 0.1})
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -360,14 +360,14 @@ def test_one_process_pays_per_task(path):
     assert holder.stdout.readline() == "held\n"
     with (
         pytest.raises(Busy, match="another process is asking about difficulty"),
-        paying_lock(path, "difficulty"),
+        task_lock(path, "difficulty"),
     ):
         pass
-    with paying_lock(path, "prompts"):
+    with task_lock(path, "prompts"):
         pass
     holder.kill()
     holder.communicate(timeout=60)
-    with paying_lock(path, "difficulty"):
+    with task_lock(path, "difficulty"):
         pass
 
 

@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.client.reading import Reply, read_completion
-from kbetl.client.streaming import Folding
+from kbetl.client.responses import HttpResponse, read_completion
+from kbetl.client.sse import StreamAccumulator
 from kbetl.records import Completion
 
 
-def folded(*choices: dict[str, Any], tail: str = "data: [DONE]\n\n", size: int = 7, **top: Any) -> Folding:
+def folded(
+    *choices: dict[str, Any], tail: str = "data: [DONE]\n\n", size: int = 7, **top: Any
+) -> StreamAccumulator:
     """The events of a stream, one for each piece of its first choice, fed in chunks of `size` bytes."""
     events = (
         "".join(f"data: {json.dumps({'id': 'c1', 'choices': [each], **top})}\n\n" for each in choices) + tail
     )
-    folding = Folding()
+    folding = StreamAccumulator()
     data = events.encode()
     for start in range(0, len(data), size):
         folding.feed(data[start : start + size])
@@ -211,7 +213,7 @@ def test_streamed_or_whole_an_answer_says_the_same(thoughts, texts, shape, size)
     body = folded(
         *choices, {"index": 0, "delta": {"role": "assistant"}, "finish_reason": "length"}, size=size
     ).body()
-    found = read_completion(Reply(200, {}, body, 1.0), "host")
+    found = read_completion(HttpResponse(200, {}, body, 1.0), "host")
     assert isinstance(found, Completion)
     said = [each.encode("utf-8", "replace").decode() for each in (*texts, *thoughts)]
     assert (found.content or "") == "".join(said[: len(texts)])
@@ -222,7 +224,7 @@ def test_an_event_in_many_chunks_is_put_together_once():
     """64 MB in one event, by chunks of 64 KB: joining them anew each time would copy 32 GB."""
     content = "x" * (64 * 2**20)
     data = f'data: {{"choices":[{{"delta":{{"content":"{content}"}},"finish_reason":"stop"}}]}}\n\n'.encode()
-    folding = Folding()
+    folding = StreamAccumulator()
     for start in range(0, len(data), 2**16):
         folding.feed(data[start : start + 2**16])
     folding.end()

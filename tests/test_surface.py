@@ -24,7 +24,7 @@ import click
 import pytest
 
 from kbetl import records
-from kbetl.batch.naming import custom_id
+from kbetl.batch.files import custom_id
 from kbetl.cli import cli
 from kbetl.cli import run as run_command
 from kbetl.errors import LEFT_OVER, KbetlError, exit_status_after
@@ -95,7 +95,7 @@ def schema() -> Iterator[str]:
                 else ""
             )
             yield f"{kind} {name}.{column}{more}"
-        for name, value in store.rows("all_settings"):
+        for name, value in store.rows("card/all_settings"):
             yield f"setting {name}: {value}"
 
 

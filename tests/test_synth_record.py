@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from kbetl.cli import run as kbetl
-from kbetl.synth import Options
+from kbetl.row_writer import ReadProgress
+from kbetl.synth import RecordOptions
 from kbetl.synth import record as record_runs
-from kbetl.taking import Tally
 
 RUNS = Path(__file__).parent / "rollouts"
 """A few real lines of each tool and version."""
@@ -367,13 +367,13 @@ def test_a_file_that_goes_while_others_are_recorded_is_named(home, query):
         change(Path("some", name, "results.jsonl"), 0, lambda row, name=name: row.update(answer=name))
     assert record("some") == 0
 
-    class Removing(Tally):
+    class Removing(ReadProgress):
         def start(self, source: str, size_bytes: int | None) -> None:
             if source == "some/b":
                 os.remove("some/b/results.jsonl")
             super().start(source, size_bytes)
 
-    reports = record_runs(Path("kbetl.db"), ["some"], Options(), Removing())
+    reports = record_runs(Path("kbetl.db"), ["some"], RecordOptions(), Removing())
     assert [report.as_text() for report in reports] == [
         "some/a: read 4, new 0, known 4, rejected 0 (rollouts 4)",
         "some/b: read 1, new 0, known 0, rejected 1",

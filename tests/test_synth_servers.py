@@ -12,9 +12,10 @@ from fake_llm import FakeLlm
 from fake_stream import BODIES, Reply
 from test_synth_run import check_whole, kernel, modules, rollouts
 
-from kbetl.asking import Question, pool
 from kbetl.client import Endpoint, Limits
-from kbetl.client.facts import counters_in
+from kbetl.client.server_info import counters_in
+from kbetl.inference import PreparedRequest, backends
+from kbetl.inference.backends import LoadBalancer
 from kbetl.records import Completion, Request
 
 pytest_plugins = ["enrich_fixtures"]
@@ -75,7 +76,7 @@ def test_a_server_that_is_not_there_leaves_the_work_to_the_other(synth, other):
 
 def test_a_server_that_goes_away_loses_no_request(synth, other, monkeypatch):
     """What it had is asked of the other one, once."""
-    monkeypatch.setattr(pool, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(backends, "PATIENCE_S", 0.1)
     synth.ingest(modules(40))
     synth.llm.latency_s = 0.05
 
@@ -94,18 +95,18 @@ def test_a_server_that_goes_away_loses_no_request(synth, other, monkeypatch):
 
 def test_a_server_that_comes_back_is_asked_again(synth, other, monkeypatch):
     """After its rest it is tried; meanwhile nothing waits for it."""
-    monkeypatch.setattr(pool, "REST_S", 0.05)
+    monkeypatch.setattr(backends, "REST_S", 0.05)
     other.stop_listening()
     endpoints = [Endpoint(synth.llm.url), Endpoint(other.url)]
     said: list[str] = []
 
     async def ask() -> None:
         limits = Limits(backoff_s=0.01, alone_s=0)
-        async with pool.ServerPool(endpoints, limits, said.append) as servers:
+        async with LoadBalancer(endpoints, limits, said.append) as servers:
 
             async def answer(number: int) -> str:
                 request = Request("m", [{"role": "user", "content": f"Module{number}"}], {})
-                completion = await servers.complete(Question(f"s{number}", request, {}), no_waste)
+                completion = await servers.complete(PreparedRequest(f"s{number}", request, {}), no_waste)
                 return completion.host
 
             first = [await answer(number) for number in range(4)]

@@ -13,8 +13,8 @@ from fake_llm import Asked, Order
 from fake_stream import cut_stream, events, failed_stream, recorded, stream, streamed, unended_stream
 from test_synth_run import check_whole, kernel, modules, run
 
-from kbetl.client.reading import Reply, read_completion
-from kbetl.client.streaming import Folding
+from kbetl.client.responses import HttpResponse, read_completion
+from kbetl.client.sse import StreamAccumulator
 from kbetl.records import Completion
 
 pytest_plugins = ["enrich_fixtures"]
@@ -22,13 +22,13 @@ pytest_plugins = ["enrich_fixtures"]
 
 def folded(body: bytes, size: int) -> Completion:
     """What is read from a stream that comes in pieces of so many bytes."""
-    folding = Folding()
+    folding = StreamAccumulator()
     for start in range(0, len(body), size):
         folding.feed(body[start : start + size])
     folding.end()
     assert folding.fault is None
     assert folding.is_whole
-    found = read_completion(Reply(200, {}, folding.body(), 1.0), "host")
+    found = read_completion(HttpResponse(200, {}, folding.body(), 1.0), "host")
     assert isinstance(found, Completion)
     return found
 
@@ -49,7 +49,7 @@ def test_a_recorded_stream_says_what_vllm_said(size):
 
 def test_a_stream_of_a_real_model_equals_its_answer_in_one_piece():
     """The same greedy question to SmolLM2 on vLLM, asked both ways."""
-    at_once = read_completion(Reply(200, {}, recorded("smollm2.json").body, 1.0), "host")
+    at_once = read_completion(HttpResponse(200, {}, recorded("smollm2.json").body, 1.0), "host")
     assert isinstance(at_once, Completion)
     found = folded(recorded("smollm2_stream.txt").body, 100)
     assert at_once.content

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from kbetl.errors import ConfigError, MissingField
-from kbetl.json_text import read_json
-from kbetl.tasks import Json, Label, Number, Task, Text, builtin_names, load_task, reader_from_spec
+from kbetl.json_codec import read_json
+from kbetl.tasks import Json, Label, Number, Task, Text, builtin_names, format_from_spec, load_task
 
 MODEL = "openai/gpt-5.2"
 FRONT = """+++
@@ -165,7 +165,7 @@ def test_each_form_of_reader_comes_back_from_its_spec(
     task = task_of(tmp_path, "x", FRONT.replace('{ tag = "style" }', answer))
     assert task.reader == reader
     assert task.reader_spec == spec
-    assert reader_from_spec(spec) == reader
+    assert format_from_spec(spec) == reader
 
 
 def test_parser_version_is_that_of_code_and_reader() -> None:
@@ -176,7 +176,7 @@ def test_parser_version_is_that_of_code_and_reader() -> None:
 @pytest.mark.parametrize("spec", ["", "7", "{}", '{"tag":"a","new":1}', "\udc80"])
 def test_a_stored_reader_that_is_not_known_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError, match="stored reader"):
-        reader_from_spec(spec)
+        format_from_spec(spec)
 
 
 # Rendering

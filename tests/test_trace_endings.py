@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kbetl.facts import facts_of
-from kbetl.json_text import read_json
-from kbetl.rollouts.reading import rows_of
+from kbetl.json_codec import read_json
+from kbetl.rollouts.detect import rows_of
+from kbetl.samples.rollout_facts import rollout_facts
 
 TRACES = next((Path(__file__).parent / "rollouts").rglob("traces.jsonl"))
 BOOM = {"type": "ProviderError", "message": "boom", "status_code": 500, "traceback": "..."}
@@ -84,7 +84,7 @@ def test_a_trace_ends_as_verifiers_says(change, told, is_bare):
     trace = {**episode["traces"][0], **change}
     line = trace if is_bare else {**episode, "ok": trace["ok"], "traces": [trace]}
     (parsed,) = rows_of(read_json(json.dumps(line).encode()))
-    facts = facts_of(parsed.value)
+    facts = rollout_facts(parsed.value)
     for name, value in told.items():
         if name == "nonfinite":
             found: Any = parsed.nonfinite

@@ -11,7 +11,7 @@ from client_case import Asking, ask_one, question
 from fake_faults import Reply
 from fake_llm import FakeLlm
 
-from kbetl.client import wire
+from kbetl.client import transport
 from kbetl.client.unpacking import Room
 
 BODY = (
@@ -73,7 +73,7 @@ def test_a_body_beyond_the_ceiling_is_named_and_only_its_beginning_kept():
 
 def test_large_answers_at_once_all_arrive(monkeypatch):
     """Beyond what all in flight may hold they come two at a time."""
-    monkeypatch.setattr(wire, "_IN_FLIGHT_BYTES", 2**20)
+    monkeypatch.setattr(transport, "_IN_FLIGHT_BYTES", 2**20)
     packed = gzip.compress(BODY)
     with FakeLlm([Reply(packed, headers={"Content-Encoding": "gzip"})] * 16) as llm:
         asking = Asking(llm, [question(str(number)) for number in range(16)])

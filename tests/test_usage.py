@@ -10,14 +10,14 @@ from fake_stream import stream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.asking.room import taken_by
-from kbetl.batch.results import read_result
-from kbetl.client.reading import Reply, read_completion
-from kbetl.client.streaming import Folding
-from kbetl.facts import facts_of
+from kbetl.batch.result_lines import read_result
+from kbetl.client.responses import HttpResponse, read_completion
+from kbetl.client.sse import StreamAccumulator
+from kbetl.inference.budget import billed_usage
 from kbetl.prices import Price, pusd_of
 from kbetl.records import Completion
-from kbetl.rollouts.batches import rollouts_of_batch
+from kbetl.rollouts.batch_output import rollouts_of_batch
+from kbetl.samples.rollout_facts import rollout_facts
 from kbetl.usage import joined_usage, usage_of
 
 
@@ -250,22 +250,22 @@ def body_of(usage: Any, **more: Any) -> dict[str, Any]:
 
 
 def online(body: dict[str, Any]) -> Completion:
-    found = read_completion(Reply(200, {}, json.dumps(body).encode(), 1.0), "h")
+    found = read_completion(HttpResponse(200, {}, json.dumps(body).encode(), 1.0), "h")
     assert isinstance(found, Completion)
     return found
 
 
 def streamed(body: dict[str, Any]) -> Completion:
-    folding = Folding()
+    folding = StreamAccumulator()
     folding.feed(stream(body).body)
     folding.end()
-    found = read_completion(Reply(200, {}, folding.body(), 1.0), "h")
+    found = read_completion(HttpResponse(200, {}, folding.body(), 1.0), "h")
     assert isinstance(found, Completion)
     return found
 
 
 def from_batch(body: dict[str, Any]) -> Completion:
-    from kbetl.batch.naming import custom_id
+    from kbetl.batch.files import custom_id
 
     line = {
         "id": "x",
@@ -301,7 +301,7 @@ def test_a_recorded_batch_counts_the_same_tokens(dialect):
     """Facts of a rollout: zeros stand as they were written, all else is as of an answer."""
     line = {"custom_id": "1", "response": {"status_code": 200, "body": body_of(dialect.usage)}}
     [built] = rollouts_of_batch(line, {"messages": [{"role": "user", "content": "q"}]})
-    facts = facts_of(built.row)
+    facts = rollout_facts(built.row)
     found = (facts.prompt_tokens or None, facts.completion_tokens or None, facts.reasoning_tokens)
     assert found == (dialect.prompt, dialect.completion, dialect.reasoning)
 
@@ -378,7 +378,7 @@ def test_whatever_is_told_is_a_count_or_nothing(usage):
 def test_a_budget_takes_the_larger_of_what_is_told_and_what_tokens_cost(usage):
     found = usage_of({"usage": usage}, has_text=True)
     completion = Completion("", "h", 1.0, **found._asdict())
-    taken = taken_by(completion, PRICE).pusd
+    taken = billed_usage(completion, PRICE).pusd
     cheapest = 10**5 * (found.prompt_tokens or 0) + 10**7 * (found.completion_tokens or 0)
     is_counted = found.prompt_tokens is not None and found.completion_tokens is not None
     if found.cost_usd is None and not is_counted:

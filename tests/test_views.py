@@ -12,7 +12,7 @@ from filling import TIME, Filling
 from kbetl.prices import Price
 from kbetl.resources import sql_names
 from kbetl.store import Store
-from kbetl.store.spending import ToReserve, Worst, add_price, reserve
+from kbetl.store.reservations import ToReserve, Worst, add_price, reserve
 
 
 @pytest.fixture
@@ -64,7 +64,9 @@ def test_ratings_reads_the_task_in_use_alone(store):
     assert store.rows("select difficulty, task_hash from ratings") == [("low", used)]
     store.rows("update tasks set in_use = 0")
     store.rows(f"update tasks set created_at = '2030-01-01T00:00:00.000Z' where hash = '{other}'")
-    assert store.rows("select difficulty from ratings") == [("high",)]  # none in use: what became of the newest
+    assert store.rows("select difficulty from ratings") == [
+        ("high",)
+    ]  # none in use: what became of the newest
     store.rows(f"update tasks set in_use = 1 where hash = '{used}'")
     assert store.rows("select difficulty from ratings") == [("low",)]
     store.rows(f"update tasks set in_use = (hash = '{other}')")

@@ -1,20 +1,19 @@
 """Batches: the same questions as files that a service or an offline vLLM answers later."""
 
-from kbetl.batch.fetching import Fetched, as_json, fetch, status, status_line
+from kbetl.batch.fetch import Fetched, as_json, fetch, status, status_line
 from kbetl.batch.files import FileLimits
-from kbetl.batch.reading import Read, read_batches
-from kbetl.batch.service import LISTED_WITHIN_S, Address, submit
-from kbetl.batch.settling import settle_answered
-from kbetl.batch.writing import Target, Written, write_batches
+from kbetl.batch.read import BatchReadReport, read_batches, settle_answered
+from kbetl.batch.submit import LISTED_WITHIN_S, ServiceAddress, submit
+from kbetl.batch.write import BatchTarget, BatchWriteReport, write_batches
 
 __all__ = [
     "LISTED_WITHIN_S",
-    "Address",
+    "BatchReadReport",
+    "BatchTarget",
+    "BatchWriteReport",
     "Fetched",
     "FileLimits",
-    "Read",
-    "Target",
-    "Written",
+    "ServiceAddress",
     "as_json",
     "fetch",
     "read_batches",

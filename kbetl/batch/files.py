@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -12,7 +15,7 @@ from kbetl import atomic_files
 from kbetl.errors import ConfigError, ExportFailed, KbetlError
 from kbetl.records import Request
 from kbetl.store import Store
-from kbetl.store.handing import publish
+from kbetl.store.batches import publish
 
 MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
@@ -49,13 +52,13 @@ class BatchFile:
 
     def __init__(self, path: Path, mode: int | None = None) -> None:
         """`mode` is its permission bits. A part that a killed command left is written over."""
-        if path.exists() or atomic_files.is_being_written(part_of(path)):
+        if path.exists() or atomic_files.is_being_written(partial_path(path)):
             raise ConfigError(f"{path} is there already; name another folder")
         self.path = path
         self.requests = 0
         self.size_bytes = 0
         self._hash = hashlib.sha256()
-        self._file: IO[bytes] = _opened(part_of(path), mode)
+        self._file: IO[bytes] = _opened(partial_path(path), mode)
 
     def add(self, line: bytes) -> None:
         """One more request."""
@@ -84,10 +87,10 @@ class BatchFile:
     def discard(self) -> None:
         """Removes what was written."""
         self._file.close()
-        part_of(self.path).unlink(missing_ok=True)
+        partial_path(self.path).unlink(missing_ok=True)
 
 
-def part_of(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """Where a file is written until it is whole."""
     return atomic_files.part_of(path, is_found_again=True)
 
@@ -95,7 +98,7 @@ def part_of(path: Path) -> Path:
 def publish_file(path: Path) -> None:
     """Gives a whole file its name, durably; does nothing where that was done."""
     try:
-        os.replace(part_of(path), path)
+        os.replace(partial_path(path), path)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -105,9 +108,9 @@ def publish_file(path: Path) -> None:
 
 def finish_files(store: Store) -> None:
     """Gives files their names that are whole and recorded: a command was stopped before it could."""
-    for batch_id, file, size_bytes in store.rows("unpublished_batches"):
+    for batch_id, file, size_bytes in store.rows("batches/unpublished_batches"):
         path = Path(file)
-        part = part_of(path)
+        part = partial_path(path)
         if part.exists() and part.stat().st_size != size_bytes:
             raise KbetlError(
                 f"{part} is not what batch {batch_id} recorded; remove it, and take the requests back "
@@ -133,3 +136,43 @@ def _opened(path: Path, mode: int | None) -> IO[bytes]:
 
 def _failed(path: Path, error: OSError) -> ExportFailed:
     return ExportFailed(f"{path} cannot be written: {error.strerror or error}")
+
+
+_CUSTOM_ID = re.compile(r"r1-([A-Za-z0-9_-]{43})-(0|[1-9][0-9]{0,8})")
+
+
+class Key(NamedTuple):
+    """A request and the how-manieth answer to it."""
+
+    request_hash: str
+    attempt: int
+
+
+def custom_id(request_hash: str, attempt: int) -> str:
+    """`r1-HASH-ATTEMPT`, the hash in URL-safe base64.
+
+    In hex it would be longer than the 64 characters that some services take.
+
+    >>> custom_id("r1:" + "0f" * 32, 2)
+    'r1-Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8-2'
+    """
+    digest = bytes.fromhex(request_hash.removeprefix("r1:"))
+    return f"r1-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-{attempt}"
+
+
+def key_of(name: str) -> Key | None:
+    """What a `custom_id` stands for; None where it is none of ours.
+
+    >>> key_of("r1-Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8-2").attempt
+    2
+    >>> key_of("request-1")
+    """
+    found = _CUSTOM_ID.fullmatch(name)
+    if found is None:
+        return None
+    try:
+        digest = base64.urlsafe_b64decode(found[1] + "=")
+    except binascii.Error:
+        return None
+    key = Key("r1:" + digest.hex(), int(found[2]))
+    return key if custom_id(*key) == name else None

@@ -15,7 +15,7 @@ import click
 import kbetl
 from kbetl import config
 from kbetl.cli.commands import COMMANDS
-from kbetl.cli.tables import click_defaults
+from kbetl.cli.config_file import defaults_from_toml
 from kbetl.errors import ConfigError, Interrupted, KbetlError
 
 EPILOG = "Exit status: 0 all done; 1 an error; 2 wrong usage; 3 something left over; 130, 143 interrupted."
@@ -97,7 +97,7 @@ class _Configured(NamedTuple):
 def _configured() -> _Configured:
     try:
         config.load_dotenv()
-        return _Configured(click_defaults(config.load_toml(), COMMANDS), None)
+        return _Configured(defaults_from_toml(config.load_toml(), COMMANDS), None)
     except ConfigError as error:
         return _Configured({}, error)
 

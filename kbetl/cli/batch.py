@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kbetl.cli.enrich import (
+from kbetl.cli.enrich import check_model_meant, given_options
+from kbetl.cli.params import (
+    LARGEST,
+    FiniteNumber,
+    WholeNumber,
     again_options,
     budget_options,
-    check_model_meant,
     choosing_options,
-    given_options,
+    common,
     parameter_options,
     sample_options,
+    say_in_use,
     server_options,
 )
-from kbetl.cli.numbers import LARGEST, FiniteNumber, WholeNumber
-from kbetl.cli.options import common, say_in_use
 from kbetl.cli.synth_run import prompt_options
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
-    from kbetl.batch import Target
+    from kbetl.batch import BatchTarget
     from kbetl.store import Store
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -135,7 +137,7 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
     from kbetl.batch import write_batches
     from kbetl.cli.synth_run import given_options as synth_options
     from kbetl.store import Store
-    from kbetl.synth.running import ordered
+    from kbetl.synth.generate import ordered
 
     options = synth_options({**given, "takes_back": given["again"]})
     _check_there(database)
@@ -149,14 +151,14 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
 
 def _write(database: Path, folder: Path, given: dict[str, Any], command: str) -> int:
     from kbetl.batch import write_batches
-    from kbetl.enrich import ordered
+    from kbetl.inference import batch_plan
     from kbetl.store import Store
 
     options = given_options({**given, "takes_back": given["again"]})
     _check_there(database)
     with Store.open(database) as store:
         check_model_meant(click.get_current_context(), store, options)
-        order = ordered(store, options, command)
+        order = batch_plan(store, options, command)
         report = write_batches(store, order, _target(folder, given))
     _print(report.lines())
     say_in_use(report.in_use, is_quiet=given["quiet"])
@@ -212,12 +214,12 @@ def submit(database: Path, files: tuple[Path, ...], quiet: bool, settle_s: float
       kbetl batch submit -b https://api.openai.com/v1 -k OPENAI_API_KEY
       kbetl batch submit batches/enrich-5-1.jsonl -b https://api.openai.com/v1 -k OPENAI_API_KEY
     """
-    from kbetl.batch import Address
+    from kbetl.batch import ServiceAddress
     from kbetl.batch import submit as hand_over
     from kbetl.store import Store
 
     _check_there(database)
-    address = Address(given["base_url"], given["api_key_var"], given["header"])
+    address = ServiceAddress(given["base_url"], given["api_key_var"], given["header"])
     with Store.open(database) as store:
         _print(hand_over(store, address, files, _sayer(quiet), listed_within_s=settle_s))
     return 0
@@ -286,22 +288,22 @@ def _silent(_line: str) -> None:
     return None
 
 
-def _target(folder: Path, given: dict[str, Any]) -> Target:
-    from kbetl.batch import FileLimits, Target
+def _target(folder: Path, given: dict[str, Any]) -> BatchTarget:
+    from kbetl.batch import BatchTarget, FileLimits
 
     limits = FileLimits(given["max_requests"], int(min(given["max_mb"] * _MB, LARGEST)))
-    return Target(folder, limits, given["again"])
+    return BatchTarget(folder, limits, given["again"])
 
 
 def _make_rollouts(store: Store) -> list[str]:
     """Makes rollouts of what batches of `synth` answered; gives a line where there were any."""
     from kbetl.batch import settle_answered
-    from kbetl.store.handing import batches_without_rollouts
-    from kbetl.synth.options import Options
-    from kbetl.synth.running import ordered_rollouts
+    from kbetl.store.batches import batches_without_rollouts
+    from kbetl.synth.generate import ordered_rollouts
+    from kbetl.synth.prompts import GenerateOptions
 
     made = sum(
-        settle_answered(store, ordered_rollouts(store, Options.from_json(told), batch_id))
+        settle_answered(store, ordered_rollouts(store, GenerateOptions.from_json(told), batch_id))
         for batch_id, told in batches_without_rollouts(store)
     )
     return [f"answers that became rollouts: {made}"] if made else []

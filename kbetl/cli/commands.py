@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kbetl.cli import reading
+from kbetl.cli import check, query, status
 from kbetl.cli.batch import batch
 from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
@@ -35,8 +35,8 @@ COMMANDS: tuple[click.Command, ...] = (
     export,
     push,
     run,
-    reading.query,
-    reading.status,
-    reading.check,
+    query.query,
+    status.status,
+    check.check,
     docs,
 )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.options import common, each_once
-from kbetl.cli.reading import reader_may_leave
+from kbetl.cli.params import common, ignore_broken_pipe, unique_values
 
 if TYPE_CHECKING:
     from kbetl.store import Store
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     "--source",
     "sources",
     multiple=True,
-    callback=each_once,
+    callback=unique_values,
     metavar="NAME",
     help="Only rows of it; repeatable.",
 )
@@ -48,7 +47,7 @@ def dedupe(database: Path, *, by: Any, sources: tuple[str, ...], as_json: bool, 
         click.echo(
             f"kbetl: rows of {len(report.sources)} sources together: {', '.join(report.sources)}", err=True
         )
-    with reader_may_leave():
+    with ignore_broken_pipe():
         click.echo(json.dumps(report.as_json(), indent=2) if as_json else "\n".join(report.lines()))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.params import common
 
 
 @click.command(short_help="Run the whole pipeline on shipped rows: no key, no network.")
@@ -21,8 +21,8 @@ def demo(context: click.Context, /, database: Path, **_: Any) -> None:
       kbetl demo
       kbetl demo -d /tmp/try.db
     """
-    from kbetl.pipeline import DEMO_DATABASE
-    from kbetl.pipeline import demo as run
+    from kbetl.demo import DEMO_DATABASE
+    from kbetl.demo import demo as run
 
     # the store is made anew: KBETL_DATABASE and kbetl.toml name the user's own, which stays as it is
     is_given = context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from kbetl.cli.options import common
-from kbetl.cli.reading import reader_may_leave
+from kbetl.cli.params import common, ignore_broken_pipe
 
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.DOTALL | re.MULTILINE)
 # Lines longer than this are hard to read, however wide the terminal is.
@@ -32,7 +31,7 @@ def docs(topic: str | None, **_: Any) -> None:
       kbetl docs schema > schema.md
     """
     text = _topic_list() if topic is None else _markdown(topic)
-    with reader_may_leave():
+    with ignore_broken_pipe():
         if topic is not None and sys.stdout.isatty():
             # the pager counts as a terminal: it shows the colours that rich chose for this one
             click.echo_via_pager(_laid_out(text), color=True)

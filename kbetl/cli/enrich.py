@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbetl import config
-from kbetl.cli.numbers import FiniteNumber, WholeNumber
-from kbetl.cli.options import common, typed_again
+from kbetl.cli.params import typed_again
 from kbetl.errors import ConfigError, Interrupted, StoreError
 
 if TYPE_CHECKING:
-    from kbetl.enrich import Options
+    from kbetl.inference import EnrichOptions
     from kbetl.store import Store
-
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+from kbetl.cli.params import asking_options
 
 _OPTION_NAMES = {
     "source": "sources",
@@ -33,203 +31,7 @@ _OPTION_NAMES = {
     "timeout": "timeout_s",
     "request_timeout": "request_timeout_s",
 }
-LONGEST_S = 366 * 86400
-"""The longest time that an option may name: a year, and what clocks can count with."""
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
-
-
-def sample_options(function: Decorated) -> Decorated:
-    """The options that choose samples."""
-    for option in reversed(
-        (
-            click.option("--source", multiple=True, help="Only samples of this source; repeatable."),
-            click.option(
-                "--where", help="Only samples for which this SQL holds, over the columns of selectable."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def again_options(function: Decorated) -> Decorated:
-    """The options that bound a run, and say what it asks again."""
-    for option in reversed(
-        (
-            click.option("-n", "--limit", type=WholeNumber(min=0), help="Ask so many samples at most."),
-            click.option(
-                "--retry",
-                multiple=True,
-                metavar="STATUS",
-                help="Ask these outcomes again: unparsed, truncated, refused, failed.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def parameter_options(function: Decorated) -> Decorated:
-    """The options that set request parameters."""
-    for option in reversed(
-        (
-            click.option(
-                "-o",
-                "--option",
-                nargs=2,
-                multiple=True,
-                metavar="KEY VALUE",
-                help="A request parameter; null takes one away.",
-            ),
-            click.option("-t", "--max-tokens", type=WholeNumber(min=1), help="The same as -o max_tokens."),
-            click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def choosing_options(function: Decorated) -> Decorated:
-    """The options that choose what is asked, and how it is asked."""
-    for option in reversed(
-        (
-            sample_options,
-            click.option("--min-reward", type=float, help="Only rewards above this, in this run."),
-            again_options,
-            click.option("-m", "--model", default=config.MODEL, show_default=True, help="Model, or offline."),
-            parameter_options,
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def server_options(function: Decorated) -> Decorated:
-    """The options that say which server is meant, and with which key."""
-    for option in reversed(
-        (
-            click.option(
-                "-b",
-                "--base-url",
-                default=config.BASE_URL,
-                show_default=True,
-                help="A chat-completions server.",
-            ),
-            key_options,
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def key_options(function: Decorated) -> Decorated:
-    """The options that say with which key a server is asked."""
-    for option in reversed(
-        (
-            click.option(
-                "-k", "--api-key-var", metavar="VARIABLE", help="The environment variable that holds the key."
-            ),
-            click.option(
-                "--header", multiple=True, metavar="'NAME: $VARIABLE'", help="One more header; repeatable."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def asking_options(function: Decorated) -> Decorated:
-    """The options of every command that asks a model."""
-    for option in reversed(
-        (
-            choosing_options,
-            click.option(
-                "--dry-run", is_flag=True, help="Say what would be asked, why, and about how many tokens."
-            ),
-            click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0."),
-            server_options,
-            pace_options,
-        )
-    ):
-        function = option(function)
-    return common(function)
-
-
-def budget_options(function: Decorated) -> Decorated:
-    """The options that say what a task may take."""
-    for option in reversed(
-        (
-            click.option(
-                "--max-cost",
-                type=click.FloatRange(min=0),
-                metavar="USD",
-                help="What the task may cost in this store in all.",
-            ),
-            click.option(
-                "--max-tokens-total",
-                type=WholeNumber(min=0),
-                help="The same in prompt and completion tokens.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def pace_options(function: Decorated) -> Decorated:
-    """The options that say how fast a server is asked, and for how long."""
-    for option in reversed(
-        (
-            click.option(
-                "-c",
-                "--concurrency",
-                type=WholeNumber(min=1),
-                default=config.CONCURRENCY,
-                show_default=True,
-                help="Requests in flight at most.",
-            ),
-            click.option("--rpm", type=WholeNumber(min=1), help="Requests per minute at most."),
-            click.option("--tpm", type=WholeNumber(min=1), help="Tokens per minute at most."),
-            budget_options,
-            click.option(
-                "--timeout",
-                type=FiniteNumber(min=0, min_open=True, max=LONGEST_S),
-                default=600.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="Longest silence of the server before a request counts as lost.",
-            ),
-            click.option(
-                "--request-timeout",
-                type=FiniteNumber(min=0, max=LONGEST_S),
-                default=3600.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="Longest time for a whole request; it is not sent again in that run. 0: no limit.",
-            ),
-            click.option(
-                "--give-up-after",
-                type=FiniteNumber(min=0, min_open=True, max=LONGEST_S // 60),
-                default=30.0,
-                show_default=True,
-                metavar="MINUTES",
-                help="Stop after so long without a success or text of an answer; no longer wait is obeyed.",
-            ),
-            click.option(
-                "--keep-going",
-                is_flag=True,
-                help="Go on where the first 40 answers are all cut by the output limit.",
-            ),
-            click.option(
-                "--also-handed-out",
-                "takes_back",
-                is_flag=True,
-                help="Also what waits for a batch file: taken back there.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
 
 
 @click.command(short_help="Ask a model about what has no outcome yet; keep every answer.")
@@ -267,8 +69,8 @@ def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
 
 def _ask(context: click.Context, database: Path, given: dict[str, Any], command: str) -> int:
     from kbetl.cli.progress import progress_of_run
-    from kbetl.enrich import dry_run, resumed
-    from kbetl.enrich import enrich as run
+    from kbetl.inference import dry_run, resume_options
+    from kbetl.inference import enrich as run
     from kbetl.store import Store
 
     options = given_options(given)
@@ -276,7 +78,9 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with Store.open(database) as store:
-        taken = resumed(store, options, given_now(context), say) if given["resume"] else None
+        taken = (
+            resume_options(store, options, options_on_command_line(context), say) if given["resume"] else None
+        )
         if taken is None:
             check_model_meant(context, store, options)
         options = taken or options
@@ -297,7 +101,7 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
 
 def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this command before it asks."""
-    from kbetl.enrich import check_ready as check
+    from kbetl.inference import preflight as check
 
     options = given_options({"task": context.command.name, **context.params})
     check(options, store)
@@ -305,10 +109,10 @@ def check_ready(context: click.Context, store: Store | None) -> None:
         check_model_meant(context, store, options)
 
 
-def check_model_meant(context: click.Context, store: Store, options: Options) -> None:
+def check_model_meant(context: click.Context, store: Store, options: EnrichOptions) -> None:
     """Raises ConfigError where nobody named the model, and the labels in use are another's."""
-    from kbetl.enrich import Typed
-    from kbetl.enrich import check_model_meant as check
+    from kbetl.inference import Typed
+    from kbetl.inference import check_model_meant as check
 
     if context.get_parameter_source("model") is not click.core.ParameterSource.DEFAULT:
         return
@@ -319,15 +123,15 @@ def check_model_meant(context: click.Context, store: Store, options: Options) ->
         options,
         Typed(
             lambda *more: config.command_line(database, *words, *more),
-            given_now(context),
+            options_on_command_line(context),
             "base_url" in context.params,
         ),
     )
 
 
-def given_options(given: dict[str, Any]) -> Options:
+def given_options(given: dict[str, Any]) -> EnrichOptions:
     """What a command line says about asking; an option that the command lacks has its default."""
-    from kbetl.enrich import Options
+    from kbetl.inference import EnrichOptions
 
     same = (
         "task",
@@ -351,7 +155,7 @@ def given_options(given: dict[str, Any]) -> Options:
         found["give_up_after_s"] = given["give_up_after"] * 60
     if "timeout" in given:
         found.update(timeout_s=given["timeout"], request_timeout_s=given["request_timeout"])
-    return Options(
+    return EnrichOptions(
         headers=given.get("header", ()),
         parameters=parameters_given(given),
         sources=given["source"],
@@ -390,7 +194,9 @@ def _refuse_constant(name: str) -> Any:
     raise ConfigError(f"-o: {name} is no JSON number")
 
 
-def given_now(context: click.Context, spelled: Mapping[str, str] | None = None) -> frozenset[str]:
+def options_on_command_line(
+    context: click.Context, spelled: Mapping[str, str] | None = None
+) -> frozenset[str]:
     """The options of this command line itself, by their name in Options; `spelled` has more such names."""
     known = {**_OPTION_NAMES, **(spelled or {})}
     names = set()
@@ -402,7 +208,7 @@ def given_now(context: click.Context, spelled: Mapping[str, str] | None = None) 
     return frozenset(names)
 
 
-def _how_to_go_on(context: click.Context, options: Options, command: str) -> str:
+def _how_to_go_on(context: click.Context, options: EnrichOptions, command: str) -> str:
     """The command that takes up the run that was stopped, as it is typed into a shell."""
     words = ["kbetl", command]
     if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:

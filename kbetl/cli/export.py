@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.options import common, each_once
+from kbetl.cli.params import common, unique_values
 from kbetl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kbetl.export import Options
+    from kbetl.export import ExportOptions
     from kbetl.store import Store
 
 WITHOUT_COMPLETIONS = "synthetic"
@@ -47,7 +47,7 @@ DEFAULT_OUTPUTS = {
     "--source",
     "sources",
     multiple=True,
-    callback=each_once,
+    callback=unique_values,
     metavar="NAME",
     help="Only rows of it; repeatable.",
 )
@@ -91,10 +91,10 @@ def check_ready(context: click.Context, store: Store | None) -> None:
     check(export_options(context), store)
 
 
-def export_options(context: click.Context) -> Options:
+def export_options(context: click.Context) -> ExportOptions:
     """What the command line, the environment and kbetl.toml say together of one dataset."""
     from kbetl.dataset import SPLIT_BY_DEFAULT, Dataset
-    from kbetl.export import Options
+    from kbetl.export import ExportOptions
     from kbetl.export.target import target_of
 
     given = _with_table_of_dataset(context)
@@ -103,7 +103,7 @@ def export_options(context: click.Context) -> Options:
     splits = given["splits"]
     if splits is None and not given["random_split"]:
         splits = dataset in SPLIT_BY_DEFAULT and target_of(output).kind is None
-    return Options(
+    return ExportOptions(
         Dataset(
             dataset,
             sources=tuple(given["sources"]),

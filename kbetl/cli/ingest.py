@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.numbers import WholeNumber
-from kbetl.cli.options import common
+from kbetl.cli.params import WholeNumber, common
 from kbetl.cli.progress import progress_of_reading
 from kbetl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kbetl.ingest import Report
+    from kbetl.row_writer import IngestReport
 
 
 @click.command(short_help="Store the rows of files, folders and Hub datasets.")
@@ -38,15 +37,16 @@ def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any
       kbetl ingest GPUMODE/KernelBook --split train
       zcat rows.jsonl.gz | kbetl ingest - --as tuesday
     """
-    from kbetl.ingest import Options, find_sources, ingest_into, status_of
+    from kbetl.ingest import IngestOptions, find_sources, ingest_into
+    from kbetl.row_writer import exit_status
 
     _refuse_empty_list(sources)
-    wanted = Options(options["split"], options["revision"], options["name"], options["limit"])
+    wanted = IngestOptions(options["split"], options["revision"], options["name"], options["limit"])
     found = find_sources(sources or (config.EVALS, config.KERNELBOOK), wanted)
     with progress_of_reading(is_quiet=quiet) as tally:
         reports = ingest_into(database, found, wanted, tally)
     _print(reports, is_quiet=quiet)
-    return status_of(reports)
+    return exit_status(reports)
 
 
 def _refuse_empty_list(sources: tuple[str, ...]) -> None:
@@ -56,7 +56,7 @@ def _refuse_empty_list(sources: tuple[str, ...]) -> None:
         raise ConfigError(f"{config.TOML}: [ingest] sources is empty; name a source, or leave the key out")
 
 
-def _print(reports: Sequence[Report], *, is_quiet: bool) -> None:
+def _print(reports: Sequence[IngestReport], *, is_quiet: bool) -> None:
     """Counts to stdout; notes, rejected rows and what could not be read to stderr."""
     for report in reports:
         if not is_quiet:

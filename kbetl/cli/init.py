@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.params import common
 
 
 @click.command(short_help="Write a commented kbetl.toml and .env.example.")
@@ -19,7 +19,7 @@ def init(**_: Any) -> None:
     Examples:
       kbetl init
     """
-    from kbetl.pipeline import write_configuration
+    from kbetl.demo import write_configuration
 
     for line in write_configuration(Path()):
         click.echo(line)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.numbers import WholeNumber
-from kbetl.cli.options import common, each_once
+from kbetl.cli.params import WholeNumber, common, unique_values
 
 if TYPE_CHECKING:
-    from kbetl.lengths import Report
+    from kbetl.lengths import LengthReport
     from kbetl.store import Store
 
 BAR_CHARACTERS = 40
@@ -35,7 +34,11 @@ BAR_CHARACTERS = 40
     help="What is measured; samples are all rollouts.  [default: DATASET_PATH, else samples]",
 )
 @click.option(
-    "--source", "sources", multiple=True, callback=each_once, help="Only samples of this source; repeatable."
+    "--source",
+    "sources",
+    multiple=True,
+    callback=unique_values,
+    help="Only samples of this source; repeatable.",
 )
 @click.option("-n", "--limit", type=WholeNumber(min=0), help="Count so many samples at most.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
@@ -81,10 +84,10 @@ def check_ready(context: click.Context, store: Store | None) -> None:
         find(given["tokenizer"])
 
 
-def _print(report: Report, *, as_json: bool) -> None:
-    from kbetl.cli.reading import reader_may_leave
+def _print(report: LengthReport, *, as_json: bool) -> None:
+    from kbetl.cli.params import ignore_broken_pipe
 
-    with reader_may_leave():
+    with ignore_broken_pipe():
         if as_json:
             click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
         elif sys.stdout.isatty():
@@ -93,7 +96,7 @@ def _print(report: Report, *, as_json: bool) -> None:
             click.echo("\n".join(_lines(report)))
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: LengthReport) -> list[str]:
     """The report as plain text."""
     lines = [*report.left_over(), report.head()]
     for title, header, rows in _tables(report):
@@ -106,7 +109,7 @@ def _lines(report: Report) -> list[str]:
     return lines
 
 
-def _show(report: Report) -> None:
+def _show(report: LengthReport) -> None:
     """The report for a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -128,7 +131,7 @@ def _show(report: Report) -> None:
 Row = tuple[str, ...]
 
 
-def _tables(report: Report) -> list[tuple[str, Row, list[Row]]]:
+def _tables(report: LengthReport) -> list[tuple[str, Row, list[Row]]]:
     """Title, header and rows of each table that has rows."""
     percentiles: list[Row] = [
         (f"{each.percentile:g}", f"{each.total_tokens:,}") for each in report.percentiles
@@ -154,7 +157,7 @@ def _tables(report: Report) -> list[tuple[str, Row, list[Row]]]:
     return [table for table in tables if table[2]]
 
 
-def _limits(report: Report) -> tuple[str, Row, list[Row]]:
+def _limits(report: LengthReport) -> tuple[str, Row, list[Row]]:
     """A row per sequence length, a column for what each difficulty has beyond it."""
     ratings = (
         list(dict.fromkeys(each.difficulty for each in report.limits)) if report.has_ratings else ["all"]
@@ -172,7 +175,7 @@ def _limits(report: Report) -> tuple[str, Row, list[Row]]:
     return ("limits: samples over each sequence length, what cutting loses and padding wastes", header, rows)
 
 
-def _histogram(report: Report) -> list[Row]:
+def _histogram(report: LengthReport) -> list[Row]:
     most = max((each.samples for each in report.buckets), default=0)
     rows: list[Row] = []
     for each in report.buckets:

@@ -17,9 +17,9 @@ from kbetl.prices import usd
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kbetl.asking import Tally as RunTally
-    from kbetl.lengths import Tally as MeasureTally
-    from kbetl.taking import Tally as ReadTally
+    from kbetl.inference import RunProgress as RunTally
+    from kbetl.lengths import MeasureProgress as MeasureTally
+    from kbetl.row_writer import ReadProgress as ReadTally
 
 LINE_EVERY_S = 10.0
 REFRESH_EVERY_S = 0.25
@@ -103,9 +103,10 @@ class Rate:
 @contextlib.contextmanager
 def progress_of_run(*, is_quiet: bool) -> Iterator[RunTally]:
     """Gives the tally of a run that asks, to be filled; shows it meanwhile."""
-    from kbetl.asking import Tally
 
-    tally = Tally()
+    from kbetl.inference import RunProgress
+
+    tally = RunProgress()
     rate = Rate()
 
     def show(now_s: float) -> Shown | None:
@@ -147,9 +148,10 @@ def _short_cost(tally: RunTally) -> str:
 @contextlib.contextmanager
 def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadTally]:
     """Gives the tally of an ingest, to be filled; shows it meanwhile."""
-    from kbetl.taking import Tally
 
-    tally = Tally()
+    from kbetl.row_writer import ReadProgress
+
+    tally = ReadProgress()
     of_rows, of_bytes = Rate(), Rate()
 
     def show(now_s: float) -> Shown:
@@ -178,9 +180,9 @@ def shown_reading(tally: ReadTally, rate_per_s: float, bytes_per_s: float) -> Sh
 @contextlib.contextmanager
 def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureTally]:
     """Gives the tally of `kbetl lengths`, to be filled; shows it meanwhile."""
-    from kbetl.lengths import Tally
+    from kbetl.lengths import MeasureProgress
 
-    tally = Tally()
+    tally = MeasureProgress()
     of_samples, of_tokens = Rate(), Rate()
 
     def show(now_s: float) -> Shown | None:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.numbers import FiniteNumber
-from kbetl.cli.options import common, each_once
+from kbetl.cli.params import FiniteNumber, common, unique_values
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
-    from kbetl.hub import Options, Pushed
+    from kbetl.hub import Pushed, PushOptions
     from kbetl.store import Store
 
 
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace what is there though it has other columns, splits or files.",
 )
-@click.option("--source", multiple=True, callback=each_once, help="Only samples of this source; repeatable.")
+@click.option(
+    "--source", multiple=True, callback=unique_values, help="Only samples of this source; repeatable."
+)
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
 @click.option("--first-wait-s", type=FiniteNumber(min=0), default=1.0, hidden=True)
 def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
@@ -67,11 +68,11 @@ def check_ready(context: click.Context, store: Store | None) -> None:
     check(_options(context.params["datasets"], context.params), store)
 
 
-def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> Options:
-    from kbetl.hub import Options
+def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> PushOptions:
+    from kbetl.hub import PushOptions
 
     names = {key: given[key] for key in ("owner", "model_name") if given[key] is not None}
-    return Options(
+    return PushOptions(
         datasets=datasets,
         repo=given["repo"],
         is_private=given["private"],

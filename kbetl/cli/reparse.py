@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.options import common, say_in_use
+from kbetl.cli.params import common, say_in_use
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import click
 
 from kbetl import config
 from kbetl.cli import dedupe, enrich, export, lengths, push
-from kbetl.cli.options import common
-from kbetl.cli.tables import DATASETS
+from kbetl.cli.config_file import DATASETS
+from kbetl.cli.params import common
 from kbetl.errors import LEFT_OVER, ConfigError, EmptyDataset, KbetlError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
       kbetl run
       TEST_MODE=true kbetl run
     """
-    from kbetl.pipeline import sizes
+    from kbetl.demo import sizes
     from kbetl.store import Store
 
     running = _Running(context, database, tuple(f"--{name}" for name, is_on in said.items() if is_on))

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.numbers import FiniteNumber
-from kbetl.cli.options import common
+from kbetl.cli.params import FiniteNumber, common
 from kbetl.cli.progress import progress_of_reading
 from kbetl.cli.synth_run import synth_run
 from kbetl.cli.synth_score import synth_score
 
 if TYPE_CHECKING:
-    from kbetl.taking import Report
+    from kbetl.row_writer import IngestReport
 
 
 @click.group(short_help="Rollouts: recorded from other tools, generated, scored.")
@@ -67,21 +66,21 @@ def record(paths: tuple[str, ...], database: Path, quiet: bool, **options: Any) 
       kbetl synth record outputs/evals --follow
       kbetl synth record results.jsonl --model zai-org/GLM-4.7 --env kernelbook
     """
-    from kbetl.synth import Options, follow
+    from kbetl.row_writer import exit_status
+    from kbetl.synth import RecordOptions, follow
     from kbetl.synth import record as record_runs
-    from kbetl.taking import status_of
 
-    wanted = Options(options["name"], options["model"], options["environment"], options["inputs"])
+    wanted = RecordOptions(options["name"], options["model"], options["environment"], options["inputs"])
     with progress_of_reading(is_quiet=quiet) as tally:
         if options["is_followed"]:
             reports = follow(database, paths, wanted, options["idle_s"], tally)
         else:
             reports = record_runs(database, paths, wanted, tally)
     _print(reports, is_quiet=quiet)
-    return status_of(reports)
+    return exit_status(reports)
 
 
-def _print(reports: Sequence[Report], *, is_quiet: bool) -> None:
+def _print(reports: Sequence[IngestReport], *, is_quiet: bool) -> None:
     """Counts to stdout; notes and rejected rows to stderr."""
     for report in reports:
         if not is_quiet:

@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kbetl import config
-from kbetl.cli.enrich import (
+from kbetl.cli.enrich import options_on_command_line, parameters_given, print_lines
+from kbetl.cli.params import (
+    WholeNumber,
     again_options,
-    given_now,
+    common,
     key_options,
     pace_options,
     parameter_options,
-    parameters_given,
-    print_lines,
     sample_options,
 )
-from kbetl.cli.numbers import WholeNumber
-from kbetl.cli.options import common
 from kbetl.errors import Interrupted, StoreError
 
 if TYPE_CHECKING:
-    from kbetl.synth.options import Options
+    from kbetl.synth.prompts import GenerateOptions
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -100,7 +98,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     """
     from kbetl.cli.progress import progress_of_run
     from kbetl.store import Store
-    from kbetl.synth.running import dry_run, resumed, synthesize
+    from kbetl.synth.generate import dry_run, resumed, synthesize
 
     options = given_options(given)
     if not database.exists() and options.prompts in ("modules", "synthetic"):
@@ -108,7 +106,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with _place(database, is_dry=given["dry_run"]) as place, Store.open(place) as store:
         if given["resume"]:
-            options = resumed(store, options, given_now(context, _OPTION_NAMES), say) or options
+            options = resumed(store, options, options_on_command_line(context, _OPTION_NAMES), say) or options
         if given["dry_run"]:
             print_lines(dry_run(store, options, say).lines())
             return 0
@@ -135,9 +133,9 @@ def _place(database: Path, *, is_dry: bool) -> Iterator[Path]:
         yield Path(folder) / database.name
 
 
-def given_options(given: dict[str, Any]) -> Options:
+def given_options(given: dict[str, Any]) -> GenerateOptions:
     """What a command line says about rollouts; an option that the command lacks has its default."""
-    from kbetl.synth.options import Options
+    from kbetl.synth.prompts import GenerateOptions
 
     same = (
         "task",
@@ -162,7 +160,7 @@ def given_options(given: dict[str, Any]) -> Options:
     if "give_up_after" in given:
         found |= {"give_up_after_s": given["give_up_after"] * 60, "timeout_s": given["timeout"]}
         found |= {"request_timeout_s": given["request_timeout"]}
-    return Options(
+    return GenerateOptions(
         prompts=given["from_"],
         name=given["as_"],
         headers=given.get("header", ()),
@@ -172,7 +170,7 @@ def given_options(given: dict[str, Any]) -> Options:
     )
 
 
-def _how_to_go_on(context: click.Context, options: Options) -> str:
+def _how_to_go_on(context: click.Context, options: GenerateOptions) -> str:
     """The command that takes up the run that was stopped, as it is typed into a shell."""
     words = ["kbetl", "synth", "run"]
     if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:

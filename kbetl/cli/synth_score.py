@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.params import common
 from kbetl.errors import StoreError
 
 
@@ -28,7 +28,7 @@ def synth_score(file: Path, database: Path, source: str | None, quiet: bool, ver
       kbetl synth score rewards.csv --source kernels:my-model
     """
     from kbetl.store import Store
-    from kbetl.synth.scoring import score
+    from kbetl.synth.score import score
 
     if not database.exists():
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kbetl.cli.options import common
+from kbetl.cli.params import common
 from kbetl.store import Store
 
 

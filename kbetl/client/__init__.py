@@ -2,6 +2,6 @@
 
 from kbetl.client.client import Client, Stats
 from kbetl.client.endpoint import Endpoint, Limits
-from kbetl.client.judging import Meter, OnWasted
+from kbetl.client.retry_policy import OnBilledFailure, RequestMeter
 
-__all__ = ["Client", "Endpoint", "Limits", "Meter", "OnWasted", "Stats"]
+__all__ = ["Client", "Endpoint", "Limits", "OnBilledFailure", "RequestMeter", "Stats"]

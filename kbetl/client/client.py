@@ -10,20 +10,20 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from kbetl.client.adapting import Adaptations
 from kbetl.client.endpoint import Endpoint, Limits
-from kbetl.client.gate import Gate
-from kbetl.client.judging import Asked, Judge, Meter, OnWasted, Say, Sent
-from kbetl.client.reading import ProviderError, Reply, read_completion, read_error
-from kbetl.client.sorting import status_of
-from kbetl.client.waits import exhausted_wait_s
+from kbetl.client.error_kinds import status_of
+from kbetl.client.limiter import ConcurrencyLimiter
+from kbetl.client.parameters import ParameterFallbacks
+from kbetl.client.responses import HttpResponse, ProviderError, read_completion, read_error
+from kbetl.client.retry_after import reset_after_s
+from kbetl.client.retry_policy import OnBilledFailure, RequestMeter, RequestState, RetryPolicy, Say, TryState
 from kbetl.errors import RequestFailed, TryAgain
 from kbetl.records import Completion, Request
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-    from kbetl.client.wire import NoReply, Wire
+    from kbetl.client.transport import NoResponse, Transport
 
 _BYTES_PER_TOKEN = 4
 _LOOK_AGAIN_S = 0.5
@@ -62,23 +62,21 @@ class Client:
         self._endpoint = endpoint
         self._limits = limits or Limits()
         self._host = endpoint.host
-        self._gate = Gate(self._limits, lambda: self._sent - self._judge.throttled)
-        self._adaptations = Adaptations(is_streamed=endpoint.is_streamed)
-        self._judge = Judge(self._host, self._limits, self._gate, self._adaptations, say)
+        self._gate = ConcurrencyLimiter(self._limits, lambda: self._sent - self._judge.throttled)
+        self._adaptations = ParameterFallbacks(is_streamed=endpoint.is_streamed)
+        self._judge = RetryPolicy(self._host, self._limits, self._gate, self._adaptations, say)
         self._health = self._judge.health
         self._exit = AsyncExitStack()
-        self._wire: Wire | None = None
-        self._in_flight: dict[Sent, tuple[float, asyncio.Timeout]] = {}
+        self._wire: Transport | None = None
+        self._in_flight: dict[TryState, tuple[float, asyncio.Timeout]] = {}
         """Since when each has been in flight, the oldest first, and what ends it."""
         self._watching: asyncio.Task[None] | None = None
         self._sent = self._answered = self._repeated = self._wasted = 0
 
     async def __aenter__(self) -> Self:
-        from kbetl.client.wire import (
-            Wire,
-        )  # 0.1 s to import; a run with nothing to ask has none
+        from kbetl.client.transport import Transport  # 0.1 s to import; a run with nothing to ask has none
 
-        wire = Wire(self._endpoint, self._limits, self._health.spoke)
+        wire = Transport(self._endpoint, self._limits, self._health.spoke)
         self._wire = await self._exit.enter_async_context(wire)
         self._watching = asyncio.create_task(self._watch())
         return self
@@ -135,7 +133,7 @@ class Client:
         self._gate.close(reason)
 
     async def complete(
-        self, request: Request, on_wasted: OnWasted | None = None, meter: Meter | None = None
+        self, request: Request, on_wasted: OnBilledFailure | None = None, meter: RequestMeter | None = None
     ) -> Completion:
         """The answer to one request.
 
@@ -143,14 +141,14 @@ class Client:
         where none of the run would. A Completion that is returned has no `fault`; those that have one
         go to `on_wasted`. `meter` hears of every try.
         """
-        asked = Asked(request, on_wasted, meter)
+        asked = RequestState(request, on_wasted, meter)
         try:
             return await self._try(asked)
         except TryAgain as error:
             first = error
         return await self._try_again(asked, first)
 
-    async def _try_again(self, asked: Asked, first: TryAgain) -> Completion:
+    async def _try_again(self, asked: RequestState, first: TryAgain) -> Completion:
         """The loop of tries. The first one ran outside it: the loop's own cost is that of a request."""
         from tenacity import AsyncRetrying, retry_if_exception_type
 
@@ -163,7 +161,7 @@ class Client:
             return await self._try(asked)
 
         tries = AsyncRetrying(
-            sleep=self._gate.pause,
+            sleep=self._gate.sleep,
             retry=retry_if_exception_type(TryAgain),
             stop=lambda _: asked.tries >= self._limits.tries,
             wait=_wait_s,
@@ -175,7 +173,7 @@ class Client:
             times = "once" if asked.tries == 1 else f"{asked.tries} times"
             raise RequestFailed(f"{error}; tried {times}") from error
 
-    async def _try(self, asked: Asked) -> Completion:
+    async def _try(self, asked: RequestState) -> Completion:
         """One request out, one Completion back. Raises TryAgain where a later one may do better."""
         try:
             completion = await self._exchange(asked)
@@ -183,43 +181,43 @@ class Client:
             if error.paid_perhaps:
                 await self._waste(asked, None)
             if asked.meter is not None:
-                asked.meter.end()
+                asked.meter.finished()
             raise
         if completion.fault is None:
             return completion
         await self._waste(asked, completion)
-        raise self._judge.spoilt(asked, completion.fault)
+        raise self._judge.on_bad_body(asked, completion.fault)
 
-    async def _waste(self, asked: Asked, completion: Completion | None) -> None:
+    async def _waste(self, asked: RequestState, completion: Completion | None) -> None:
         self._wasted += 1
         if asked.on_wasted is not None:
             await asked.on_wasted(completion)
 
-    async def _exchange(self, asked: Asked) -> Completion:
+    async def _exchange(self, asked: RequestState) -> Completion:
         if self._wire is None:
             raise RuntimeError("the client is not open; use it as `async with Client(...)`")
         tokens = 0.0
         if self._limits.tpm is not None:
             tokens = len(asked.request.text) / _BYTES_PER_TOKEN
-        round_number = await self._gate.enter(tokens)
+        round_number = await self._gate.acquire(tokens)
         try:
             if asked.meter is not None:
                 await asked.meter.before_send()
             # Made behind the gate: what is refused may have been learned while this one waited.
             body = self._adaptations.body(asked.request)
             health = self._health
-            sent = Sent(body, round_number, health.successes, health.silences, tokens, health.suspects)
+            sent = TryState(body, round_number, health.successes, health.silences, tokens, health.suspects)
             self._sent += 1
             if not self._in_flight:
                 health.begins()
             reply = await self._post(self._wire, sent)
-            if isinstance(reply, Reply):
+            if isinstance(reply, HttpResponse):
                 return self._read(asked, sent, reply)
-            raise self._judge.unanswered(asked, sent, reply)
+            raise self._judge.on_no_reply(asked, sent, reply)
         finally:
-            self._gate.leave()
+            self._gate.release()
 
-    async def _post(self, wire: Wire, sent: Sent) -> Reply | NoReply:
+    async def _post(self, wire: Transport, sent: TryState) -> HttpResponse | NoResponse:
         """Sends a try; ended where nothing has come of anything for too long."""
         try:
             async with asyncio.timeout(None) as ending:
@@ -230,15 +228,15 @@ class Client:
         finally:
             del self._in_flight[sent]
 
-    def _read(self, asked: Asked, sent: Sent, reply: Reply) -> Completion:
+    def _read(self, asked: RequestState, sent: TryState, reply: HttpResponse) -> Completion:
         self._health.replied = True
         if not 200 <= reply.status < 300:
-            self._judge.refuse(asked, sent, reply, reply.status, read_error(reply.body))
+            self._judge.on_error(asked, sent, reply, reply.status, read_error(reply.body))
         found = read_completion(reply, self._host, sent.body.sent)
         if reply.is_overlong and isinstance(found, Completion):
             asked.is_overlong, found = True, _without_usage(found)
         if isinstance(found, ProviderError):
-            self._judge.refuse(asked, sent, reply, status_of(found), found)
+            self._judge.on_error(asked, sent, reply, status_of(found), found)
         if found.fault is None:
             self._answered += 1
             self._health.succeeded()
@@ -246,12 +244,12 @@ class Client:
         self._pace(sent, reply, found)
         return found
 
-    def _pace(self, sent: Sent, reply: Reply, found: Completion) -> None:
+    def _pace(self, sent: TryState, reply: HttpResponse, found: Completion) -> None:
         """What an answer says about how fast the next ones may go."""
-        wait_s = exhausted_wait_s(reply.headers)
+        wait_s = reset_after_s(reply.headers)
         # a longer one is not waited out: if it is true, the next reply is a refusal that says so
         if wait_s is not None and wait_s <= self._limits.give_up_after_s:
-            self._gate.exhausted(wait_s)
+            self._gate.on_exhausted(wait_s)
             self._judge.say_hold(f"{self._host}: nothing is left of a rate limit")
         if sent.tokens and found.prompt_tokens is not None:
             self._gate.settle(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)

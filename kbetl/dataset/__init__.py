@@ -10,15 +10,16 @@
 The same store gives the same rows and, with one version of pyarrow, the same bytes.
 """
 
-from kbetl.dataset.arrow import (
-    Columns,
-    arrow_batches,
-    arrow_columns,
-    batches_of,
-    columns_of,
-    write_parquet,
+from kbetl.dataset.arrow import Columns, arrow_batches, arrow_columns, batches_of, columns_of, write_parquet
+from kbetl.dataset.dataset import (
+    SPLIT_BY_DEFAULT,
+    Dataset,
+    DatasetRows,
+    Row,
+    check_sources,
+    open_dataset,
+    why_empty,
 )
-from kbetl.dataset.opened import SPLIT_BY_DEFAULT, Dataset, Opened, Row, check_sources, opened, why_empty
 from kbetl.store.datasets import NAMES, SPLITS, By, Name, Split
 
 __all__ = [
@@ -28,8 +29,8 @@ __all__ = [
     "By",
     "Columns",
     "Dataset",
+    "DatasetRows",
     "Name",
-    "Opened",
     "Row",
     "Split",
     "arrow_batches",
@@ -37,7 +38,7 @@ __all__ = [
     "batches_of",
     "check_sources",
     "columns_of",
-    "opened",
+    "open_dataset",
     "why_empty",
     "write_parquet",
 ]

@@ -13,13 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from kbetl.dataset.declared import Declared, declared_columns
-from kbetl.dataset.opened import Opened, Row
-from kbetl.dataset.shape import BOOLEAN, FLOAT, INTEGER, LIST, OBJECT, TEXT, Shape
-from kbetl.dataset.splicing import json_bytes
-from kbetl.fields import LABELS
-from kbetl.files import IS_JSON_TEXT
-from kbetl.json_text import stored_value
+from kbetl.dataset.column_types import (
+    BOOLEAN,
+    FLOAT,
+    INTEGER,
+    LIST,
+    OBJECT,
+    TEXT,
+    DeclaredType,
+    SeenTypes,
+    declared_columns,
+)
+from kbetl.dataset.dataset import DatasetRows, Row
+from kbetl.json_codec import json_bytes, stored_value
+from kbetl.readers import IS_JSON_TEXT
+from kbetl.samples.fields import LABELS
 from kbetl.store.datasets import Split
 
 if TYPE_CHECKING:
@@ -49,20 +57,20 @@ class Columns:
 
 
 def columns_of(
-    values: Iterable[Value], declared: Mapping[str, Declared] | None = None, last: Sequence[str] = ()
+    values: Iterable[Value], declared: Mapping[str, DeclaredType] | None = None, last: Sequence[str] = ()
 ) -> Columns:
     """The columns that hold all these rows; reads them all, one at a time.
 
     Columns stand in the order in which they were first seen, those of `last` at the end; of what is
     declared, only columns that some row has.
     """
-    seen = Shape()
+    seen = SeenTypes()
     for value in values:
         seen.see_object(value)  # type: ignore[arg-type]
     return columns_of_shape(seen, declared or {}, last)
 
 
-def arrow_columns(dataset: Opened) -> Columns:
+def arrow_columns(dataset: DatasetRows) -> Columns:
     """The columns of a dataset, over all rows of all sides."""
     values = (row_value(row) for row in dataset.every_row())
     return columns_of(values, declared_columns(dataset.declared), LABELS)
@@ -74,7 +82,9 @@ def row_value(row: Row) -> Value:
     return value
 
 
-def arrow_batches(dataset: Opened, columns: Columns, split: Split | None = None) -> Iterator[pa.RecordBatch]:
+def arrow_batches(
+    dataset: DatasetRows, columns: Columns, split: Split | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of one side of a dataset, in order, a few megabytes at a time."""
     return batches_of(((row_value(row), len(row.text)) for row in dataset.rows(split)), columns)
 
@@ -128,14 +138,14 @@ def _batch(values: list[Value], columns: Columns) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
 
 
-def columns_of_shape(seen: Shape, declared: Mapping[str, Declared], last: Sequence[str]) -> Columns:
+def columns_of_shape(seen: SeenTypes, declared: Mapping[str, DeclaredType], last: Sequence[str]) -> Columns:
     """The columns that hold all rows that a shape has seen."""
     import pyarrow as pa
 
     names = [name for name in seen.fields if name not in last] + [
         name for name in last if name in seen.fields
     ]
-    typing = _Typing()
+    typing = TypeInference()
     fields, readers = [], {}
     for name in names:
         typed = typing.type_of(seen.fields[name], declared.get(name), name)
@@ -145,7 +155,7 @@ def columns_of_shape(seen: Shape, declared: Mapping[str, Declared], last: Sequen
     return Columns(pa.schema(fields), tuple(typing.notes), readers)
 
 
-class Typed(NamedTuple):
+class ColumnType(NamedTuple):
     """The Arrow type of a place, and what makes JSON text of the values in it that need it."""
 
     type: Any
@@ -154,22 +164,22 @@ class Typed(NamedTuple):
     """Whether the place itself holds such text."""
 
 
-def _field(name: str, typed: Typed) -> Any:
+def _field(name: str, typed: ColumnType) -> Any:
     import pyarrow as pa
 
     return pa.field(name, typed.type, metadata=IS_JSON_TEXT if typed.is_json_text else None)
 
 
-class _Typing:
+class TypeInference:
     """Finds Arrow types for shapes, and notes what could not be as declared."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def type_of(self, shape: Shape, declared: Declared, path: str) -> Typed:
+    def type_of(self, shape: SeenTypes, declared: DeclaredType, path: str) -> ColumnType:
         """The type for all values of a shape."""
         if isinstance(declared, str) and (shape.kinds == 0 or _fits(shape, declared)):
-            return Typed(_plain(declared))
+            return ColumnType(_plain(declared))
         if isinstance(declared, list) and shape.kinds in (0, LIST):
             return self._list(shape, declared[0], path)
         if isinstance(declared, dict) and declared and shape.kinds in (0, OBJECT):
@@ -178,28 +188,28 @@ class _Typing:
             self.notes.append(f"column {path} holds values that are not as its source declares them")
         return self._inferred(shape, path)
 
-    def _inferred(self, shape: Shape, path: str) -> Typed:
+    def _inferred(self, shape: SeenTypes, path: str) -> ColumnType:
         import pyarrow as pa
 
         if shape.kinds == 0:
-            return Typed(pa.null())
+            return ColumnType(pa.null())
         if shape.kinds == LIST:
             return self._list(shape, None, path)
         if shape.kinds == OBJECT:
             return self._struct(shape, {}, path)
         for name in ("bool", "string", "int64", "uint64", "float64"):
             if _fits(shape, name):
-                return Typed(_plain(name))
+                return ColumnType(_plain(name))
         return self._json(path, "values of different kinds, or numbers beyond 64 bit")
 
-    def _list(self, shape: Shape, declared: Declared, path: str) -> Typed:
+    def _list(self, shape: SeenTypes, declared: DeclaredType, path: str) -> ColumnType:
         import pyarrow as pa
 
-        item = self.type_of(shape.item or Shape(), declared, f"{path}[]")
+        item = self.type_of(shape.item or SeenTypes(), declared, f"{path}[]")
         reader = None if item.reader is None else _list_reader(item.reader)
-        return Typed(pa.list_(_field("item", item)), reader)
+        return ColumnType(pa.list_(_field("item", item)), reader)
 
-    def _struct(self, shape: Shape, declared: Mapping[str, Declared], path: str) -> Typed:
+    def _struct(self, shape: SeenTypes, declared: Mapping[str, DeclaredType], path: str) -> ColumnType:
         import pyarrow as pa
 
         names = list(dict.fromkeys((*declared, *shape.fields)))
@@ -209,21 +219,21 @@ class _Typing:
             return self._json(path, f"objects with {len(names)} different keys")
         fields, readers = [], {}
         for name in names:
-            inner = shape.fields.get(name) or Shape()
+            inner = shape.fields.get(name) or SeenTypes()
             typed = self.type_of(inner, declared.get(name), f"{path}.{name}")
             fields.append(_field(name, typed))
             if typed.reader is not None:
                 readers[name] = typed.reader
-        return Typed(pa.struct(fields), _struct_reader(readers) if readers else None)
+        return ColumnType(pa.struct(fields), _struct_reader(readers) if readers else None)
 
-    def _json(self, path: str, why: str) -> Typed:
+    def _json(self, path: str, why: str) -> ColumnType:
         import pyarrow as pa
 
         self.notes.append(f"column {path} is JSON text: it holds {why}")
-        return Typed(pa.string(), _json_reader, is_json_text=True)
+        return ColumnType(pa.string(), _json_reader, is_json_text=True)
 
 
-def _fits(shape: Shape, name: str) -> bool:
+def _fits(shape: SeenTypes, name: str) -> bool:
     """Whether a plain type holds all values as they are."""
     kinds = shape.kinds
     if name == "bool":

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from kbetl.dataset import Row
-from kbetl.dataset.splicing import json_bytes
 from kbetl.errors import BadRow
-from kbetl.export.answers import answered, refuse_leak, row_without_reasoning
-from kbetl.json_text import stored_value
-from kbetl.messages import REASONING_FIELDS
+from kbetl.export.strip_reasoning import check_no_leak, row_without_reasoning, without_reasoning
+from kbetl.json_codec import json_bytes, stored_value
 from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
+from kbetl.samples.messages import REASONING_FIELDS
 
 Format = Literal["rows", "messages", "prompt-completion", "sharegpt", "alpaca"]
 FORMATS: tuple[Format, ...] = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
@@ -44,9 +43,9 @@ def converter(format_: Format, *, has_reasoning: bool, left_out: set[str]) -> Co
         value = stored_value(row.text)
         if has_reasoning:
             return json_bytes({**shape(_whole(conversation_of(value))), **_metadata(row)})
-        found = answered(value)
+        found = without_reasoning(value)
         shaped = shape(_whole(found.conversation, is_reasoning_told=False))
-        refuse_leak(shaped, found.taken)
+        check_no_leak(shaped, found.taken)
         return json_bytes({**shaped, **_metadata(row)})
 
     return convert
@@ -72,9 +71,9 @@ def _row_text(row: Row) -> bytes:
 def _rows_without_reasoning(left_out: set[str]) -> Convert:
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
-        found = answered(value)
+        found = without_reasoning(value)
         kept = row_without_reasoning(value, found)
-        refuse_leak(kept, found.taken)
+        check_no_leak(kept, found.taken)
         left_out.update(value.keys() - kept.keys())
         return json_bytes(kept)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from kbetl import atomic_files
-from kbetl.dataset import SPLITS
 from kbetl.errors import ConfigError, ExportFailed
-from kbetl.lines import plain_text
+from kbetl.export.formats import Format
+from kbetl.store.datasets import SPLITS, Split
+from kbetl.store.lengths import seq_len
+from kbetl.text import plain_text
 
 FileKind = Literal["jsonl", "jsonl.gz", "parquet", "csv"]
 KINDS: tuple[FileKind, ...] = ("jsonl.gz", "jsonl", "parquet", "csv")
@@ -25,7 +28,7 @@ _WRITTEN = {_README, "data", "dataset_info.json", "sft.toml"}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ExportTarget:
     """A file of one kind; or, where `kind` is None, a folder."""
 
     path: Path
@@ -39,7 +42,7 @@ class Target:
         return self.path.with_name(f"{stem}-{split}.{self.kind}")
 
 
-def target_of(output: str) -> Target:
+def target_of(output: str) -> ExportTarget:
     """What `-o` names. Raises ConfigError for a kind of file that is not written here."""
     if output.strip() in ("", "-"):
         raise ConfigError(f"-o {output!r} names no file or folder; to see rows on stdout: kbetl query --nl")
@@ -48,16 +51,16 @@ def target_of(output: str) -> Target:
     _refuse_device(path)
     for kind in KINDS:
         if name.endswith(f".{kind}") and not path.is_dir():
-            return Target(path, kind)
+            return ExportTarget(path, kind)
     if path.is_file():
         raise ConfigError(f"-o {output} is a file of another kind; name one of {IN_WORDS}")
     if path.is_dir() or output.endswith(os.sep) or not path.suffix:
         _refuse_foreign(path)
-        return Target(path, None)
+        return ExportTarget(path, None)
     raise ConfigError(f"-o {output}: not one of {IN_WORDS}")
 
 
-def refuse_store(target: Target, database: Path) -> None:
+def refuse_store(target: ExportTarget, database: Path) -> None:
     """Raises ConfigError where writing the target would replace the store, or the folder that it is in."""
     store = database.resolve()
     paths = [target.path, *(target.beside(split) for split in SPLITS)]
@@ -67,13 +70,13 @@ def refuse_store(target: Target, database: Path) -> None:
         raise ConfigError(f"-o {target.path} is {what} ({database}); name another one")
 
 
-def as_open_as(database: Path, target: Target) -> Target:
+def as_open_as(database: Path, target: ExportTarget) -> ExportTarget:
     """The target with the permission bits of the store."""
     return replace(target, mode=atomic_files.mode_of(database)) if database.exists() else target
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
     """A file that replaces `path` at once when all is written and on disk; on any error the old one stays.
 
     Raises ExportFailed in words where the disk does not take it.
@@ -85,7 +88,7 @@ def whole_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
     """A folder that replaces `path` when all is written and on disk; on any error the old one stays.
 
     Raises ConfigError where something else than a folder of ours, or an empty one, stands there.
@@ -128,3 +131,66 @@ def _explained(path: Path) -> Iterator[None]:
         raise ExportFailed(
             f"{path} cannot be written: {error.strerror or error}; what stood there before is unchanged"
         ) from error
+
+
+def data_path(split: Split) -> str:
+    """Where the rows of a split stand in a folder, as `datasets` names them."""
+    return f"data/{split}-00000-of-00001.parquet"
+
+
+def readme(name: str, rows: Mapping[Split, int]) -> str:
+    """The front matter from which `load_dataset` knows the splits, and what the folder is."""
+    lines = ["---", "configs:", "- config_name: default", "  data_files:"]
+    for split in rows:
+        lines += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]
+    counts = ", ".join(f"{number:,} in {split}" for split, number in rows.items())
+    return "\n".join([*lines, "---", MARK, "", f"# {name}", "", f"Rows: {counts}.", ""])
+
+
+def dataset_info(name: str, format_: Format, splits: Sequence[Split], columns: Sequence[str]) -> str:
+    """`dataset_info.json` of LLaMA-Factory for `sharegpt` and `alpaca`: its name for each split."""
+    entry = _SHAREGPT if format_ == "sharegpt" else _ALPACA
+    wanted = {key: column for key, column in entry["columns"].items() if column in columns}
+    described = {
+        f"{name}_{split}": {"file_name": data_path(split), **entry, "columns": wanted} for split in splits
+    }
+    return json.dumps(described, indent=2) + "\n"
+
+
+_SHAREGPT: dict[str, Any] = {
+    "formatting": "sharegpt",
+    "columns": {"messages": "conversations", "tools": "tools"},
+    "tags": {
+        "role_tag": "from",
+        "content_tag": "value",
+        "user_tag": "human",
+        "assistant_tag": "gpt",
+        "observation_tag": "observation",
+        "function_tag": "function_call",
+        "system_tag": "system",
+    },
+}
+_ALPACA: dict[str, Any] = {
+    "formatting": "alpaca",
+    "columns": {"prompt": "instruction", "query": "input", "response": "output", "system": "system"},
+}
+
+
+def sft_toml(folder: str, splits: Sequence[Split], longest_tokens: Mapping[str, int]) -> str:
+    """`sft.toml` of prime-rl for `messages` and `prompt-completion`.
+
+    `longest_tokens` is the longest row by tokenizer; empty where not all rows are measured.
+    """
+    lines = [
+        "[data]",
+        f"name = {json.dumps(folder, ensure_ascii=False)}",
+        f"splits = {json.dumps(splits[:1])}",
+    ]
+    if not longest_tokens:
+        lines.append("# seq_len: not all rows are measured; kbetl lengths measures them")
+    for number, (tokenizer, tokens) in enumerate(longest_tokens.items()):
+        lines.append(
+            f"# the longest row has {tokens:,} tokens with {json.dumps(tokenizer, ensure_ascii=False)}"
+        )
+        lines.append(f"{'# ' if number else ''}seq_len = {seq_len(tokens)}")
+    return "\n".join(lines) + "\n"

@@ -8,12 +8,12 @@ from string import Template
 from typing import Any
 
 import kbetl
-from kbetl.dataset import Name
-from kbetl.hub.facts import Facts, Length, Source
-from kbetl.hub.files import Built
+from kbetl.hub.card_data import Facts, Length, Source
+from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
-from kbetl.lines import plain_text
 from kbetl.resources import data_path
+from kbetl.store.datasets import Name
+from kbetl.text import plain_text
 
 TITLES: Mapping[Name, str] = {
     "filtered": "KernelBook rollouts with their difficulty",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kbetl.errors import HubError
-from kbetl.lines import plain_text
+from kbetl.text import plain_text
 
 BEGIN = "<!-- kbetl:begin -->"
 END = "<!-- kbetl:end -->"

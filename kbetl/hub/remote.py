@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kbetl.errors import HubBusy, HubError
-from kbetl.hub.columns import column_types, described
+from kbetl.hub.parquet_files import column_types, described
 from kbetl.hub.readme import read_readme
-from kbetl.lines import plain_text
+from kbetl.text import plain_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -214,7 +214,7 @@ def _without_token(text: str) -> str:
     """What a Hub, or what stands in for one, said, should it say our token back."""
     from huggingface_hub import get_token
 
-    from kbetl.client.redacting import Redactor
+    from kbetl.client.redaction import Redactor
 
     return Redactor([get_token() or ""])(text.encode()).decode()
 
@@ -235,13 +235,13 @@ def _explained(repo: str, error: BaseException, *, may_have_happened: bool) -> H
 
 
 def _of_status(repo: str, status: int, headers: Mapping[str, str], message: str | None) -> HubError:
-    from kbetl.client.waits import asked_wait_s
+    from kbetl.client.retry_after import retry_after_s
 
     said = f"{repo}: the Hub answered {status}"
     if message:
         said += f" ({plain_text(message)})"
     if status in _AGAIN:
-        return HubBusy(said, asked_wait_s(headers) or 0.0)
+        return HubBusy(said, retry_after_s(headers) or 0.0)
     if status in (401, 403):
         return HubError(f"{said}; set HF_TOKEN to a token that may write there")
     if status == 404:

@@ -1,20 +1,21 @@
 """Reads rows from files, folders, pipes and the Hub, and stores them as samples."""
 
-from kbetl.ingest.sources import Options, Source, find_sources
-from kbetl.ingest.storing import ingest, ingest_into
-from kbetl.sampling import sample_of
-from kbetl.store.intake import Counts
-from kbetl.taking import Report, Tally, status_of
+from kbetl.ingest.ingest import ingest, ingest_into
+from kbetl.ingest.source import IngestOptions, Source
+from kbetl.ingest.sources import find_sources
+from kbetl.row_writer import IngestReport, ReadProgress, exit_status
+from kbetl.samples.parse import parse_row
+from kbetl.store.samples import ReadCounts
 
 __all__ = [
-    "Counts",
-    "Options",
-    "Report",
+    "IngestOptions",
+    "IngestReport",
+    "ReadCounts",
+    "ReadProgress",
     "Source",
-    "Tally",
+    "exit_status",
     "find_sources",
     "ingest",
     "ingest_into",
-    "sample_of",
-    "status_of",
+    "parse_row",
 ]

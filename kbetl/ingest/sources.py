@@ -6,58 +6,21 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from kbetl import files
+from kbetl import readers
 from kbetl.errors import ConfigError, SourceError
-from kbetl.lines import Raw, printable_path
-from kbetl.store.intake import Origin
+from kbetl.ingest.source import IngestOptions, Part, Source
+from kbetl.readers.lines import printable_path
+from kbetl.store.samples import SourceInfo
 
 STDIN = "-"
 DEFAULT_SPLIT = "train"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How sources are read. None: the default of that source."""
-
-    split: str | None = None
-    revision: str | None = None
-    name: str | None = None
-    """Name of the source, in place of its path or `repo:split`."""
-    limit: int | None = None
-    """Rows to read of each source."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file of a source."""
-
-    name: str
-    """FILE of FILE:LINE."""
-    rows: Callable[[], Iterator[Raw]]
-    """Raises SourceError where nothing of the file can be read."""
-    features: Callable[[], Any] = lambda: None
-    """Declared column types as JSON; None where the file declares none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is to be read."""
-
-    origin: Origin
-    parts: Sequence[Part]
-    notes: Sequence[str] = ()
-    """What was left aside, and why."""
-    size_bytes: int | None = None
-    """Of all its files, as far as they are not compressed; None where that is not known."""
-
-
-def find_sources(texts: Sequence[str], options: Options) -> list[Source | SourceError]:
+def find_sources(texts: Sequence[str], options: IngestOptions) -> list[Source | SourceError]:
     """What each SOURCE is, or why it cannot be read; nothing is read but folders and the Hub's listing.
 
     Raises ConfigError for options that do not go together.
@@ -79,16 +42,16 @@ def find_sources(texts: Sequence[str], options: Options) -> list[Source | Source
     return found
 
 
-def _find(text: str, options: Options) -> Source:
+def _find(text: str, options: IngestOptions) -> Source:
     if text == STDIN:
         _refuse_hub_options(text, options)
         return _stdin(options)
     path = Path(text).expanduser()
     mode = _mode(path)
     if mode is None and _is_hub_name(text):
-        from kbetl.ingest import hub
+        from kbetl.ingest import hub_source
 
-        return hub.find(text, options)
+        return hub_source.find(text, options)
     _refuse_hub_options(text, options)
     if mode is None:
         raise SourceError(
@@ -121,50 +84,50 @@ def _words(error: OSError | ValueError) -> str:
 
 
 def _is_hub_name(text: str) -> bool:
-    return _HUB_NAME.fullmatch(text) is not None and files.kind_of(text) is None
+    return _HUB_NAME.fullmatch(text) is not None and readers.kind_of(text) is None
 
 
-def _refuse_hub_options(text: str, options: Options) -> None:
+def _refuse_hub_options(text: str, options: IngestOptions) -> None:
     for option, value in (("--split", options.split), ("--revision", options.revision)):
         if value is not None:
             raise ConfigError(f"{option} is for datasets on the Hub; {printable_path(text)} is none")
 
 
-def _stdin(options: Options) -> Source:
-    origin = Origin(options.name or "stdin", STDIN, "stdin")
-    return Source(origin, [Part("stdin", lambda: files.rows_of_stream(sys.stdin.buffer, "stdin"))])
+def _stdin(options: IngestOptions) -> Source:
+    origin = SourceInfo(options.name or "stdin", STDIN, "stdin")
+    return Source(origin, [Part("stdin", lambda: readers.rows_of_stream(sys.stdin.buffer, "stdin"))])
 
 
-def _file(text: str, path: Path, options: Options, *, is_pipe: bool) -> Source:
+def _file(text: str, path: Path, options: IngestOptions, *, is_pipe: bool) -> Source:
     name = printable_path(text)
-    origin = Origin(options.name or _normal(name), name, "file")
+    origin = SourceInfo(options.name or _normal(name), name, "file")
     if is_pipe:
-        return Source(origin, [Part(name, lambda: files.rows_of_pipe(path, name))])
-    if files.kind_of(text) is None:
-        raise SourceError(f"{name}: not a kind of file that holds rows; those are {files.KINDS_IN_WORDS}")
+        return Source(origin, [Part(name, lambda: readers.rows_of_pipe(path, name))])
+    if readers.kind_of(text) is None:
+        raise SourceError(f"{name}: not a kind of file that holds rows; those are {readers.KINDS_IN_WORDS}")
     return Source(origin, [_part(name, path)], size_bytes=path.stat().st_size)
 
 
 def _part(name: str, path: Path) -> Part:
-    return Part(name, lambda: files.rows_of_file(path, name), lambda: files.features_of(path))
+    return Part(name, lambda: readers.rows_of_file(path, name), lambda: readers.features_of(path))
 
 
-def _folder(text: str, path: Path, options: Options) -> Source:
+def _folder(text: str, path: Path, options: IngestOptions) -> Source:
     name = printable_path(text)
     parts: list[Part] = []
     notes: list[str] = []
     size_bytes = 0
     for file in _files_below(path, notes):
         file_name = printable_path(os.path.join(text, file.relative_to(path)))
-        why_not = files.why_no_rows(file)
+        why_not = readers.why_no_rows(file)
         if why_not is not None:
             notes.append(f"{file_name}: skipped, {why_not}")
             continue
         parts.append(_part(file_name, file))
         size_bytes += file.stat().st_size if file.exists() else 0
     if not parts:
-        raise SourceError(f"folder {name} holds no file with rows; those are {files.KINDS_IN_WORDS}")
-    return Source(Origin(options.name or _normal(name), name, "folder"), parts, notes, size_bytes)
+        raise SourceError(f"folder {name} holds no file with rows; those are {readers.KINDS_IN_WORDS}")
+    return Source(SourceInfo(options.name or _normal(name), name, "folder"), parts, notes, size_bytes)
 
 
 def _files_below(folder: Path, notes: list[str]) -> list[Path]:

@@ -1,8 +1,8 @@
 """Counts what a trainer will see: rollouts, rendered by the real chat template, in tokens."""
 
-from kbetl.lengths.choosing import DATASETS, Chosen, choose
-from kbetl.lengths.files import find
-from kbetl.lengths.measuring import Tally, measure
-from kbetl.lengths.report import Report
+from kbetl.lengths.measure import MeasureProgress, measure
+from kbetl.lengths.report import LengthReport
+from kbetl.lengths.scope import DATASETS, Chosen, choose
+from kbetl.lengths.tokenizer_files import find
 
-__all__ = ["DATASETS", "Chosen", "Report", "Tally", "choose", "find", "measure"]
+__all__ = ["DATASETS", "Chosen", "LengthReport", "MeasureProgress", "choose", "find", "measure"]

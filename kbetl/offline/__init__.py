@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kbetl.errors import ConfigError, MissingField, RequestFailed
+from kbetl.offline.modules import Source, chosen_class, parse
 from kbetl.offline.operators import Operation, rate
-from kbetl.offline.source import Source, chosen_class, parse
 from kbetl.offline.specification import specification
 from kbetl.offline.walk import operations_of
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 
+from kbetl.offline.modules import FunctionNode, Source
 from kbetl.offline.operators import CONTAINERS, IDLE, Operation, family_of
 from kbetl.offline.shapes import settings
-from kbetl.offline.source import FunctionNode, Source
 
 Apply = Callable[[str], tuple[Operation, ...]]
 """What a class of the same source applies when called."""

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from kbetl.offline.modules import FunctionNode, Source
 from kbetl.offline.operators import IDLE
-from kbetl.offline.source import FunctionNode, Source
 
 _LARGEST = 2**53
 Plain = int | float | bool | str | None | tuple["Plain", ...]

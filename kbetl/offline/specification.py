@@ -6,9 +6,9 @@ import ast
 from collections.abc import Sequence
 from itertools import groupby
 
+from kbetl.offline.modules import FunctionNode, Source
 from kbetl.offline.operators import Operation
 from kbetl.offline.shapes import Unknown, constructor_values, in_words, inputs, plain
-from kbetl.offline.source import FunctionNode, Source
 
 MOST_STEPS = 60
 _FAMILY_WORDS = {

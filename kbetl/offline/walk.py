@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kbetl.offline.layers import Layers
+from kbetl.offline.modules import FunctionNode, Source
 from kbetl.offline.operators import IDLE, Operation, family_of
 from kbetl.offline.shapes import settings
-from kbetl.offline.source import FunctionNode, Source
 
 MOST_OPERATIONS = 300
 """Of one function; a chain as long as that is rated high whatever follows."""

@@ -4,9 +4,17 @@ A row is a rollout as the rest of the house reads it: `prompt`, `completion`, `r
 that `kbetl.facts` knows. A line that is such a row already (prime-rl, verifiers 0.1 to 0.3) stays as it is.
 """
 
-from kbetl.rollouts.reading import rows_of
-from kbetl.rollouts.runs import Run, run_of_config, run_of_metadata, run_of_names
-from kbetl.rollouts.shapes import Shape, Tool, shape_of, tool_of
+from kbetl.rollouts.detect import (
+    Run,
+    Shape,
+    Tool,
+    rows_of,
+    run_of_config,
+    run_of_metadata,
+    run_of_names,
+    shape_of,
+    tool_of,
+)
 
 __all__ = [
     "Run",

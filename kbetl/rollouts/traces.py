@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
-from kbetl.fields import Row, type_name
-from kbetl.messages import ending_of
 from kbetl.samples.conversation import stored_message, tools_of
+from kbetl.samples.fields import Row, type_name
+from kbetl.samples.messages import ending_of
 
 _NOT_INFO = ("idx", "prompt")
 

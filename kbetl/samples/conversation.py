@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbetl import fields
 from kbetl.errors import BadRow
-from kbetl.fields import Row
-from kbetl.messages import REASONING_FIELDS, read_message
+from kbetl.samples import fields
+from kbetl.samples.fields import Row
+from kbetl.samples.messages import REASONING_FIELDS, read_message
 
 # Of the rules in this file and of those of `kbetl.fields` and `kbetl.messages` that it uses; part of every
 # template_hash, so that new rules count anew. 3: as `export --format messages` writes it.

@@ -1,21 +1,20 @@
 """The one place that opens SQLite: the store, its schema, its views, its transactions and its lock."""
 
-from kbetl.store.core import Run, Store, now
-from kbetl.store.guarded import guarded_connection, guarded_query
-from kbetl.store.lock import TaskLock, is_locked, paying_lock
-from kbetl.store.opening import real_path
-from kbetl.store.selecting import check_conditions, select_samples
+from kbetl.store.connection import real_path
+from kbetl.store.lock import TaskLock, is_locked, task_lock
+from kbetl.store.store import Run, Store, now
+from kbetl.store.user_sql import check_conditions, read_only_connection, read_only_query, select_samples
 
 __all__ = [
     "Run",
     "Store",
     "TaskLock",
     "check_conditions",
-    "guarded_connection",
-    "guarded_query",
     "is_locked",
     "now",
-    "paying_lock",
+    "read_only_connection",
+    "read_only_query",
     "real_path",
     "select_samples",
+    "task_lock",
 ]

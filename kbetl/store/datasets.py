@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from kbetl.errors import ConfigError
-from kbetl.store.core import Store
-from kbetl.store.selecting import select_samples
+from kbetl.store.store import Store
+from kbetl.store.user_sql import select_samples
 
 Name = Literal["filtered", "unique", "synthetic", "evals"]
 By = Literal["name", "code"]
@@ -18,12 +18,12 @@ Split = Literal["train", "validation"]
 
 NAMES: tuple[Name, ...] = ("filtered", "unique", "synthetic", "evals")
 SPLITS: tuple[Split, ...] = ("train", "validation")
-_TABLES = ("eligible_table", "dataset_rows_table", "wanted_table")
+_TABLES = ("datasets/eligible_table", "datasets/dataset_rows_table", "datasets/wanted_table")
 _FILLS = {
-    "filtered": "fill_filtered",
-    "unique": "fill_unique",
-    "synthetic": "fill_synthetic",
-    "evals": "fill_evals",
+    "filtered": "datasets/fill_filtered",
+    "unique": "datasets/fill_unique",
+    "synthetic": "datasets/fill_synthetic",
+    "evals": "datasets/fill_evals",
 }
 
 
@@ -56,7 +56,7 @@ class SyntheticRow(NamedTuple):
     """JSON text: a number stays a number."""
 
 
-class Peculiarities(NamedTuple):
+class DatasetNotes(NamedTuple):
     """What is worth saying of a dataset's rows, in rows."""
 
     sourceless: int
@@ -70,7 +70,7 @@ class Peculiarities(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DatasetQuery:
     """Which rows: those of a dataset, made of the samples of some sources."""
 
     name: Name
@@ -93,7 +93,7 @@ class Choice:
 
 def source_ids(store: Store, names: Sequence[str]) -> list[int]:
     """The ids of sources. Raises ConfigError for a name that is none."""
-    known = {name: source_id for source_id, name in store.rows("sources_named")}
+    known = {name: source_id for source_id, name in store.rows("datasets/sources_named")}
     for name in names:
         if name not in known:
             there = ", ".join(known) or "none yet; kbetl ingest makes the first"
@@ -103,24 +103,24 @@ def source_ids(store: Store, names: Sequence[str]) -> list[int]:
 
 def rollout_sources(store: Store) -> list[str]:
     """The names of the sources that hold rollouts."""
-    return [name for _, name in store.rows("rollout_sources")]
+    return [name for _, name in store.rows("datasets/rollout_sources")]
 
 
 def mixed_sources(store: Store) -> list[str]:
     """The names of sources whose rollouts would mix in one dataset; empty if one source holds all of them."""
-    names = [name for (name,) in store.rows("mixed_sources")]
+    names = [name for (name,) in store.rows("datasets/mixed_sources")]
     return names if len(names) > 1 else []
 
 
 @contextlib.contextmanager
-def chosen_rows(store: Store, choice: Choice) -> Iterator[None]:
+def open_rows(store: Store, choice: DatasetQuery) -> Iterator[None]:
     """Chooses a dataset's rows; inside, the store stands still and the functions below read them.
 
     What is chosen lies in temporary tables, also on a connection that only reads, and is forgotten at the
     end. One choice at a time. Raises ConfigError for a `where` that SQLite does not take.
     """
     connection = store.connection
-    with store.explained():
+    with store.translate_errors():
         is_query_only = connection.execute("pragma query_only").fetchone()[0]
         connection.execute("pragma query_only = off")
         connection.execute("begin")
@@ -134,56 +134,57 @@ def chosen_rows(store: Store, choice: Choice) -> Iterator[None]:
 
 def rank_rows(store: Store, *, is_split: bool) -> None:
     """The rows keep the dataset's order; with splits they are on the side where `splits` has them."""
-    store.execute("rank_rows", {"is_split": int(is_split)})
+    store.execute("datasets/rank_rows", {"is_split": int(is_split)})
 
 
 def row_positions(store: Store) -> Iterator[int]:
     """The positions of the rows in the dataset, ascending, with gaps."""
-    for (position,) in store.execute("row_positions"):
+    for (position,) in store.execute("datasets/row_positions"):
         yield position
 
 
 def rank_each(store: Store, ranks: Iterable[tuple[int, Split, int]]) -> None:
     """Puts rows on a side: position, split, and rank within the split."""
     store.execute_many(
-        "rank_row", ({"position": position, "split": split, "rank": rank} for position, split, rank in ranks)
+        "datasets/rank_row",
+        ({"position": position, "split": split, "rank": rank} for position, split, rank in ranks),
     )
 
 
 def rows_by_split(store: Store) -> dict[Split | None, int]:
     """How many rows are on which side; the side is None where the dataset is not split."""
-    return dict(store.rows("rows_by_split"))
+    return dict(store.rows("datasets/rows_by_split"))
 
 
 def rollout_rows(store: Store, split: Split | None) -> Iterator[RolloutRow]:
     """The rows of one side of `filtered`, `unique` or `evals`, in order, one at a time."""
-    with store.explained():
-        for row in store.execute("rollout_rows", {"split": split}):
+    with store.translate_errors():
+        for row in store.execute("datasets/rollout_rows", {"split": split}):
             yield RolloutRow(*row)
 
 
 def synthetic_rows(store: Store, split: Split | None) -> Iterator[SyntheticRow]:
     """The rows of one side of `synthetic`, in order, one at a time."""
-    with store.explained():
-        for row in store.execute("synthetic_rows", {"split": split}):
+    with store.translate_errors():
+        for row in store.execute("datasets/synthetic_rows", {"split": split}):
             yield SyntheticRow(*row)
 
 
-def peculiarities(store: Store, choice: Choice) -> Peculiarities:
+def peculiarities(store: Store, choice: DatasetQuery) -> DatasetNotes:
     """What is worth saying of the chosen rows."""
-    return Peculiarities(*store.rows("dataset_notes", {"source_ids": choice.sources})[0])
+    return DatasetNotes(*store.rows("datasets/dataset_notes", {"source_ids": choice.sources})[0])
 
 
-def features_of_sources(store: Store, choice: Choice) -> list[str | None]:
+def features_of_sources(store: Store, choice: DatasetQuery) -> list[str | None]:
     """What each source of the chosen samples declares of its columns, as JSON; None where nothing."""
     parameters = {"source_ids": choice.sources, "kind": choice.kind}
-    return [features for (features,) in store.rows("features_of_sources", parameters)]
+    return [features for (features,) in store.rows("datasets/features_of_sources", parameters)]
 
 
-def _fill(store: Store, choice: Choice) -> None:
+def _fill(store: Store, choice: DatasetQuery) -> None:
     for table in _TABLES:
         store.execute(table)
-    store.execute("fill_eligible", {"kind": choice.kind, "source_ids": choice.sources})
+    store.execute("datasets/fill_eligible", {"kind": choice.kind, "source_ids": choice.sources})
     store.execute(_FILLS[choice.name], {"by": choice.by})
     if choice.where is not None:
         _keep_where(store, choice.kind, choice.where)
@@ -195,8 +196,8 @@ def _keep_where(store: Store, kind: str, where: str) -> None:
     parameters = {"min_reward": float(store.setting("min_reward"))}
     with store.guarded() as guarded:
         found = select_samples(guarded, kind, [where], parameters)
-        store.execute_many("add_wanted", ({"sample_hash": sample_hash} for sample_hash in found))
-    store.execute("keep_wanted")
+        store.execute_many("datasets/add_wanted", ({"sample_hash": sample_hash} for sample_hash in found))
+    store.execute("datasets/keep_wanted")
 
 
 class UniqueCounts(NamedTuple):
@@ -240,23 +241,23 @@ class CodeOverNames(NamedTuple):
 
 def unique_counts(store: Store) -> UniqueCounts:
     """What the chosen `unique` makes of its rows."""
-    return UniqueCounts(*store.rows("unique_counts")[0])
+    return UniqueCounts(*store.rows("datasets/unique_counts")[0])
 
 
 def unique_top(store: Store, limit: int) -> list[UniqueRow]:
     """The first rows of the chosen `unique`."""
-    return [UniqueRow(*row) for row in store.rows("unique_top", {"limit": limit})]
+    return [UniqueRow(*row) for row in store.rows("datasets/unique_top", {"limit": limit})]
 
 
 def names_over_codes(store: Store, limit: int) -> tuple[int, list[NameOverCodes]]:
     """How many names of the eligible rows stand over different code, and the first of them."""
-    found = store.rows("names_over_codes", {"limit": limit})
+    found = store.rows("datasets/names_over_codes", {"limit": limit})
     return (found[0][-1] if found else 0), [NameOverCodes(*row[:-1]) for row in found]
 
 
 def codes_over_names(store: Store, limit: int) -> tuple[int, list[CodeOverNames]]:
     """How many codes of the eligible rows have several names, and the first of them."""
-    found = store.rows("codes_over_names", {"limit": limit})
+    found = store.rows("datasets/codes_over_names", {"limit": limit})
     listed = [CodeOverNames(code, tuple(json.loads(names)), rows) for code, names, rows, _ in found]
     return (found[0][-1] if found else 0), listed
 
@@ -278,10 +279,10 @@ class Longest(NamedTuple):
     total_tokens: int
 
 
-def why_no_rows(store: Store, choice: Choice) -> WhyNoRows:
+def why_empty_rows(store: Store, choice: DatasetQuery) -> WhyNoRows:
     """What the chosen dataset could have been made of."""
     task = "prompts" if choice.kind == "module" else "difficulty"
-    return WhyNoRows(*store.rows("why_no_rows", {"task": task})[0])
+    return WhyNoRows(*store.rows("datasets/why_no_rows", {"task": task})[0])
 
 
 class OtherLabels(NamedTuple):
@@ -294,9 +295,9 @@ class OtherLabels(NamedTuple):
 
 def other_labels(store: Store, task: str) -> list[OtherLabels]:
     """Who labelled the eligible samples by a task of that name that is not in use; the most first."""
-    return [OtherLabels(*row) for row in store.rows("other_labels", {"task": task})]
+    return [OtherLabels(*row) for row in store.rows("datasets/other_labels", {"task": task})]
 
 
 def longest_rows(store: Store) -> list[Longest]:
     """How long the longest of the chosen rows is; empty where not all are measured."""
-    return [Longest(*row) for row in store.rows("longest_rows")]
+    return [Longest(*row) for row in store.rows("datasets/longest_rows")]

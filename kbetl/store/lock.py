@@ -46,7 +46,7 @@ class TaskLock:
 
 
 @contextlib.contextmanager
-def paying_lock(path: Path, task_name: str, question: str | None = None) -> Iterator[TaskLock]:
+def task_lock(path: Path, task_name: str, question: str | None = None) -> Iterator[TaskLock]:
     """Holds the lock of a task's name on a store, and that of what is asked, if that is given.
 
     `question` is the hash of what a run asks apart from the samples (`Task.question_hash`): two tasks of
@@ -78,7 +78,7 @@ def _holder(descriptor: int, offset: int) -> int | None:
 
 
 @contextlib.contextmanager
-def nobody_pays(path: Path) -> Iterator[None]:
+def no_active_runs(path: Path) -> Iterator[None]:
     """Keeps every task's lock free; raises Busy where one is held. Not for a process that holds one."""
     descriptor = _open(path)
     try:

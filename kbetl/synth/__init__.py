@@ -1,7 +1,7 @@
 """Rollouts: records those that other tools made."""
 
-from kbetl.synth.finding import Options
-from kbetl.synth.following import follow
-from kbetl.synth.recording import record
+from kbetl.synth.discovery import RecordOptions
+from kbetl.synth.follow import follow
+from kbetl.synth.record import record
 
-__all__ = ["Options", "follow", "record"]
+__all__ = ["RecordOptions", "follow", "record"]

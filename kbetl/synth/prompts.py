@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from kbetl import fields
-from kbetl.enrich.planning import Problem
+from kbetl import config
 from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
-from kbetl.json_text import read_json, stored_value
-from kbetl.lines import Raw, plain_text, raw_lines, unpacked
+from kbetl.inference.options import EnrichOptions
+from kbetl.inference.plan import ModelTask, PromptSource, Say, fill_selection
+from kbetl.json_codec import read_json, stored_value
+from kbetl.readers.lines import RawRow, decompressed, read_lines
 from kbetl.records import Sample
-from kbetl.sampling import prompt_of, remember_code
+from kbetl.row_writer import Rejections
+from kbetl.samples import fields
+from kbetl.samples.parse import parse_prompt, remember_code
 from kbetl.store import Store
-from kbetl.store.intake import Intake, Origin
-from kbetl.store.ledger import Waiting, tasks_named
-from kbetl.synth.options import MODULES, SYNTHETIC, Options
-from kbetl.taking import Rejections
+from kbetl.store.answers import tasks_named
+from kbetl.store.samples import SampleWriter, SourceInfo
+from kbetl.store.selection import PendingSample, Selection
 from kbetl.tasks import Task, load_task
+from kbetl.text import plain_text
 
 _OF_PROMPTS = "row ->> '$.prompt' is not null"
 _IN_SYNTHETIC = "sample_hash in (select synthetic.sample_hash from synthetic)"
@@ -28,7 +31,7 @@ _SHORT = 16
 """Characters of a task's hash that tell whose specifications a prompt is made of."""
 
 
-def synth_task(store: Store, options: Options) -> Task:
+def synth_task(store: Store, options: GenerateOptions) -> Task:
     """The task as the options put it: with other prompts than the task file's, these are its template.
 
     Raises ConfigError for a task about rollouts, and where the prompts are not there.
@@ -58,7 +61,7 @@ def _specifications(store: Store) -> str:
     return in_use.hash.partition(":")[2][:_SHORT]
 
 
-def problems(store: Store, options: Options, task: Task) -> Callable[[Waiting], Problem]:
+def problems(store: Store, options: GenerateOptions, task: Task) -> Callable[[PendingSample], PromptSource]:
     """What makes a problem of a waiting sample."""
     if options.prompts == SYNTHETIC:
         key = task.template.strip("{} ").partition(".")[2]
@@ -68,27 +71,27 @@ def problems(store: Store, options: Options, task: Task) -> Callable[[Waiting], 
     return lambda waiting: _prompt_problem(store, waiting, task.system)
 
 
-def _module_problem(store: Store, waiting: Waiting) -> Problem:
+def _module_problem(store: Store, waiting: PendingSample) -> PromptSource:
     row = stored_value(waiting.row)
-    return Problem(row, _facts(store, waiting.sample_hash, row))
+    return PromptSource(row, _facts(store, waiting.sample_hash, row))
 
 
-def _synthetic_problem(store: Store, waiting: Waiting, key: str) -> Problem:
-    found = store.rows("synthetic_prompt", {"sample_hash": waiting.sample_hash})
+def _synthetic_problem(store: Store, waiting: PendingSample, key: str) -> PromptSource:
+    found = store.rows("synth/synthetic_prompt", {"sample_hash": waiting.sample_hash})
     if not found:
         raise MissingField("it has no synthetic prompt any more; `kbetl prompts` makes one")
     row = stored_value(waiting.row)
-    return Problem({SYNTHETIC: {key: found[0][0]}}, _facts(store, waiting.sample_hash, row))
+    return PromptSource({SYNTHETIC: {key: found[0][0]}}, _facts(store, waiting.sample_hash, row))
 
 
-def _prompt_problem(store: Store, waiting: Waiting, system: str | None) -> Problem:
+def _prompt_problem(store: Store, waiting: PendingSample, system: str | None) -> PromptSource:
     row = stored_value(waiting.row)
     facts = _facts(store, waiting.sample_hash, row)
     if isinstance(row.get("prompt"), str):
-        return Problem(row, facts)
+        return PromptSource(row, facts)
     told = [{"role": "system", "content": system}] if system is not None else []
     messages = [{key: value for key, value in each.items() if value is not None} for each in row["prompt"]]
-    return Problem(row, facts, [*told, *messages])
+    return PromptSource(row, facts, [*told, *messages])
 
 
 def _facts(store: Store, sample_hash: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _facts(store: Store, sample_hash: str, row: Mapping[str, Any]) -> dict[str, 
     """
     info = {key: value for key, value in fields.info(row).items() if value is not None}
     code = fields.python_code(row)
-    stored = store.rows("code_of_sample", {"sample_hash": sample_hash})
+    stored = store.rows("synth/code_of_sample", {"sample_hash": sample_hash})
     if code is not None and stored:  # its rollouts hold the same: reading it again would hold up the loop
         remember_code(code, stored[0][0])
     for key, value in (
@@ -130,18 +133,18 @@ def lines_of(path: Path) -> Iterator[Line]:
     """The lines of a file of prompts. Raises SourceError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            for raw in raw_lines(unpacked(file)):
+            for raw in read_lines(decompressed(file)):
                 yield _line(raw, f"{path}:{raw.line}")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from None
 
 
-def _line(raw: Raw, location: str) -> Line:
+def _line(raw: RawRow, location: str) -> Line:
     line_hash = hashlib.sha256(raw.text).digest()
     try:
         if raw.fault is not None:
             raise BadRow(raw.fault)
-        return Line(location, line_hash, prompt_of(read_json(raw.text)))
+        return Line(location, line_hash, parse_prompt(read_json(raw.text)))
     except BadRow as bad:
         return Line(location, line_hash, None, plain_text(str(bad)))
 
@@ -158,7 +161,7 @@ def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int])
     `counts` gets what became of them. Raises SourceError where the file cannot be read, or holds no prompt.
     """
     name = str(path)
-    intake = Intake(store, Origin(name, name, "file"), run_id)
+    intake = SampleWriter(store, SourceInfo(name, name, "file"), run_id)
     rejections = Rejections()
     for line in lines_of(path):
         if line.sample is not None:
@@ -175,10 +178,83 @@ def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int])
     return [f"{name}: {told}", *rejections.lines()]
 
 
-def chosen_sources(options: Options) -> Sequence[str]:
+def chosen_sources(options: GenerateOptions) -> Sequence[str]:
     """The sources that a run keeps to: those that were named, and the file of prompts."""
     if options.prompts in (MODULES, SYNTHETIC):
         return options.sources
     if options.sources:
         raise ConfigError("--source chooses among the rows of the store: leave it out with a file of prompts")
     return (options.prompts,)
+
+
+MODULES = "modules"
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class GenerateOptions(EnrichOptions):
+    """The options of `synth run`; `limit` counts rollouts, and `min_reward` is never set."""
+
+    task: str = "kernels"
+    rollouts: int = 1
+    """Wanted for each prompt."""
+    prompts: str = MODULES
+    """Where they come from: MODULES, SYNTHETIC, or the path of a JSONL file."""
+    base_urls: tuple[str, ...] = (config.BASE_URL,)
+    """One or several servers of the same model."""
+    stream: bool = False
+    name: str | None = None
+    """Of the source that the rollouts go to; None: by task and model."""
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From `runs.options`."""
+        found = super().from_json(stored)
+        return replace(found, base_urls=tuple(found.base_urls))
+
+
+class Unstored(Selection):
+    """The prompts of a file, in temp tables alone."""
+
+    rows_query = "synth/unstored_rows"
+
+    def __init__(self, store: Store, task_hash: str, attempts: int) -> None:
+        super().__init__(store, task_hash, attempts)
+        with store.translate_errors():
+            store.execute("synth/drop_unstored")
+            store.execute("synth/unstored_table")
+
+    def take(self, path: Path, say: Say) -> None:
+        """Chooses the prompts of a file. Raises SourceError where there are none."""
+        rejections, read, rejected = Rejections("rejected lines"), 0, 0
+        with self.store.transaction(writes=False):
+            for line in lines_of(path):
+                read += 1
+                if line.sample is None:
+                    rejected += 1
+                    rejections.add(line.location, line.reason)
+                else:
+                    row = {"sample_hash": line.sample.hash, "row": line.sample.row}
+                    self.store.execute("synth/add_unstored", row)
+            self.store.execute("synth/choose_unstored")
+        say(f"{path}: read {read}, rejected {rejected}; --dry-run stores nothing")
+        for remark in rejections.lines():
+            say(remark)
+        check_prompts(path, rejections, has_prompts=read > rejected)
+
+
+def select_unstored(
+    store: Store, options: GenerateOptions, asked: ModelTask, limit: int | None, say: Say
+) -> Selection:
+    """What a run about the prompts of a file would ask.
+
+    Raises ConfigError for a condition: it is looked at where rows are stored.
+    """
+    if options.where is not None:
+        raise ConfigError(
+            "--where is about stored rows, and --dry-run stores none of a file's: leave out one of them"
+        )
+    selection = Unstored(store, asked.hash, options.rollouts)
+    selection.take(Path(options.prompts), say)
+    fill_selection(selection, options, limit=limit, wants_rollouts=True)
+    return selection

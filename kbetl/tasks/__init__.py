@@ -1,23 +1,32 @@
 """A task is a file: a question put to a model about a sample, and how its answer is read."""
 
-from kbetl.tasks.answers import PARSER_VERSION, parser_version, read_answer
-from kbetl.tasks.readers import Block, Json, Label, Number, Reader, Text, reader_from_spec, reader_spec
-from kbetl.tasks.reading import builtin_names, load_task
+from kbetl.tasks.answer_formats import (
+    AnswerFormat,
+    Block,
+    Json,
+    Label,
+    Number,
+    Text,
+    format_from_spec,
+    format_spec,
+)
+from kbetl.tasks.answer_parser import PARSER_VERSION, parser_version, read_answer
 from kbetl.tasks.task import Task
+from kbetl.tasks.task_file import builtin_names, load_task
 
 __all__ = [
     "PARSER_VERSION",
+    "AnswerFormat",
     "Block",
     "Json",
     "Label",
     "Number",
-    "Reader",
     "Task",
     "Text",
     "builtin_names",
+    "format_from_spec",
+    "format_spec",
     "load_task",
     "parser_version",
     "read_answer",
-    "reader_from_spec",
-    "reader_spec",
 ]

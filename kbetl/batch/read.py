@@ -1,0 +1,424 @@
+"""`batch read`: results of batch files into answers and outcomes, in any order, each once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kbetl.batch.files import Key
+from kbetl.batch.result_lines import Failure, Result, read_result
+from kbetl.errors import BadRow, KbetlError, SourceError, exit_status_for
+from kbetl.inference import Generate, PreparedRequest
+from kbetl.inference.budget_history import settle_reservation
+from kbetl.inference.plan import BatchPlan
+from kbetl.inference.report import RunProgress
+from kbetl.readers.lines import decompressed, read_lines
+from kbetl.records import Completion, Outcome, ParsedAnswer, Request
+from kbetl.store import Store
+from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, newest_try, record_outcomes
+from kbetl.store.batches import (
+    BatchResult,
+    Ending,
+    add_result,
+    batches,
+    end_handed_out,
+    is_known_result,
+    latest_batch_request,
+    pending_request,
+    samples_of_request,
+    still_out_of,
+)
+from kbetl.store.reservations import drop_reserved_of_ended
+from kbetl.store.samples import add_generated_if_new
+from kbetl.store.store import now
+from kbetl.tasks.answer_formats import AnswerFormat, format_from_spec
+from kbetl.tasks.answer_parser import parser_version, read_answer
+from kbetl.text import plain_text
+
+HOST = "batch"
+"""`answers.host` of answers that came in files."""
+SHOWN_REJECTIONS = 20
+_CHUNK = 500
+_CHUNK_BYTES = 8 * 2**20
+
+
+@dataclass
+class FileCounts:
+    """read = new + known + rejected, in lines."""
+
+    new: int = 0
+    known: int = 0
+    rejected: int = 0
+
+    @property
+    def read(self) -> int:
+        """All its lines."""
+        return self.new + self.known + self.rejected
+
+    def __str__(self) -> str:
+        return f"read {self.read}, new {self.new}, known {self.known}, rejected {self.rejected}"
+
+
+@dataclass
+class BatchReadReport:
+    """What `batch read` did."""
+
+    files: dict[str, FileCounts] = field(default_factory=dict)
+    rejections: list[str] = field(default_factory=list)
+    """The first of them, as `FILE:LINE: why`."""
+    tally: RunProgress = field(default_factory=RunProgress)
+    in_use: list[InUse] = field(default_factory=list)
+    """The tasks that came into use."""
+    still_out: dict[str, int] = field(default_factory=dict)
+    """Requests that are still out, of the batch files that the results are of."""
+    empty: list[str] = field(default_factory=list)
+    """Files that hold no results, where some were awaited."""
+
+    @property
+    def rejected(self) -> int:
+        """Lines that could not be taken."""
+        return sum(counts.rejected for counts in self.files.values())
+
+    @property
+    def exit_status(self) -> int:
+        return exit_status_for(self.rejected, self.tally.not_ok, *self.still_out.values(), failed=self.empty)
+
+    def lines(self) -> list[str]:
+        """For a person: what was not done before what was."""
+        lines = [f"{file} holds no results" for file in self.empty] + self.rejections
+        if self.rejected > len(self.rejections):
+            lines.append(f"... and {self.rejected - len(self.rejections)} more lines were rejected")
+        lines += [
+            f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
+        ]
+        lines += [
+            f"{file}: {count} requests are still out" for file, count in self.still_out.items() if count
+        ]
+        lines += [f"{file}: {counts}" for file, counts in self.files.items()]
+        statuses = self.tally.statuses
+        parts = ", ".join(
+            f"{status} {statuses[status]}" for status in ("ok", "unparsed", "refused", "truncated", "failed")
+        )
+        cost = "" if self.tally.cost_usd is None else f", ${self.tally.cost_usd:.4f}"
+        lines.append(f"outcomes {self.tally.asked}: {parts}")
+        lines.append(
+            f"answers received {self.tally.answers} ({self.tally.prompt_tokens:,} prompt and "
+            f"{self.tally.completion_tokens:,} completion tokens{cost})"
+        )
+        return lines + self.tally.served_lines()
+
+
+def read_batches(
+    store: Store, files: Sequence[Path], *, host: str = HOST, ended: Ended | None = None
+) -> BatchReadReport:
+    """Takes the results in `files`; each answer is kept with its outcomes in one transaction.
+
+    A result that was read before adds nothing. With `ended` the files hold all that will ever come of a
+    batch: what they lack has failed, unless a line of them could not be read. Raises SourceError where a
+    file cannot be opened, before anything is taken.
+    """
+    for file in files:
+        _check_file(file)
+    batch_id = None if ended is None else ended.batch_id
+    reading = _Reading(store, {"files": [str(file) for file in files]}, host, batch_id)
+    status = 1
+    try:
+        for file in files:
+            reading.read(file)
+        if ended is not None and not reading.report.rejected:
+            reading.conclude(ended)
+        report = reading.report
+        if ended is None:
+            report.empty = [file for file, counts in report.files.items() if not counts.read]
+        report.still_out = _still_out(store, reading.batch_ids)
+        status = report.exit_status
+    except KbetlError as error:
+        status = error.exit_status
+        raise
+    except KeyboardInterrupt:
+        status = 130
+        raise
+    finally:
+        reading.end(status)
+    return report
+
+
+def _check_file(file: Path) -> None:
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _still_out(store: Store, batch_ids: set[int]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for batch in batches(store):
+        if batch.id in batch_ids:
+            found[Path(batch.file).name] += batch.still_out
+    return dict(found)
+
+
+class Ended(NamedTuple):
+    """A batch of which no more results will come."""
+
+    batch_id: int
+    reason: str
+    """Of the requests that have none."""
+
+
+class _Line(NamedTuple):
+    place: str
+    result: Result
+
+
+class _Task(NamedTuple):
+    """A stored task, as far as reading an answer needs it."""
+
+    name: str
+    reader: AnswerFormat
+    run_id: int
+    """The run that reads for it."""
+
+
+class _Reading:
+    """One `batch read` under way. It has a run for each task that it meets: costs are told by task."""
+
+    def __init__(
+        self, store: Store, options: Mapping[str, Any], host: str, batch_id: int | None = None
+    ) -> None:
+        self.report = BatchReadReport()
+        self.batch_ids: set[int] = set()
+        self._store = store
+        self._options = options
+        self._host = host
+        self._batch_id = batch_id
+        """Whose results are read; None where that is not known."""
+        self._tasks: dict[str, _Task] = {}
+        self._runs: dict[str, int] = {}
+        self._priced: set[tuple[int, int]] = set()
+
+    def read(self, file: Path) -> None:
+        """All results of a file."""
+        counts = self.report.files.setdefault(str(file), FileCounts())
+        chunk: list[_Line] = []
+        size_bytes = 0
+        for line in self._lines(file, counts):
+            chunk.append(line)
+            size_bytes += len(line.result.found.response) if isinstance(line.result.found, Completion) else 0
+            if len(chunk) == _CHUNK or size_bytes > _CHUNK_BYTES:
+                self._take(chunk, counts)
+                chunk, size_bytes = [], 0
+        self._take(chunk, counts)
+
+    def conclude(self, ended: Ended) -> None:
+        """Fails the requests of a batch that have no result."""
+        self.batch_ids.add(ended.batch_id)
+        failure = Failure(ended.reason, True)
+        for chunk in still_out_of(self._store, ended.batch_id):
+            for _, request_hash, attempt in chunk:
+                for sample in samples_of_request(self._store, request_hash, attempt):
+                    self._task(sample.task_hash)
+            with self._store.transaction():
+                for handed_out_id, request_hash, attempt in chunk:
+                    key = Key(request_hash, attempt)
+                    handed_out = latest_batch_request(self._store, *key)
+                    if handed_out is not None:
+                        request = _request(handed_out.request)
+                        settle_reservation(self._store, handed_out.run_id, request, None, attempt)
+                    self._settle(key, failure, handed_out_id)
+        with self._store.transaction():
+            drop_reserved_of_ended(self._store, ended.batch_id)
+
+    def end(self, status: int) -> None:
+        """Records how it ended."""
+        counts = {str(status): count for status, count in self.report.tally.statuses.items()}
+        if not self._runs:
+            self._runs[""] = self._store.begin_run("batch read", self._options)
+        for run_id in self._runs.values():
+            self._store.end_run(run_id, status, counts, cost_usd=self.report.tally.cost_usd)
+
+    def _lines(self, file: Path, counts: FileCounts) -> Iterator[_Line]:
+        with file.open("rb") as opened:
+            for raw in read_lines(decompressed(opened)):
+                place = f"{file}:{raw.line}"
+                if raw.fault is not None:
+                    self._reject(place, raw.fault, counts)
+                    continue
+                try:
+                    yield _Line(place, read_result(raw.text, self._host))
+                except BadRow as error:
+                    self._reject(place, str(error), counts)
+
+    def _reject(self, place: str, reason: str, counts: FileCounts) -> None:
+        counts.rejected += 1
+        if len(self.report.rejections) < SHOWN_REJECTIONS:
+            self.report.rejections.append(plain_text(f"{place}: {reason}"))
+
+    def _take(self, chunk: Sequence[_Line], counts: FileCounts) -> None:
+        for line in chunk:  # runs and tasks that are new begin outside the transaction
+            self._task_of_request(line.result)
+        with self._store.transaction():
+            for line in chunk:
+                self._take_one(line, counts)
+
+    def _task_of_request(self, result: Result) -> None:
+        handed_out = latest_batch_request(self._store, *result.key, self._batch_id)
+        if handed_out is not None:
+            self._task(handed_out.task_hash)
+        for sample in samples_of_request(self._store, *result.key):
+            self._task(sample.task_hash)
+
+    def _task(self, task_hash: str) -> _Task:
+        if task_hash not in self._tasks:
+            name, spec = self._store.rows("batches/task_reader", {"hash": task_hash})[0]
+            if name not in self._runs:
+                self._runs[name] = self._store.begin_run("batch read", self._options, task=name)
+            self._tasks[task_hash] = _Task(name, format_from_spec(spec), self._runs[name])
+        return self._tasks[task_hash]
+
+    def _take_one(self, line: _Line, counts: FileCounts) -> None:
+        result = line.result
+        if is_known_result(self._store, result.hash):
+            counts.known += 1
+            return
+        handed_out = latest_batch_request(self._store, *result.key, self._batch_id)
+        if handed_out is None:
+            reason = f"its request {result.key.request_hash[:15]} was not handed out by {self._store.path}"
+            self._reject(line.place, reason, counts)
+            return
+        counts.new += 1
+        self.batch_ids.add(handed_out.batch_id)
+        run_id = self._task(handed_out.task_hash).run_id
+        request = _request(handed_out.request)
+        self._copy_price(handed_out.run_id, run_id)
+        try_number = None
+        if isinstance(result.found, Completion):
+            try_number = self._keep_answer(result.found, request, run_id, result.key.attempt)
+            settle_reservation(
+                self._store, handed_out.run_id, request, (result.found, try_number), result.key.attempt
+            )
+        else:
+            settle_reservation(self._store, handed_out.run_id, request, None, result.key.attempt)
+        is_out = handed_out.ending is None
+        self._settle(result.key, result.found, handed_out.id if is_out else None, try_number)
+        if not is_out and _ending(result.found) == "answered":
+            end_handed_out(self._store, handed_out.id, "answered")
+        add_result(
+            self._store,
+            BatchResult(
+                result_hash=result.hash,
+                handed_out_id=handed_out.id,
+                result_id=result.result_id,
+                try_number=try_number,
+                reason=result.found.reason if isinstance(result.found, Failure) else None,
+                run_id=run_id,
+            ),
+        )
+
+    def _copy_price(self, from_run_id: int, run_id: int) -> None:
+        """What the run that handed out reckoned with, the run that reads reckons with too."""
+        if (from_run_id, run_id) not in self._priced:
+            self._priced.add((from_run_id, run_id))
+            self._store.execute("batches/copy_price", {"run_id": run_id, "from_run_id": from_run_id})
+
+    def _keep_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
+        """The number of the try that it is."""
+        self.report.tally.count_answers([found], request.model)
+        add_answers(self._store, [NewAnswer(request, attempt, found, run_id)], now())
+        number = newest_try(self._store, request.hash, attempt)
+        assert number is not None
+        return number
+
+    def _settle(
+        self, key: Key, found: Completion | Failure, awaited: int | None, try_number: int | None = None
+    ) -> None:
+        """Sets the outcomes. `awaited` is the hand-out, where it is out; otherwise what was settled stays."""
+        if awaited is not None:
+            end_handed_out(self._store, awaited, _ending(found))
+        elif isinstance(found, Failure) and pending_request(self._store, *key) is not None:
+            return  # another file has the request by now, and will say
+        for sample in samples_of_request(self._store, *key):
+            if awaited is None and sample.status not in (None, "failed"):
+                continue
+            task = self._task(sample.task_hash)
+            reading = _reading(task.reader, found)
+            outcome = Outcome(
+                sample_hash=sample.sample_hash,
+                task_hash=sample.task_hash,
+                attempt=key.attempt,
+                status=reading.status,
+                value=reading.value,
+                reason=reading.reason,
+                request_hash=key.request_hash,
+                try_number=try_number,
+                parser_version=parser_version(task.reader),
+            )
+            decided = NewOutcome(outcome, is_answered=False)
+            self.report.in_use += record_outcomes(self._store, [decided], now())
+            self.report.tally.count_outcome(reading.status, reading.reason)
+
+
+def _ending(found: Completion | Failure) -> Ending:
+    if isinstance(found, Failure):
+        return "expired" if found.never_run else "failed"
+    return "failed" if found.fault is not None else "answered"
+
+
+def _reading(reader: AnswerFormat, found: Completion | Failure) -> ParsedAnswer:
+    if isinstance(found, Failure):
+        return ParsedAnswer("refused" if found.is_declined else "failed", None, found.reason)
+    return read_answer(reader, found)
+
+
+def _request(text: str) -> Request:
+    """A request from its stored body."""
+    body = json.loads(text)
+    model, messages = body.pop("model"), body.pop("messages")
+    return Request(model, messages, body)
+
+
+class Settling:
+    """The conclusions of one order, and what they count to."""
+
+    def __init__(self, store: Store, order: BatchPlan) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.in_use: list[InUse] = []
+        """The tasks that came into use."""
+        self._store = store
+        self._order = order
+        self._generate: Generate | None = None
+
+    def settle(self, questions: Sequence[PreparedRequest]) -> None:
+        """Sets the outcomes of questions that have an answer or cannot be asked, in one transaction."""
+        if not questions:
+            return
+        with self._store.transaction():
+            for question in questions:
+                self._settle(question)
+
+    def _settle(self, question: PreparedRequest) -> None:
+        order, stored = self._order, question.stored
+        if stored is None:
+            reading = ParsedAnswer("failed", None, question.failure)
+        else:
+            reading = order.read(stored.completion)
+        decided = NewOutcome(order.outcome(question, reading), is_answered=False)
+        self.in_use += record_outcomes(self._store, [decided], now())
+        self.statuses[reading.status] += 1
+        if stored is not None and order.generate is not None and reading.status != "failed":
+            self._generate = self._generate or order.generate()
+            add_generated_if_new(self._store, self._generate(question, stored.completion), stored.try_number)
+
+
+def settle_answered(store: Store, order: BatchPlan) -> int:
+    """Settles what an order selects and has an answer for; asks nothing. Gives the number of answers."""
+    settling = Settling(store, order)
+    selection = order.select()
+    for chunk in order.questions(selection):
+        settling.settle([question for question in chunk if question.stored is not None])
+    return settling.statuses.total()

@@ -1,0 +1,279 @@
+"""`batch write`: the missing requests as batch files, remembered as handed out before they can be seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kbetl import offline
+from kbetl.atomic_files import mode_of
+from kbetl.batch.files import (
+    BatchFile,
+    FileLimits,
+    Whole,
+    custom_id,
+    finish_files,
+    line_of,
+    publish_file,
+    shown,
+)
+from kbetl.batch.read import Settling
+from kbetl.errors import ConfigError, exit_status_for
+from kbetl.inference.budget import Budget
+from kbetl.inference.coordination import hold_task
+from kbetl.inference.plan import BatchPlan, billed_there_too
+from kbetl.inference.requests import PreparedRequest
+from kbetl.store import Store, TaskLock
+from kbetl.store.answers import InUse, add_task
+from kbetl.store.batches import BatchDraft, NewBatch, pending_request, publish, reserved_for_file, settle_with
+from kbetl.store.reservations import Worst, add_price
+from kbetl.store.selection import Selection
+
+
+@dataclass
+class BatchWriteReport:
+    """What `batch write` did. Samples: new in files, in older files, settled at once, left."""
+
+    task: str
+    model: str
+    task_hash: str
+    chosen: int = 0
+    files: list[Whole] = field(default_factory=list)
+    samples: int = 0
+    """Samples that the new files settle."""
+    elsewhere: int = 0
+    """Samples whose request is out in another file."""
+    settled: Counter[str] = field(default_factory=Counter)
+    """Samples that needed no request, by status: an answer was there, or a field is lacking."""
+    too_large: int = 0
+    """Requests that no file may hold."""
+    beyond_budget: int = 0
+    """Samples whose request would not fit into the budget."""
+    budget_used: str = ""
+    """What the budget counts now; empty without one."""
+    in_use: Sequence[InUse] = ()
+    taken_back: int = 0
+    """Requests that older files had."""
+    taken_at_service: int = 0
+    """Of those, in files that a service was asked to begin."""
+
+    @property
+    def requests(self) -> int:
+        """Requests in the new files."""
+        return sum(each.requests for each in self.files)
+
+    @property
+    def exit_status(self) -> int:
+        not_ok = self.settled.total() - self.settled["ok"]
+        return exit_status_for(self.too_large, self.beyond_budget, not_ok)
+
+    def lines(self) -> list[str]:
+        """For a person: what was not done before what was."""
+        lines = []
+        if self.too_large:
+            lines.append(f"{self.too_large} requests are larger than a file may be: ask them online")
+        if self.beyond_budget:
+            lines.append(f"budget reached: {self.beyond_budget} samples were not handed out")
+        lines += [
+            f"{shown(each.path)}: {each.requests:,} requests, {each.size_bytes:,} bytes"
+            for each in self.files
+        ]
+        lines.append(
+            f"{self.task} by {self.model} ({self.task_hash[:15]}): handed out {self.requests} requests "
+            f"in {len(self.files)} files, for {self.samples} samples; samples chosen {self.chosen}"
+        )
+        if self.taken_back:
+            lines.append(
+                f"taken back from older files: {self.taken_back} requests"
+                f"{billed_there_too(self.taken_at_service)}"
+            )
+        if self.elsewhere:
+            lines.append(f"{self.elsewhere} samples wait for other files; see: kbetl batch status")
+        if self.settled:
+            parts = ", ".join(f"{status} {count}" for status, count in sorted(self.settled.items()))
+            lines.append(f"settled without a request: {parts}")
+        if self.budget_used:
+            lines.append(f"budget: {self.budget_used} used, what is handed out counted in full")
+        return lines
+
+
+@dataclass(frozen=True)
+class BatchTarget:
+    """Where files go, and what may go into them."""
+
+    folder: Path
+    limits: FileLimits = field(default_factory=FileLimits)
+    again: bool = False
+    """Whether to take back what other files have."""
+
+
+def write_batches(store: Store, order: BatchPlan, target: BatchTarget) -> BatchWriteReport:
+    """Writes what `order` would ask into files, and remembers it as handed out.
+
+    Nothing is written twice: neither what another file has (unless `again` takes it back from there) nor
+    what is answered. A file gets its name after its requests are
+    recorded; a crash in between is made good by `finish_files`. Raises LockHeld while another command asks
+    about the task, or the same question.
+    """
+    _check(order)
+    with hold_task(store, order.task_name, order.question_hash) as lock:
+        finish_files(store)
+        budget = order.budget()
+        selection = order.select()
+        with store.run(f"batch write {order.command}", order.options, task=order.task_name) as run:
+            writing = _Writing(store, order, _Place(target, run.id), budget, lock)
+            report = writing.write(selection)
+            run.status = report.exit_status
+    return report
+
+
+@dataclass(frozen=True)
+class _Place:
+    target: BatchTarget
+    run_id: int
+
+    def path(self, command: str, number: int) -> Path:
+        return (self.target.folder / f"{command}-{self.run_id}-{number}.jsonl").absolute()
+
+
+class _Writing:
+    """One `batch write` under way."""
+
+    def __init__(
+        self, store: Store, order: BatchPlan, place: _Place, budget: Budget | None, lock: TaskLock
+    ) -> None:
+        self._store = store
+        self._order = order
+        self._place = place
+        self._limits, self._again = place.target.limits, place.target.again
+        self._budget = budget
+        self._lock = lock
+        self._handing = BatchDraft(store)
+        self._settling = Settling(store, order)
+        self._file: BatchFile | None = None
+        self._report = BatchWriteReport(order.task_name, order.model, order.task_hash)
+        self._own: set[int] = set()
+        """The batches of this run: what they hold is never taken back by it."""
+
+    def write(self, selection: Selection) -> BatchWriteReport:
+        """Writes all that waits."""
+        self._report.chosen = selection.chosen
+        self._report.elsewhere = selection.handed_out
+        with self._store.transaction():
+            add_task(self._store, self._order.task_row, self._place.run_id)
+            if self._order.price is not None:
+                add_price(self._store, self._place.run_id, self._order.model, self._order.price)
+            values = {"run_id": self._place.run_id, "task_hash": self._order.task_hash}
+            self._store.execute("batches/set_run_task", values)
+        try:
+            for chunk in self._order.questions(selection):
+                self._lock.check_in_place()
+                self._settling.settle(
+                    [each for each in chunk if each.request is None or each.stored is not None]
+                )
+                for question in chunk:
+                    if question.request is not None and question.stored is None:
+                        self._hand_out(question)
+            self._end_file()
+        finally:
+            if self._file is not None:
+                self._file.discard()
+        self._report.settled = self._settling.statuses
+        self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
+        self._report.in_use = self._settling.in_use
+        return self._report
+
+    def _hand_out(self, question: PreparedRequest) -> None:
+        request, attempt = question.request, question.attempt
+        assert request is not None
+        out = pending_request(self._store, request.hash, attempt)
+        if out is not None and (not self._again or out.batch_id in self._own):
+            with self._store.transaction():
+                settle_with(self._store, out.id, self._order.task_hash, question.sample_hash)
+            self._count(is_own=out.batch_id in self._own)
+            return
+        name = custom_id(request.hash, attempt)
+        line = line_of(name, request)
+        if len(line) > self._limits.size_bytes:
+            self._report.too_large += 1
+            return
+        if self._file is not None and not self._file.has_room(line, self._limits):
+            self._end_file()
+            self._hand_out(question)  # anew: the file that just ended may hold the same request
+            return
+        if not self._handing.has(request.hash, attempt):
+            worst = None if self._budget is None else self._budget.worst_case(request)
+            is_taken_back = out is not None and not out.is_at_service
+            if not self._fits(worst, question, is_taken_back=is_taken_back):
+                self._report.beyond_budget += 1
+                return
+            self._handing.add(request, attempt, name, worst)
+            self._report.taken_back += out is not None
+            self._report.taken_at_service += out is not None and out.is_at_service
+            self._open_file().add(line)
+        self._handing.add_sample(request.hash, attempt, question.sample_hash)
+        self._count(is_own=True)
+
+    def _fits(self, worst: Worst | None, question: PreparedRequest, *, is_taken_back: bool) -> bool:
+        """Whether a budget has room for one more, which is taken; none has room once one did not fit."""
+        if self._budget is None or worst is None:
+            return True
+        if self._report.beyond_budget:
+            return False
+        room, before = self._budget.room, None
+        if is_taken_back and question.request is not None:
+            # without a reservation it was counted all the same, at the most that it may take
+            before = reserved_for_file(self._store, question.request.hash, question.attempt) or worst
+        if before is not None:
+            room.unreserve(before)
+        fits = room.fits(worst)
+        if fits:
+            room.reserve(worst)
+        elif before is not None:
+            room.reserve(before)
+        return fits
+
+    def _count(self, *, is_own: bool) -> None:
+        if is_own:
+            self._report.samples += 1
+        else:
+            self._report.elsewhere += 1
+
+    def _open_file(self) -> BatchFile:
+        if self._file is None:
+            number = len(self._report.files) + 1
+            self._file = BatchFile(self._place.path(self._order.command, number), mode_of(self._store.path))
+        return self._file
+
+    def _end_file(self) -> None:
+        """Makes the file whole, records what it hands out, and only then gives it its name."""
+        if self._file is None:
+            return
+        whole = self._file.finish()
+        batch_id = self._handing.keep(
+            NewBatch(
+                run_id=self._place.run_id,
+                task_hash=self._order.task_hash,
+                model=self._order.model,
+                file=str(whole.path),
+                file_hash=whole.file_hash,
+                size_bytes=whole.size_bytes,
+                requests=whole.requests,
+            )
+        )
+        self._file = None
+        self._own.add(batch_id)
+        publish_file(whole.path)
+        publish(self._store, batch_id)
+        self._handing.clear()
+        self._report.files.append(whole)
+
+
+def _check(order: BatchPlan) -> None:
+    """Raises ConfigError for what no batch service takes."""
+    if order.model == offline.MODEL:
+        raise ConfigError(
+            "the offline model answers at once and reads no batch files: kbetl enrich -m offline"
+        )

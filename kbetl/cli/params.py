@@ -1,0 +1,369 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+import kbetl
+from kbetl import config
+from kbetl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kbetl.store.answers import InUse
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+import math
+
+_WITHOUT_CONFIGURATION = frozenset(("init", "config", "docs"))
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _verbose_report(function: Decorated) -> Decorated:
+    """Raises what is wrong with the configuration, but for commands that help to mend it.
+
+    With -v: versions, configuration files and store at the beginning; what it took at the end.
+    """
+
+    @functools.wraps(function)
+    def told(*arguments: Any, **options: Any) -> Any:
+        context = click.get_current_context()
+        if isinstance(context.obj, ConfigError) and context.info_name not in _WITHOUT_CONFIGURATION:
+            raise context.obj
+        if not options["verbose"]:
+            return function(*arguments, **options)
+        began_s = time.monotonic(), time.process_time()
+        for line in _beginning(options["database"]):
+            click.echo(f"kbetl: {line}", err=True)
+        try:
+            return function(*arguments, **options)
+        finally:
+            wall_s, cpu_s = time.monotonic() - began_s[0], time.process_time() - began_s[1]
+            name = click.get_current_context().info_name
+            click.echo(f"kbetl: {name} took {wall_s:.2f} s, {cpu_s:.2f} s of CPU", err=True)
+
+    return cast(Decorated, told)
+
+
+def _beginning(database: Path) -> Iterator[str]:
+    yield f"kbetl {kbetl.__version__}, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}"
+    read = [str(file) for file in (config.DOTENV, config.TOML) if file.is_file()]
+    yield f"configuration: {' and '.join(read) or 'no .env and no kbetl.toml here'}; TEST_MODE {_test_mode()}"
+    if not database.exists():
+        yield f"store {database.resolve()}: not there yet"
+        return
+    yield f"store {database.resolve()}: {database.stat().st_size / 1e6:,.1f} MB"
+
+
+def _test_mode() -> str:
+    return "on" if config.is_test_mode() else "off"
+
+
+def _real_path(_context: click.Context, _option: click.Parameter, database: Path) -> Path:
+    """Every command works on the file itself, whatever link it was named by."""
+    from kbetl.store import real_path
+
+    return real_path(database)
+
+
+def common(function: Decorated) -> Decorated:
+    """`-d/--database`, `-q`, `-v`: every command has them."""
+    function = _verbose_report(function)
+    for option in (
+        click.option(
+            "-v", "--verbose", is_flag=True, help="Say which files and store are used, and what it took."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
+        click.option(
+            "-d",
+            "--database",
+            type=click.Path(path_type=Path),
+            default=config.DATABASE,
+            show_default=True,
+            envvar="KBETL_DATABASE",
+            callback=_real_path,
+            help="The store.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
+    """Says on stderr which tasks came into use."""
+    for task in () if is_quiet else tasks:
+        click.echo(task.as_text(), err=True)
+
+
+def unique_values(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """What a repeatable option was given, in order, without repeats."""
+    return tuple(dict.fromkeys(values))
+
+
+def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -> list[str]:
+    """The words of a command line that ask the same again: its command, and what was typed after it."""
+    words = context.command_path.split()[1:]
+    for parameter in context.command.get_params(context):
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not click.core.ParameterSource.COMMANDLINE or name in without:
+            continue
+        value: Any = context.params[name]
+        values = value if parameter.multiple or parameter.nargs != 1 else (value,)
+        if isinstance(parameter, click.Argument):
+            words += [str(each) for each in values]
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[-1])
+        else:
+            for each in values:
+                parts = each if isinstance(each, tuple) else (each,)
+                words += [parameter.opts[-1], *(str(part) for part in parts)]
+    return words
+
+
+@contextlib.contextmanager
+def ignore_broken_pipe() -> Iterator[None]:
+    """Ends the output in peace where its reader went away, as `| head` does."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still in the buffer would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def sample_options(function: Decorated) -> Decorated:
+    """The options that choose samples."""
+    for option in reversed(
+        (
+            click.option("--source", multiple=True, help="Only samples of this source; repeatable."),
+            click.option(
+                "--where", help="Only samples for which this SQL holds, over the columns of selectable."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def again_options(function: Decorated) -> Decorated:
+    """The options that bound a run, and say what it asks again."""
+    for option in reversed(
+        (
+            click.option("-n", "--limit", type=WholeNumber(min=0), help="Ask so many samples at most."),
+            click.option(
+                "--retry",
+                multiple=True,
+                metavar="STATUS",
+                help="Ask these outcomes again: unparsed, truncated, refused, failed.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def parameter_options(function: Decorated) -> Decorated:
+    """The options that set request parameters."""
+    for option in reversed(
+        (
+            click.option(
+                "-o",
+                "--option",
+                nargs=2,
+                multiple=True,
+                metavar="KEY VALUE",
+                help="A request parameter; null takes one away.",
+            ),
+            click.option("-t", "--max-tokens", type=WholeNumber(min=1), help="The same as -o max_tokens."),
+            click.option("-T", "--temperature", type=float, help="The same as -o temperature."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def choosing_options(function: Decorated) -> Decorated:
+    """The options that choose what is asked, and how it is asked."""
+    for option in reversed(
+        (
+            sample_options,
+            click.option("--min-reward", type=float, help="Only rewards above this, in this run."),
+            again_options,
+            click.option("-m", "--model", default=config.MODEL, show_default=True, help="Model, or offline."),
+            parameter_options,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def server_options(function: Decorated) -> Decorated:
+    """The options that say which server is meant, and with which key."""
+    for option in reversed(
+        (
+            click.option(
+                "-b",
+                "--base-url",
+                default=config.BASE_URL,
+                show_default=True,
+                help="A chat-completions server.",
+            ),
+            key_options,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def key_options(function: Decorated) -> Decorated:
+    """The options that say with which key a server is asked."""
+    for option in reversed(
+        (
+            click.option(
+                "-k", "--api-key-var", metavar="VARIABLE", help="The environment variable that holds the key."
+            ),
+            click.option(
+                "--header", multiple=True, metavar="'NAME: $VARIABLE'", help="One more header; repeatable."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def asking_options(function: Decorated) -> Decorated:
+    """The options of every command that asks a model."""
+    for option in reversed(
+        (
+            choosing_options,
+            click.option(
+                "--dry-run", is_flag=True, help="Say what would be asked, why, and about how many tokens."
+            ),
+            click.option("--resume", is_flag=True, help="Take up the last run that did not end with 0."),
+            server_options,
+            pace_options,
+        )
+    ):
+        function = option(function)
+    return common(function)
+
+
+def budget_options(function: Decorated) -> Decorated:
+    """The options that say what a task may take."""
+    for option in reversed(
+        (
+            click.option(
+                "--max-cost",
+                type=click.FloatRange(min=0),
+                metavar="USD",
+                help="What the task may cost in this store in all.",
+            ),
+            click.option(
+                "--max-tokens-total",
+                type=WholeNumber(min=0),
+                help="The same in prompt and completion tokens.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def pace_options(function: Decorated) -> Decorated:
+    """The options that say how fast a server is asked, and for how long."""
+    for option in reversed(
+        (
+            click.option(
+                "-c",
+                "--concurrency",
+                type=WholeNumber(min=1),
+                default=config.CONCURRENCY,
+                show_default=True,
+                help="Requests in flight at most.",
+            ),
+            click.option("--rpm", type=WholeNumber(min=1), help="Requests per minute at most."),
+            click.option("--tpm", type=WholeNumber(min=1), help="Tokens per minute at most."),
+            budget_options,
+            click.option(
+                "--timeout",
+                type=FiniteNumber(min=0, min_open=True, max=LONGEST_S),
+                default=600.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="Longest silence of the server before a request counts as lost.",
+            ),
+            click.option(
+                "--request-timeout",
+                type=FiniteNumber(min=0, max=LONGEST_S),
+                default=3600.0,
+                show_default=True,
+                metavar="SECONDS",
+                help="Longest time for a whole request; it is not sent again in that run. 0: no limit.",
+            ),
+            click.option(
+                "--give-up-after",
+                type=FiniteNumber(min=0, min_open=True, max=LONGEST_S // 60),
+                default=30.0,
+                show_default=True,
+                metavar="MINUTES",
+                help="Stop after so long without a success or text of an answer; no longer wait is obeyed.",
+            ),
+            click.option(
+                "--keep-going",
+                is_flag=True,
+                help="Go on where the first 40 answers are all cut by the output limit.",
+            ),
+            click.option(
+                "--also-handed-out",
+                "takes_back",
+                is_flag=True,
+                help="Also what waits for a batch file: taken back there.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+LONGEST_S = 366 * 86400
+"""The longest time that an option may name: a year, and what clocks can count with."""
+
+
+LARGEST = 2**63 - 1
+"""The largest integer that SQLite holds."""
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds; what SQLite cannot hold is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails where it is out of bounds."""
+        number = super().convert(value, param, ctx)
+        if abs(number) > LARGEST:
+            self.fail(f"{number} is larger than {LARGEST}.", param, ctx)
+        return number
+
+
+class FiniteNumber(click.FloatRange):
+    """A number within bounds; nan and inf are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails where it is out of bounds or not finite."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is no finite number.", param, ctx)
+        return number

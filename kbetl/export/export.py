@@ -1,0 +1,324 @@
+"""The export itself: rows chosen, turned into a format, written to their target, and reported."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kbetl.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
+from kbetl.dataset.column_types import DeclaredType, declared_columns
+from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset, exit_status_for
+from kbetl.export.formats import FORMATS, Format, converter
+from kbetl.export.target import (
+    ExportTarget,
+    as_open_as,
+    atomic_file,
+    atomic_folder,
+    data_path,
+    dataset_info,
+    readme,
+    refuse_store,
+    sft_toml,
+    target_of,
+)
+from kbetl.export.writers import FileWriter
+from kbetl.json_codec import json_bytes
+from kbetl.samples.fields import LABELS
+from kbetl.store import Store, check_conditions, read_only_query
+from kbetl.store.datasets import Split, longest_rows
+from kbetl.text import plain_text
+
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What to write, and how."""
+
+    dataset: Dataset
+    output: str
+    format: Format = "rows"
+    has_reasoning: bool = True
+
+
+@dataclass(slots=True)
+class ExportReport:
+    """What was written and what was not."""
+
+    name: str
+    files: list[Path] = field(default_factory=list)
+    rows: dict[Split | None, int] = field(default_factory=dict)
+    size_bytes: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reasons, and how many rows each kept out."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first few rows that were left out, by hash, with the reason."""
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, rows: Mapping[Split, int]) -> None:
+        """So many rows were written on each side."""
+        for split, number in rows.items():
+            self.rows[split] = number
+
+    @property
+    def exit_status(self) -> int:
+        return exit_status_for(self.left_out)
+
+    def remarks(self) -> list[str]:
+        """What was left out and what is peculiar, a line each."""
+        lines = [f"left out {sample}: {reason}" for sample, reason in self.examples.items()]
+        hidden = sum(self.left_out.values()) - len(self.examples)
+        if hidden:
+            lines.append(f"... and {hidden:,} more rows")
+        reasons = [f"left out {number:,} rows: {why}" for why, number in self.left_out.most_common()]
+        return [*lines, *reasons, *self.notes]
+
+    def as_text(self) -> str:
+        """One line: rows in all and on each side, where, how large."""
+        sides = ", ".join(f"{split} {number:,}" for split, number in self.rows.items() if split is not None)
+        out = sum(self.left_out.values())
+        return (
+            f"{self.name}: wrote {sum(self.rows.values()):,} rows{f' ({sides})' if sides else ''}, "
+            f"left out {out:,}, to {', '.join(map(str, self.files))} ({self.size_bytes:,} bytes)"
+        )
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Rows of one side that a format cannot carry."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, sample_hash: str, reason: str) -> None:
+        """One more."""
+        self.reasons[reason] += 1
+        if len(self.examples) < SHOWN:
+            self.examples[sample_hash] = reason
+
+
+class DatasetSource:
+    """A dataset's rows in a format; `left_out` is what it could not carry when a side was read last."""
+
+    def __init__(self, dataset: DatasetRows, convert: Callable[[Row], bytes], *, is_plain: bool) -> None:
+        self.splits: Sequence[Split | None] = list(dataset.counts)
+        self.declared: dict[str, DeclaredType] = declared_columns(dataset.declared) if is_plain else {}
+        self.last: Sequence[str] = LABELS if is_plain else ()
+        self.left_out: dict[Split | None, LeftOut] = {}
+        self._dataset = dataset
+        self._convert = convert
+
+    def texts(self, split: Split | None) -> Iterator[bytes]:
+        """The rows of one side that the format can carry."""
+        left_out = self.left_out[split] = LeftOut()
+        for row in self._dataset.rows(split):
+            try:
+                yield self._convert(row)
+            except BadRow as bad:
+                left_out.add(row.sample_hash, plain_text(str(bad)))
+
+
+def export(database: Path, options: ExportOptions) -> ExportReport:
+    """Writes a dataset. The store is only read, and stands still meanwhile.
+
+    Raises EmptyDataset, and leaves what stood at the target, where there is no row to write; ConfigError
+    for options that do not go together; ExportFailed where the disk does not take it.
+    """
+    check(options)
+    target = target_of(options.output)
+    refuse_store(target, database)
+    target = as_open_as(database, target)
+    with Store.read(database) as store, open_dataset(store, options.dataset) as dataset:
+        if dataset.why_empty is not None:
+            raise EmptyDataset(dataset.why_empty)
+        is_plain = options.format == "rows"
+        gone: set[str] = set()
+        convert = converter(options.format, has_reasoning=options.has_reasoning, left_out=gone)
+        rows = DatasetSource(dataset, convert, is_plain=is_plain)
+        report = ExportReport(options.dataset.name, notes=dataset.notes)
+        if target.kind is None:
+            _write_folder(store, target, rows, options, report)
+        else:
+            _write_files(target, rows, report)
+        report.notes += [
+            f"rows had a column {name} of their own; ours stands in its place"
+            for name in sorted(dataset.replaced)
+        ]
+        if gone:
+            report.notes.append(f"columns left out with the reasoning: {', '.join(sorted(gone))}")
+    return report
+
+
+def check(options: ExportOptions, store: Store | None = None) -> None:
+    """Raises ConfigError for what cannot be exported so; with a store also for what its sources do not allow.
+
+    Rows need not be there yet.
+    """
+    dataset = options.dataset
+    target = target_of(options.output)
+    if store is not None:
+        refuse_store(target, store.path)
+    if options.format not in FORMATS:
+        raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
+    if dataset.name == "synthetic" and (options.format != "rows" or not options.has_reasoning):
+        raise ConfigError("synthetic has prompts and no completions: only --format rows, with all columns")
+    if dataset.by != "name" and dataset.name != "unique":
+        raise ConfigError(f"--by {dataset.by} is for unique alone")
+    if dataset.random_split and dataset.splits is False:
+        raise ConfigError("--random-split makes splits; leave --no-splits out")
+    check_conditions([dataset.where] if dataset.where is not None else [])
+    if store is not None:
+        check_sources(store, dataset)
+
+
+def _write_files(target: ExportTarget, rows: DatasetSource, report: ExportReport) -> None:
+    """One file; with splits, one for each side, and all are renamed when all are whole."""
+    assert target.kind is not None
+    writer = FileWriter(rows)
+    paths = {split: target.path if split is None else target.beside(split) for split in rows.splits}
+    with contextlib.ExitStack() as stack:
+        files = {split: stack.enter_context(atomic_file(path, target.mode)) for split, path in paths.items()}
+        report.rows = writer.write(files, target.kind)
+        _count_left_out(report, rows)
+    for split, path in paths.items():
+        if not report.rows[split]:
+            report.notes.append(f"there is no row in {split}, so {path} is empty")
+    report.files += paths.values()
+    report.size_bytes = sum(path.stat().st_size for path in paths.values())
+    report.notes += writer.notes
+
+
+def _write_folder(
+    store: Store, target: ExportTarget, rows: DatasetSource, options: ExportOptions, report: ExportReport
+) -> None:
+    """Rows of each side as Parquet, a README that names the splits, and settings of trainers."""
+    writer = FileWriter(rows)
+    with atomic_folder(target.path, target.mode) as folder:
+        written = _write_sides(folder, writer)
+        report.count(written)
+        _count_left_out(report, rows)
+        for split in [split for split, number in written.items() if not number]:
+            (folder / data_path(split)).unlink()  # `load_dataset` fails on a side without rows
+            report.notes.append(f"there is no row in {split}, so the folder has no such side")
+            del written[split]
+        texts = {"README.md": readme(report.name, written)}
+        texts |= _settings(store, target, options, list(written), writer)
+        for file_name, text in texts.items():
+            with atomic_file(folder / file_name) as file:
+                file.write(text.encode())
+    report.files.append(target.path)
+    report.size_bytes = _size_bytes(target.path)
+    report.notes += writer.notes
+
+
+def _write_sides(folder: Path, writer: FileWriter) -> dict[Split, int]:
+    """Each side as a Parquet file; rows that are on no side are `train`."""
+    names: dict[Split | None, Split] = {split: split or "train" for split in writer.rows.splits}
+    with contextlib.ExitStack() as stack:
+        files = {
+            split: stack.enter_context(atomic_file(folder / data_path(name))) for split, name in names.items()
+        }
+        rows = writer.write(files, "parquet")
+    return {name: rows[split] for split, name in names.items()}
+
+
+def _settings(
+    store: Store, target: ExportTarget, options: ExportOptions, splits: Sequence[Split], writer: FileWriter
+) -> dict[str, str]:
+    name = options.dataset.name
+    if options.format in ("sharegpt", "alpaca"):
+        return {"dataset_info.json": dataset_info(name, options.format, splits, writer.column_names())}
+    if options.format in ("messages", "prompt-completion"):
+        longest: dict[str, int] = {}
+        for row in longest_rows(store):
+            longest[row.tokenizer] = max(row.total_tokens, longest.get(row.tokenizer, 0))
+        return {"sft.toml": sft_toml(str(target.path), splits, longest)}
+    return {}
+
+
+def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:
+    """Raises EmptyDataset where not one row is left."""
+    for side in rows.left_out.values():
+        report.left_out += side.reasons
+        report.examples |= dict(list(side.examples.items())[: SHOWN - len(report.examples)])
+    if not sum(report.rows.values()):
+        why = "; ".join(f"{number:,} rows: {why}" for why, number in report.left_out.most_common(3))
+        raise EmptyDataset(f"nothing is left of the dataset {report.name} to write: {why}")
+
+
+class QueryRows:
+    """What a user's own query gives, as rows; the query runs anew each time they are read."""
+
+    splits: Sequence[Split | None] = (None,)
+    last: Sequence[str] = ()
+
+    def __init__(self, connection: sqlite3.Connection, statement: str) -> None:
+        self.declared: dict[str, DeclaredType] = {}
+        self._connection = connection
+        self._statement = statement
+
+    def texts(self, _split: Split | None) -> Iterator[bytes]:
+        """The rows; raises BadQuery for a value that JSON cannot carry, and for a name that comes twice."""
+        cursor = self._connection.execute(self._statement)
+        names = [column[0] for column in cursor.description or ()]
+        if not names:
+            raise ConfigError('--sql holds no statement; for example --sql "select * from filtered"')
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise BadQuery(f"SQL: two columns are called {twice!r}; name one with `as`")
+        for row in cursor:
+            yield _query_text(dict(zip(names, row, strict=True)))
+
+
+def _query_text(row: Mapping[str, Any]) -> bytes:
+    for name, value in row.items():
+        if isinstance(value, bytes):
+            raise BadQuery(f"SQL: column {name!r} holds a BLOB, which JSON cannot carry; use hex()")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadQuery(f"SQL: column {name!r} holds an infinite number, which JSON cannot carry")
+    return json_bytes(row)
+
+
+def export_query(database: Path, statement: str, output: str) -> ExportReport:
+    """Writes what a query gives, on a connection that can only read; a folder holds it as `train`.
+
+    Raises ConfigError for SQL that fails, EmptyDataset where it gives no row.
+    """
+    target = target_of(output)
+    refuse_store(target, database)
+    target = as_open_as(database, target)
+    report = ExportReport("query")
+    try:
+        with read_only_query(database) as connection:
+            _write_query(FileWriter(QueryRows(connection, statement)), target, report)
+    except BadQuery as bad:
+        raise ConfigError(f"--sql: {bad}") from bad
+    report.files.append(target.path)
+    report.size_bytes = _size_bytes(target.path)
+    return report
+
+
+def _write_query(writer: FileWriter, target: ExportTarget, report: ExportReport) -> None:
+    whole = atomic_folder if target.kind is None else atomic_file
+    with whole(target.path, target.mode) as place:
+        if isinstance(place, Path):
+            written = _write_sides(place, writer)
+            report.count(written)
+            with atomic_file(place / "README.md") as file:
+                file.write(readme(report.name, written).encode())
+        else:
+            report.rows = writer.write({None: place}, target.kind or "parquet")
+        if not sum(report.rows.values()):
+            raise EmptyDataset("the query gives no rows, so nothing was written")
+    report.notes += writer.notes
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, or of all rows in a folder."""
+    return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in path.glob("data/*"))

@@ -1,0 +1,323 @@
+"""Sends one dataset: compares it with the Hub's head, and commits what differs on top of just that head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import kbetl
+from kbetl.errors import HubBusy, HubError
+from kbetl.hub.parquet_files import Built, DataFile, column_types, differences
+from kbetl.hub.readme import Card, merged, read_readme
+from kbetl.hub.remote import (
+    README,
+    SHARD,
+    TYPE,
+    Declared,
+    Remote,
+    RemoteFile,
+    declared,
+    explained,
+    git_oid,
+    read_remote,
+)
+from kbetl.store.datasets import Name
+from kbetl.text import plain_text
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from tenacity import RetryCallState
+import re
+
+from kbetl.errors import ConfigError
+
+TRIES = 8
+LONGEST_WAIT_S = 60.0
+LONGEST_ASKED_WAIT_S = 900.0
+"""A Hub that asks to wait longer than this is reported, not waited for."""
+
+Say = Callable[[str], None]
+What = Literal["new", "changed", "unchanged", "deleted"]
+
+
+class Change(NamedTuple):
+    """What a push does to one file."""
+
+    what: What
+    path: str
+    size_bytes: int
+    """Of the file as it would be; as it is where it is deleted."""
+
+    def as_text(self) -> str:
+        """One line."""
+        return f"{self.what:<9}  {plain_text(self.path)}  {self.size_bytes:,} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of one dataset."""
+
+    dataset: Name
+    repo: str
+    rows: Mapping[str, int]
+    """By split."""
+    changes: Sequence[Change]
+    commit: str | None
+    """The commit made; None where nothing was changed."""
+    is_dry_run: bool = False
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether any file differs from the Hub's."""
+        return any(change.what != "unchanged" for change in self.changes)
+
+    def lines(self) -> list[str]:
+        """The dataset on one line; of a dry run a line for each file too."""
+        rows = ", ".join(f"{split} {number:,}" for split, number in self.rows.items())
+        if self.commit is not None:
+            outcome = f"commit {self.commit}"
+        else:
+            outcome = "would change" if self.is_changed else "unchanged"
+        details = [f"  {change.as_text()}" for change in self.changes] if self.is_dry_run else []
+        return [f"{self.dataset}: {self.repo}, rows {rows}: {outcome}", *details]
+
+
+class Target(NamedTuple):
+    """One dataset on its way to one place."""
+
+    api: HfApi
+    name: Name
+    repo: str
+    options: PushOptions
+
+
+class Made(NamedTuple):
+    """A dataset ready to be sent."""
+
+    built: Built
+    card: Card
+
+
+def send(target: Target, made: Made, say: Say) -> Pushed:
+    """Tries until the Hub takes it; each try begins with reading the head and comparing anew.
+
+    Raises HubError where the Hub cannot be reached, does not take it, or holds what must not be replaced.
+    """
+    import tenacity
+
+    def wait(state: RetryCallState) -> float:
+        doubled: float = target.options.first_wait_s * 2 ** (state.attempt_number - 1)
+        return max(_asked_wait_s(state), min(doubled, LONGEST_WAIT_S))
+
+    def tell(state: RetryCallState) -> None:
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        say(f"{_error(state)}; trying again in {seconds:.1f} s")
+
+    trying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_worth_another),
+        stop=tenacity.stop_after_attempt(TRIES),
+        wait=wait,
+        before_sleep=tell,
+        reraise=True,
+    )
+    try:
+        return trying(_Sending(target, made).once)
+    except HubBusy as error:
+        longest = error.wait_s > LONGEST_ASKED_WAIT_S
+        why = f"it asks to wait {error.wait_s:.0f} s" if longest else f"{TRIES} tries were in vain"
+        raise HubError(f"{error}; {why}. What is there is whole; run the same again later") from None
+
+
+def _is_worth_another(error: BaseException) -> bool:
+    return isinstance(error, HubBusy) and error.wait_s <= LONGEST_ASKED_WAIT_S
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _asked_wait_s(state: RetryCallState) -> float:
+    error = _error(state)
+    return error.wait_s if isinstance(error, HubBusy) else 0.0
+
+
+class _Sending:
+    """The tries of one dataset."""
+
+    def __init__(self, target: Target, made: Made) -> None:
+        self.target = target
+        self.made = made
+        self.has_tried = False
+        """Whether a commit was asked for: it may have been made though its reply was lost."""
+
+    def once(self) -> Pushed:
+        """Compares with the Hub as it stands now, and commits what differs on top of just that head."""
+        target, built = self.target, self.made.built
+        remote = _remote(target)
+        if remote is not None:
+            _refuse_other_schema(target, built, remote)
+        readme = _readme(target.repo, self.made.card, remote)
+        changes = _changes(built.files, readme, remote)
+        planned = Pushed(target.name, target.repo, built.rows, changes, None, target.options.is_dry_run)
+        if planned.is_dry_run:
+            return planned
+        if remote is None:
+            raise HubError(
+                f"{target.repo}: the Hub made it and does not show it; check the rights of HF_TOKEN"
+            )
+        if planned.is_changed:
+            self.has_tried = True
+            return replace(planned, commit=_commit(target, planned, built.files, readme, remote.sha))
+        return replace(planned, commit=remote.sha) if self.has_tried else planned
+
+
+def _remote(target: Target) -> Remote | None:
+    """The dataset on the Hub, made there if need be; None only in a dry run, or where it cannot be seen."""
+    repo, is_private = target.repo, target.options.is_private
+    remote = read_remote(target.api, repo)
+    if remote is None and not target.options.is_dry_run:
+        with explained(repo):
+            target.api.create_repo(repo, repo_type=TYPE, private=is_private or None, exist_ok=True)
+        remote = read_remote(target.api, repo)
+    if remote is not None and is_private and not remote.is_private:
+        raise HubError(
+            f"{repo} is there already and public, and --private makes new ones private alone; nothing was "
+            "sent. Make it private in its settings on the Hub, or leave --private out"
+        )
+    return remote
+
+
+def _refuse_other_schema(target: Target, built: Built, remote: Remote) -> None:
+    if target.options.allow_schema_change:
+        return
+    theirs = declared(target.api, remote)
+    lines = [f"- split {name}" for name in theirs.splits if name not in built.splits]
+    lines += [f"- configuration {name}" for name in theirs.configs]
+    lines += [f"- data files {pattern}" for pattern in theirs.patterns]
+    if theirs.columns is not None:
+        lines += differences(theirs.columns, column_types(list(built.features)) or {})
+    elif theirs.data_files:
+        lines.append(f"- columns that cannot be known, of {', '.join(theirs.data_files)}")
+    if not target.options.is_dry_run:  # which lists them among its changes
+        lines += [f"- file {path}" for path in _of_others(remote, built, theirs)]
+    if lines:
+        listed = "".join(f"\n  {plain_text(line)}" for line in lines)
+        raise HubError(
+            f"{target.repo} differs in its schema from what would be pushed (- there, + here), so nothing "
+            f"was sent; --force replaces it:{listed}"
+        )
+
+
+def _of_others(remote: Remote, built: Built, theirs: Declared) -> list[str]:
+    """What would be deleted and is no part of the upload that the card tells of."""
+    deleted = _deleted(remote, built.files)
+    shards = {path: found["split"] for path in remote.files if (found := SHARD.fullmatch(path))}
+    told_bytes = sum(remote.files[path].size_bytes for path, split in shards.items() if split in built.splits)
+    is_told = theirs.download_bytes == told_bytes
+    return [path for path in deleted if not (is_told and shards.get(path) in built.splits)]
+
+
+def _deleted(remote: Remote, files: Sequence[DataFile]) -> list[str]:
+    """What cannot stand beside the files of a push: shards, what would be read as ours, a loading script.
+
+    `datasets` reads every `data/SPLIT-*` into the split, and stops at a script of the dataset's name.
+    """
+    wanted = {file.path for file in files}
+    splits = {found["split"] for found in map(SHARD.fullmatch, wanted) if found}
+    ours = tuple(f"data/{split}-" for split in splits)
+    script = f"{remote.repo.rpartition('/')[2]}.py"
+    return [
+        path
+        for path in sorted(remote.files)
+        if path not in wanted and (SHARD.fullmatch(path) or path == script or path.startswith(ours))
+    ]
+
+
+def _readme(repo: str, card: Card, remote: Remote | None) -> bytes:
+    name = f"{repo}: README.md"
+    text = "" if remote is None else remote.readme
+    return merged(read_readme(text, name), name, card=card).encode()
+
+
+def _changes(files: Sequence[DataFile], readme: bytes, remote: Remote | None) -> list[Change]:
+    there: Mapping[str, RemoteFile] = {} if remote is None else remote.files
+    changes = []
+    for file in files:
+        changes.append(Change(_what(there.get(file.path), file.sha256), file.path, file.size_bytes))
+    if remote is not None:
+        changes += [Change("deleted", path, there[path].size_bytes) for path in _deleted(remote, files)]
+    card = there.get(README)
+    what: What = "new" if card is None else "unchanged" if card.git_oid == git_oid(readme) else "changed"
+    return [*changes, Change(what, README, len(readme))]
+
+
+def _what(there: RemoteFile | None, sha256: str) -> What:
+    if there is None:
+        return "new"
+    return "unchanged" if there.sha256 == sha256 else "changed"
+
+
+def _commit(target: Target, planned: Pushed, files: Sequence[DataFile], readme: bytes, parent: str) -> str:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    content: dict[str, bytes | Path] = {README: readme, **{file.path: file.local for file in files}}
+    operations: list[CommitOperationAdd | CommitOperationDelete] = []
+    for change in planned.changes:
+        if change.what == "deleted":
+            operations.append(CommitOperationDelete(change.path))
+        elif change.what != "unchanged":
+            operations.append(CommitOperationAdd(change.path, content[change.path]))
+    rows = ", ".join(f"{split} {number:,}" for split, number in planned.rows.items())
+    with explained(target.repo, may_have_happened=True):
+        made = target.api.create_commit(
+            target.repo,
+            operations,
+            commit_message=f"Push {target.name} with kbetl {kbetl.__version__}: {rows} rows",
+            repo_type=TYPE,
+            parent_commit=parent,
+        )
+    return str(made.oid)
+
+
+ALL = "all"
+OWNER = "siro1"
+MODEL_NAME = "glm4_7"
+REPOS: Mapping[Name, str] = {
+    "filtered": "{owner}/kernelbook-{model}-evals-filtered",
+    "unique": "{owner}/kernelbook-{model}-evals-unique",
+    "synthetic": "{owner}/kernelbook-synthetic-tasks",
+    "evals": "{owner}/kernelbook-{model}-evals",
+}
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """What is to be pushed, and where to."""
+
+    datasets: Sequence[str] = ()
+    """Names, or `all` for those that have rows."""
+    repo: str | None = None
+    """OWNER/NAME in place of the usual one; for one dataset."""
+    owner: str = OWNER
+    model_name: str = MODEL_NAME
+    is_private: bool = False
+    is_dry_run: bool = False
+    allow_schema_change: bool = False
+    sources: tuple[str, ...] = ()
+    all_sources: bool = False
+    is_quiet: bool = False
+    first_wait_s: float = 1.0
+    """Seconds before the second try of a commit; they double from try to try."""
+
+
+def repo_of(name: Name, options: PushOptions) -> str:
+    """Where a dataset goes. Raises ConfigError for what cannot be a name on the Hub."""
+    repo = options.repo or REPOS[name].format(owner=options.owner, model=options.model_name)
+    if _REPO.fullmatch(repo) is None or "--" in repo or ".." in repo:
+        raise ConfigError(
+            f"{repo!r} cannot be a dataset on the Hub; it is OWNER/NAME of letters, digits, -_."
+        )
+    return repo

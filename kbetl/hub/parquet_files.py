@@ -1,0 +1,226 @@
+"""The Parquet files of a dataset, written to a folder, with what tells them from those on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kbetl.dataset import Columns, DatasetRows, arrow_batches, arrow_columns, write_parquet
+from kbetl.errors import HubError
+from kbetl.store.datasets import SPLITS, Split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+import json
+from typing import TYPE_CHECKING
+
+SHARD_BYTES = 500 * 2**20
+"""Arrow bytes in a file; the file itself is smaller."""
+
+
+class DataFile(NamedTuple):
+    """A file as it is to stand on the Hub."""
+
+    path: str
+    local: Path
+    size_bytes: int
+    sha256: str
+
+
+class SplitSize(NamedTuple):
+    """How much a split holds; bytes as Arrow has them in memory."""
+
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A dataset as files."""
+
+    files: Sequence[DataFile]
+    splits: Mapping[str, SplitSize]
+    """Splits without rows are left out: `datasets` cannot read them."""
+    features: Sequence[Mapping[str, Any]]
+    """Columns as a card lists them."""
+    notes: Sequence[str]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by split."""
+        return {split: size.rows for split, size in self.splits.items()}
+
+
+def write_files(dataset: DatasetRows, folder: Path, shard_bytes: int = SHARD_BYTES) -> Built:
+    """Writes the rows of all splits; the same rows give the same bytes. Raises HubError where it cannot."""
+    try:
+        return _write(dataset, folder, shard_bytes)
+    except OSError as error:
+        raise HubError(f"the files to push cannot be written to {folder}: {error.strerror}") from None
+
+
+def _write(dataset: DatasetRows, folder: Path, shard_bytes: int) -> Built:
+    columns = arrow_columns(dataset)
+    columns = replace(columns, schema=with_features(columns.schema))
+    files: list[DataFile] = []
+    splits: dict[str, SplitSize] = {}
+    for side, name in _sides(dataset):
+        shards = _Shards(arrow_batches(dataset, columns, side), shard_bytes)
+        files += _write_split(folder, name, columns, shards)
+        splits[name] = SplitSize(shards.rows, shards.size_bytes)
+    return Built(files, splits, described(columns.schema), _notes(dataset, columns))
+
+
+def _sides(dataset: DatasetRows) -> Iterator[tuple[Split | None, str]]:
+    if not dataset.dataset.is_split:
+        yield None, "train"
+        return
+    for split in SPLITS:
+        if dataset.counts[split]:
+            yield split, split
+
+
+def _notes(dataset: DatasetRows, columns: Columns) -> list[str]:
+    empty = [f"no row is on the side {split}" for split, rows in dataset.counts.items() if split and not rows]
+    replaced = [f"column {name} of the rows gave way to ours" for name in sorted(dataset.replaced)]
+    return [*dataset.notes, *columns.notes, *replaced, *empty]
+
+
+class _Shards:
+    """Batches in portions of some `shard_bytes`; counts what went through."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], shard_bytes: int) -> None:
+        self.batches = iter(batches)
+        self.shard_bytes = shard_bytes
+        self.rows = 0
+        self.size_bytes = 0
+
+    def __iter__(self) -> Iterator[Iterator[pa.RecordBatch]]:
+        """Each portion has to be used up before the next."""
+        for batch in self.batches:
+            yield self._portion(batch)
+
+    def _portion(self, first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        size_bytes = 0
+        batch: pa.RecordBatch | None = first
+        while batch is not None:
+            size_bytes += batch.nbytes
+            self.size_bytes += batch.nbytes
+            self.rows += batch.num_rows
+            yield batch
+            batch = next(self.batches, None) if size_bytes < self.shard_bytes else None
+
+
+def _write_split(folder: Path, name: str, columns: Columns, shards: _Shards) -> list[DataFile]:
+    written = []
+    for number, batches in enumerate(shards):
+        path = folder / f"{name}-{number:05}.parquet"
+        with path.open("xb") as file:
+            write_parquet(file, columns, batches)
+        written.append(path)
+    return [
+        _data_file(f"data/{name}-{number:05}-of-{len(written):05}.parquet", path)
+        for number, path in enumerate(written)
+    ]
+
+
+def _data_file(path: str, local: Path) -> DataFile:
+    with local.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return DataFile(path, local, local.stat().st_size, sha256)
+
+
+_NAMES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+_ALIKE = {"large_string": "string"}
+"""Types that differ in how they lie in memory alone."""
+
+
+def described(schema: pa.Schema) -> list[dict[str, Any]]:
+    """Columns as `dataset_info.features` of a card lists them."""
+    return [{"name": column.name, **_in_card(column.type)} for column in schema]
+
+
+def with_features(schema: pa.Schema) -> pa.Schema:
+    """The schema with the metadata in which `datasets` keeps features in a Parquet file."""
+    features = {column.name: _feature(column.type) for column in schema}
+    text = json.dumps({"info": {"features": features}})
+    return schema.with_metadata({"huggingface": text})
+
+
+def column_types(features: Any) -> dict[str, str] | None:
+    """Columns and their types, each as one text; None for what is no list of columns.
+
+    `features` are as in a card, whichever version of `datasets` wrote them. Keys of objects are sorted,
+    so that their order makes no difference.
+    """
+    if not isinstance(features, list) or not all(isinstance(each, Mapping) for each in features):
+        return None
+    return {str(each.get("name")): _type_text(each) for each in features}
+
+
+def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
+    """What differs between two sets of columns, a line each: `-` as it is there, `+` as it would be."""
+    lines = []
+    for name in dict.fromkeys((*theirs, *ours)):
+        before, after = theirs.get(name), ours.get(name)
+        if before != after:
+            lines += [f"- {name}: {before}"] if before is not None else []
+            lines += [f"+ {name}: {after}"] if after is not None else []
+    return lines
+
+
+def _name(type_: pa.DataType) -> str:
+    return _NAMES.get(str(type_), str(type_))
+
+
+def _in_card(type_: pa.DataType) -> dict[str, Any]:
+    import pyarrow as pa
+
+    if pa.types.is_struct(type_):
+        return {"struct": described(type_)}
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        key = "large_list" if pa.types.is_large_list(type_) else "list"
+        inner = _in_card(type_.value_type)
+        is_short = list(inner) in (["dtype"], ["struct"])
+        return {key: next(iter(inner.values())) if is_short else inner}
+    return {"dtype": _name(type_)}
+
+
+def _feature(type_: pa.DataType) -> dict[str, Any]:
+    import pyarrow as pa
+
+    if pa.types.is_struct(type_):
+        return {child.name: _feature(child.type) for child in type_}
+    if pa.types.is_list(type_):
+        return {"feature": _feature(type_.value_type), "_type": "List"}
+    if pa.types.is_large_list(type_):
+        return {"feature": _feature(type_.value_type), "_type": "LargeList"}
+    return {"dtype": _name(type_), "_type": "Value"}
+
+
+def _type_text(feature: Any) -> str:
+    """`list<struct<content: string, role: string>>`; what is not known as its JSON."""
+    if isinstance(feature, str):
+        return _ALIKE.get(feature, feature)
+    if isinstance(feature, list):
+        return _struct_text(feature)
+    if isinstance(feature, Mapping):
+        for key in ("list", "large_list", "sequence"):
+            if key in feature:
+                return f"list<{_type_text(feature[key])}>"
+        if "struct" in feature:
+            return _struct_text(feature["struct"])
+        if isinstance(feature.get("dtype"), str):
+            return _type_text(feature["dtype"])
+        return _type_text(json.dumps(feature.get("dtype", feature), sort_keys=True, default=str))
+    return json.dumps(feature, default=str)
+
+
+def _struct_text(fields: Sequence[Any]) -> str:
+    types = column_types(fields)
+    if types is None:
+        return json.dumps(fields, sort_keys=True, default=str)
+    return f"struct<{', '.join(f'{name}: {type_}' for name, type_ in sorted(types.items()))}>"

@@ -1,0 +1,138 @@
+"""Pushes datasets, one after the other: files and card made from the store, then sent."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kbetl import config
+from kbetl.dataset import Dataset, check_sources, open_dataset
+from kbetl.errors import ConfigError, HubError
+from kbetl.hub.card import make_card
+from kbetl.hub.card_data import read_facts
+from kbetl.hub.commit import ALL, Made, Pushed, PushOptions, Say, Target, repo_of, send
+from kbetl.hub.parquet_files import write_files
+from kbetl.hub.remote import has_token, make_api
+from kbetl.store import Store
+from kbetl.store.datasets import NAMES, Name
+
+
+def push(store: Store, options: PushOptions, say: Say, done: Callable[[Pushed], None]) -> list[Pushed]:
+    """Pushes datasets, one after the other, each as one commit or none; a run in `runs`, unless dry.
+
+    `say` takes notes, `done` each dataset as it is done. Raises ConfigError for what cannot be meant,
+    HubError where the Hub cannot take it; what was done before stays done.
+    """
+    names = check_ready(options, store)
+    api = make_api(is_quiet=options.is_quiet)
+    pushed: list[Pushed] = []
+    with _recorded(store, names, options, pushed):
+        for name in names:
+            one = _push_one(store, Target(api, name, repo_of(name, options), options), say)
+            if one is not None:
+                pushed.append(one)
+                done(one)
+        if not pushed:
+            raise HubError(
+                f"nothing to push: no dataset of {store.path} has rows; "
+                f"{config.command_line(store.path, 'status')} says why"
+            )
+    return pushed
+
+
+def pushable(store: Store, options: PushOptions) -> list[str]:
+    """Every dataset that has rows, and where it would go, a line each."""
+    lines = []
+    for name in NAMES:
+        with open_dataset(store, Dataset(name, options.sources, all_sources=True)) as dataset:
+            if dataset.total:
+                lines.append(f"{name}: {dataset.total:,} rows, to {repo_of(name, options)}")
+    return lines
+
+
+def check_ready(options: PushOptions, store: Store | None = None) -> list[Name]:
+    """The datasets that are meant. Raises what would stop their push, as far as it is known without rows.
+
+    ConfigError for what cannot be meant, HubError for a missing token. Without a store its sources are not
+    looked at.
+    """
+    names = _names(options, store)
+    if not options.is_dry_run and not has_token(is_quiet=options.is_quiet):
+        raise HubError("no token for the Hub; make one that may write and set HF_TOKEN, in .env for example")
+    if store is not None:
+        for name in names:
+            check_sources(store, Dataset(name, options.sources, options.all_sources))
+    return names
+
+
+def _names(options: PushOptions, store: Store | None) -> list[Name]:
+    if config.is_test_mode():
+        raise ConfigError("TEST_MODE is set, so nothing is pushed: its rows are a trial. Unset it to push")
+    unknown = [name for name in options.datasets if name not in (*NAMES, ALL)]
+    if unknown or not options.datasets:
+        problem = f"no dataset {unknown[0]!r}" if unknown else "name a DATASET, or all"
+        if store is None:
+            raise ConfigError(f"push: {problem}; there are {', '.join(NAMES)}")
+        there = "".join(f"\n  {line}" for line in pushable(store, options)) or " nothing yet"
+        raise ConfigError(f"{problem}; there is to push:{there}")
+    names = [name for name in NAMES if name in options.datasets or ALL in options.datasets]
+    if options.repo is not None and len(names) != 1:
+        raise ConfigError(f"--repo is for one dataset; {len(names)} are named")
+    for name in names:
+        repo_of(name, options)
+    return names
+
+
+@contextlib.contextmanager
+def _recorded(
+    store: Store, names: Sequence[Name], options: PushOptions, pushed: Sequence[Pushed]
+) -> Iterator[None]:
+    """A row of `runs`; a dry run leaves none."""
+    if options.is_dry_run:
+        yield
+        return
+    described = {
+        "datasets": list(names),
+        "repos": [repo_of(name, options) for name in names],
+        "sources": list(options.sources),
+        "all_sources": options.all_sources,
+        "private": options.is_private,
+        "allow_schema_change": options.allow_schema_change,
+    }
+    with store.run("push", described, counts=lambda: _counts(pushed)):
+        yield
+
+
+def _counts(pushed: Sequence[Pushed]) -> dict[str, Any]:
+    return {one.dataset: {"repo": one.repo, "rows": dict(one.rows), "commit": one.commit} for one in pushed}
+
+
+def _push_one(store: Store, target: Target, say: Say) -> Pushed | None:
+    """None where a dataset of `all` has no rows."""
+    options = target.options
+    with _folder() as folder:
+        dataset = Dataset(target.name, options.sources, options.all_sources)
+        with open_dataset(store, dataset) as rows:
+            if rows.total == 0:
+                if ALL in options.datasets:
+                    say(f"{target.name}: no rows, so it is not pushed")
+                    return None
+                raise HubError(
+                    f"{target.name} has no rows, so there is nothing to push; "
+                    f"{config.command_line(store.path, 'status')} says why"
+                )
+            built = write_files(rows, Path(folder))
+            facts = read_facts(rows, built.rows, built.notes)
+        for note in built.notes:
+            say(f"{target.name}: {note}")
+        return send(target, Made(built, make_card(facts, built)), say)
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="kbetl-push-")
+    except OSError as error:
+        raise HubError(f"no folder for the files to push: {error.strerror}; set TMPDIR to one") from None

@@ -1,0 +1,385 @@
+"""A budget under way: reserves before each try is sent, settles with its answer, and says when to end."""
+
+from __future__ import annotations
+
+import asyncio
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from kbetl.errors import BudgetReached, ConfigError, RunStopped
+from kbetl.inference.writer import WriteItem
+from kbetl.prices import Price, pusd_of, usd
+from kbetl.records import Completion, Request
+from kbetl.store import Store
+from kbetl.store.answers import newest_try
+from kbetl.store.reservations import ToReserve, Worst, charge_in_full, release, reserve
+
+
+class Budget:
+    """What a task may take in a store in all, at any concurrency; for one event loop.
+
+    Who wants to send waits for room as long as what is in flight may give some back. When nothing is in
+    flight and the next request does not fit, it and all later ones get BudgetReached.
+    """
+
+    def __init__(self, room: Balance, price: Price | None, task_name: str, run_id: int = 0) -> None:
+        self.room = room
+        self.price = price
+        self._task_name = task_name
+        self.run_id = run_id
+        """The run that reserves; set before the first request."""
+        self.left_behind = ""
+        """What killed runs have reserved, in words; empty for nothing."""
+        self._waiting: deque[tuple[Worst, asyncio.Future[None]]] = deque()
+        self._in_flight = 0
+        self._closed: RunStopped | None = None
+
+    def worst_case(self, request: Request) -> Worst:
+        """The most that one try of a request takes. Raises ConfigError where that is not known."""
+        return max_usage(request, self.price)
+
+    async def acquire(self, worst: Worst) -> None:
+        """Returns once there is room for one more try, and it is taken; each needs its `resolve`."""
+        if self._closed is not None:
+            raise self._closed
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((worst, future))
+        self._wake()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.room.unreserve(worst)
+                self.finish_try()
+            raise
+
+    def finish_try(self) -> None:
+        """A try is no longer in flight: what it gave back, if anything, is in the room."""
+        self._in_flight -= 1
+        self._wake()
+
+    def close(self, error: RunStopped) -> None:
+        """Nothing is reserved any more: who waits, or asks later, gets this error."""
+        self._closed = self._closed or error
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(self._closed)
+        self._waiting.clear()
+
+    def check_open(self) -> None:
+        """Raises what closed it."""
+        if self._closed is not None:
+            raise self._closed
+
+    def usage_of(self, completion: Completion) -> BilledUsage:
+        """What an answer took: the larger of its own word and of its tokens by the price."""
+        return billed_usage(completion, self.price)
+
+    def check_overrun(self, worst: Worst, taken: BilledUsage) -> None:
+        """Ends the run where an answer took more than it could: price or output limit are not kept."""
+        if exceeds_reservation(worst, taken):
+            self.close(RunStopped(_overrun(worst, taken)))
+
+    def _wake(self) -> None:
+        while self._waiting:
+            worst, future = self._waiting[0]
+            if not future.done():
+                if not self.room.fits(worst):
+                    break
+                self.room.reserve(worst)
+                self._in_flight += 1
+                future.set_result(None)
+            self._waiting.popleft()
+        if self._waiting and not self._in_flight:
+            self.close(BudgetReached(self._reached(self._waiting[0][0])))
+
+    def _reached(self, worst: Worst) -> str:
+        ceiling = self.room.ceiling
+        most = f"{worst.tokens:,} tokens" if ceiling.pusd is None else f"${usd(worst.pusd or 0):.4f}"
+        return (
+            f"budget reached: {self._task_name} has taken {self.room.as_text()} in this store, "
+            f"and the next request may take {most}" + (f"; {self.left_behind}" if self.left_behind else "")
+        )
+
+
+def _overrun(worst: Worst, taken: BilledUsage) -> str:
+    if worst.pusd is not None and (taken.pusd or 0) > worst.pusd:
+        return (
+            f"an answer cost ${usd(taken.pusd or 0):.6f} where at most ${usd(worst.pusd):.6f} was reserved: "
+            "the price is too low, so no budget can be kept; correct it in kbetl.toml"
+        )
+    return (
+        f"an answer took {taken.tokens:,} tokens where at most {worst.tokens:,} were reserved: the server "
+        "does not keep the output limit, so no budget can be kept; ask without --max-cost and "
+        "--max-tokens-total"
+    )
+
+
+@dataclass(eq=False)
+class TryReservation:
+    """Reserves for each try of one request, and settles it; the client tells it of the tries."""
+
+    budget: Budget
+    request: Request
+    keep: Callable[[WriteItem], asyncio.Future[None]]
+    attempt: int = 0
+    _worst: Worst | None = None
+    """Of the try that is in flight; None where none is."""
+    _reservation: int = 0
+    """Its id; set by the writer's thread, which does one thing after the other."""
+
+    async def before_send(self) -> None:
+        """Returns once the try's worst case is reserved and durable; RunStopped where it must not go."""
+        self.finished()
+        try:
+            worst = self.budget.worst_case(self.request)
+        except ConfigError as error:
+            raise RunStopped(str(error)) from error
+        await self.budget.acquire(worst)
+        self._worst = worst
+        try:
+            await self.keep(WriteItem([], also=partial(self._reserve, worst)))
+            self.budget.check_open()
+        except BaseException:
+            self.not_billed()
+            raise
+
+    def not_billed(self) -> None:
+        """The try was not billed, or not sent: what was reserved for it is given back."""
+        if self._worst is None:
+            return
+        self.budget.room.unreserve(self._worst)
+        # nobody waits for this: if it fails, so does everything that is kept after it
+        self.keep(WriteItem([], also=self._release)).add_done_callback(_seen)
+        self._resolve()
+
+    def charge(self, completion: Completion) -> Callable[[Store], None] | None:
+        """What the writer does with the reservation in the transaction that stores the answer."""
+        worst = self._worst
+        if worst is None:
+            return None
+        taken = self.budget.usage_of(completion)
+        is_told = self.budget.room.charge(worst, taken)
+        self.budget.check_overrun(worst, taken)
+        self._resolve()
+        return self._release if is_told else self._keep_reserved
+
+    def finished(self) -> None:
+        """A try that is in flight no more and told nothing counts in full, for ever."""
+        if self._worst is not None:
+            self._resolve()
+
+    def _resolve(self) -> None:
+        self._worst = None
+        self.budget.finish_try()
+
+    def _reserve(self, worst: Worst, store: Store) -> None:
+        request = self.request
+        self._reservation = reserve(
+            store, ToReserve(self.budget.run_id, request.hash, self.attempt, request.model, worst)
+        )
+
+    def _release(self, store: Store) -> None:
+        release(store, self._reservation)
+
+    def _keep_reserved(self, store: Store) -> None:
+        try_number = newest_try(store, self.request.hash, self.attempt)
+        if try_number is not None:
+            charge_in_full(store, self._reservation, try_number)
+
+
+def _seen(future: asyncio.Future[None]) -> None:
+    """Keeps asyncio from reporting an exception that others raise."""
+    if not future.cancelled():
+        future.exception()
+
+
+class Limit(NamedTuple):
+    """What a task may take in a store in all; None: no limit."""
+
+    pusd: int | None
+    """Picodollars."""
+    tokens: int | None
+    """Prompt and completion."""
+
+
+class BilledUsage(NamedTuple):
+    """Picodollars and tokens. None: not known, which counts as the most that it may be."""
+
+    pusd: int | None
+    tokens: int | None
+
+
+@dataclass
+class Balance:
+    """spent + reserved never passes the ceiling, as long as no request takes more than its reservation."""
+
+    ceiling: Limit
+    spent_pusd: int = 0
+    """Of requests that told what they took."""
+    spent_tokens: int = 0
+    reserved_pusd: int = field(default=0)
+    """Of requests that were sent and have not told it, or never will."""
+    reserved_tokens: int = 0
+
+    def fits(self, worst: Worst) -> bool:
+        """Whether a request may be sent that takes so much at most."""
+        most_pusd, most_tokens = self.ceiling
+        if most_pusd is not None and self.used_pusd + (worst.pusd or 0) > most_pusd:
+            return False
+        return most_tokens is None or self.used_tokens + worst.tokens <= most_tokens
+
+    def reserve(self, worst: Worst) -> None:
+        """Reserves; only what fits."""
+        self.reserved_pusd += worst.pusd or 0
+        self.reserved_tokens += worst.tokens
+
+    def unreserve(self, worst: Worst) -> None:
+        """Nothing of a reservation was used."""
+        self.reserved_pusd -= worst.pusd or 0
+        self.reserved_tokens -= worst.tokens
+
+    def charge(self, worst: Worst, taken: BilledUsage) -> bool:
+        """Puts what a request took in place of its reservation.
+
+        False, and nothing changes, where it does not tell what the ceiling is about: it counts in full.
+        """
+        if not self.has_usage(taken):
+            return False
+        self.unreserve(worst)
+        self.spent_pusd += taken.pusd or 0
+        self.spent_tokens += taken.tokens or 0
+        return True
+
+    def has_usage(self, taken: BilledUsage) -> bool:
+        """Whether an answer tells what the ceiling is about."""
+        lacks_cost = self.ceiling.pusd is not None and taken.pusd is None
+        lacks_tokens = self.ceiling.tokens is not None and taken.tokens is None
+        return not (lacks_cost or lacks_tokens)
+
+    @property
+    def remaining(self) -> Limit:
+        """What may still be reserved, below zero where more was used than that; None: no limit."""
+        return Limit(
+            None if self.ceiling.pusd is None else self.ceiling.pusd - self.used_pusd,
+            None if self.ceiling.tokens is None else self.ceiling.tokens - self.used_tokens,
+        )
+
+    @property
+    def used_pusd(self) -> int:
+        return self.spent_pusd + self.reserved_pusd
+
+    @property
+    def used_tokens(self) -> int:
+        return self.spent_tokens + self.reserved_tokens
+
+    def as_text(self) -> str:
+        """What is used of what, for people."""
+        parts = []
+        if self.ceiling.pusd is not None:
+            reserved = f" (${usd(self.reserved_pusd):.4f} of it reserved)" if self.reserved_pusd else ""
+            parts.append(f"${usd(self.used_pusd):.4f} of ${usd(self.ceiling.pusd):.4f}{reserved}")
+        if self.ceiling.tokens is not None:
+            reserved = f" ({self.reserved_tokens:,} of them reserved)" if self.reserved_tokens else ""
+            parts.append(f"{self.used_tokens:,} of {self.ceiling.tokens:,} tokens{reserved}")
+        return " and ".join(parts)
+
+
+def exceeds_reservation(worst: Worst, taken: BilledUsage) -> bool:
+    """Whether a request took more than it could by its price and limit: then these are wrong."""
+    is_dearer = worst.pusd is not None and taken.pusd is not None and taken.pusd > worst.pusd
+    return is_dearer or (taken.tokens is not None and taken.tokens > worst.tokens)
+
+
+def billed_usage(completion: Completion, price: Price | None) -> BilledUsage:
+    """What an answer took: the larger of its own word for the cost and of its tokens by the price.
+
+    None: neither is known.
+    """
+    prompt_tokens, completion_tokens = completion.prompt_tokens, completion.completion_tokens
+    is_counted = prompt_tokens is not None and completion_tokens is not None
+    tokens = (prompt_tokens or 0) + (completion_tokens or 0) if is_counted else None
+    known = [] if completion.cost_usd is None else [pusd_of(completion.cost_usd)]
+    if is_counted and price is not None and price.covers(prompt_tokens or 0):
+        cached = min(prompt_tokens or 0, completion.cached_tokens or 0)
+        known.append(price.cost_pusd((prompt_tokens or 0) - cached, cached, completion_tokens or 0))
+    return BilledUsage(max(known, default=None), tokens)
+
+
+ALLOWANCE_TOKENS = 1000
+"""For what a chat template adds to a prompt: its markers, a system prompt of its own, the date."""
+ALLOWANCE_TOKENS_PER_MESSAGE = 20
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_CHOICES = ("n", "best_of")
+_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+def output_limit(parameters: Mapping[str, Any]) -> int | None:
+    """Completion tokens that a request may bring at most, of all its choices; None where it sets no limit."""
+    limits = _counts(parameters, _LIMITS)
+    choices = _counts(parameters, _CHOICES)
+    return max(limits) * max(choices, default=1) if limits else None
+
+
+def max_prompt_tokens(request: Request) -> int:
+    """Prompt tokens that a request can have at most.
+
+    A token stands for at least one byte of the text that the tokenizer reads, so the bytes of the whole
+    body bound them, schemas and tools among it; where the text is not ASCII, those of its longest
+    normalised form. Raises ConfigError for parts that are no text: an image's tokens are not in its bytes.
+    """
+    if any(_has_other_parts(message.get("content")) for message in request.messages):
+        raise ConfigError("a message holds parts that are no text: their tokens are not known beforehand")
+    return (
+        max_tokens_of_text(request.text)
+        + ALLOWANCE_TOKENS
+        + ALLOWANCE_TOKENS_PER_MESSAGE * len(request.messages)
+    )
+
+
+def max_tokens_of_text(text: str) -> int:
+    """Tokens that a text can have at most, whatever the tokenizer and its normalisation."""
+    if text.isascii():
+        return len(text)
+    longest = max(len(unicodedata.normalize(form, text).encode()) for form in _FORMS)
+    return max(longest, len(text.encode()))
+
+
+def max_usage(request: Request, price: Price | None) -> Worst:
+    """The most that one try of a request can take.
+
+    Raises ConfigError where that is not known: no output limit, parts that are no text, or a prompt for
+    which the price does not hold.
+    """
+    limit = output_limit(request.parameters)
+    if limit is None:
+        raise ConfigError(
+            f"a budget needs an output limit, and {request.model} is asked without one: "
+            "give -t/--max-tokens N, or -o max_completion_tokens N"
+        )
+    prompt_tokens = max_prompt_tokens(request)
+    if price is None:
+        return Worst(prompt_tokens + limit, None)
+    if not price.covers(prompt_tokens):
+        raise ConfigError(
+            f"a prompt may have {prompt_tokens:,} tokens, and {price.source} gives another price from "
+            f"{price.below_prompt_tokens:,} on: put the higher one into kbetl.toml, "
+            f'[prices."{request.model}"]'
+        )
+    return Worst(prompt_tokens + limit, price.most_pusd(prompt_tokens, limit))
+
+
+def _counts(parameters: Mapping[str, Any], names: Iterable[str]) -> list[int]:
+    values = (parameters.get(name) for name in names)
+    return [value for value in values if type(value) is int and value > 0]
+
+
+def _has_other_parts(content: Any) -> bool:
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") not in ("text", "input_text") for part in content
+    )

@@ -1,0 +1,70 @@
+"""What a run of a task was told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from kbetl import config
+from kbetl.client.endpoint import check_names
+
+RETRIABLE = ("unparsed", "truncated", "refused", "failed")
+OFFLINE = "offline"
+
+
+@dataclass(frozen=True)
+class EnrichOptions:
+    """The options of `enrich`, as given and resolved; they hold no secrets and are kept with the run."""
+
+    task: str = "difficulty"
+    model: str = config.MODEL
+    base_url: str = config.BASE_URL
+    api_key_var: str | None = None
+    headers: tuple[str, ...] = ()
+    """As `Name: $VARIABLE`."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Request parameters in place of the task's own; None takes one away."""
+    sources: tuple[str, ...] = ()
+    where: str | None = None
+    min_reward: float | None = None
+    """Exclusive; None: the setting."""
+    limit: int | None = None
+    """Samples asked at most; None: all that wait."""
+    retry: tuple[str, ...] = ()
+    """Statuses to ask again; then nothing else is asked."""
+    retry_since_run: int | None = None
+    """The run whose `retry` a resumed run goes on with: what was answered since is not asked again."""
+    resumed_run: int | None = None
+    """The first run that this one goes on with; None where it goes on with none, or with a part of it."""
+    concurrency: int = config.CONCURRENCY
+    rpm: int | None = None
+    tpm: int | None = None
+    timeout_s: float = 600.0
+    """Longest silence of the server."""
+    request_timeout_s: float = 3600.0
+    """Longest time for a whole request; 0: no limit."""
+    give_up_after_s: float = 1800.0
+    takes_back: bool = False
+    """Whether to ask as well what waits for a batch file."""
+    max_cost_usd: float | None = None
+    """What the task may cost in this store in all, over all runs; None: no limit."""
+    keep_going: bool = False
+    """Whether to go on where the first answers are all cut by the output limit."""
+    max_tokens_total: int | None = None
+    """What it may take in prompt and completion tokens; None: no limit."""
+
+    def __post_init__(self) -> None:
+        check_names(self.api_key_var, self.headers)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `runs.options`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From `runs.options`, also of an older kbetl with fewer options."""
+        known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
+        for name in ("headers", "sources", "retry"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)

@@ -1,0 +1,127 @@
+"""What is to be asked, prepared ahead of the loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kbetl.records import Completion, Request
+from kbetl.store.answers import StoredAnswer
+from kbetl.store.samples import GeneratedRollout
+from kbetl.store.selection import PendingSample, Selection
+
+LOW_WATER = 128
+"""Prepared questions below which the next chunk is fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """One sample, ready to be asked. Without a request it cannot be asked, and `failure` says why."""
+
+    sample_hash: str
+    request: Request | None
+    fields: Mapping[str, str]
+    """What the template was filled with; the offline model reads it."""
+    failure: str | None = None
+    stored: StoredAnswer | None = None
+    """An answer that is there already and settles it."""
+    attempt: int = 0
+    """The how-manieth answer wanted to the same request."""
+    is_handed_out: bool = False
+    """Whether it waits for a batch file, and is not to be asked."""
+    prompt_source: Mapping[str, Any] | None = None
+    """What a rollout is to say of the problem that it is an attempt at."""
+
+    @property
+    def key(self) -> str | tuple[str, int]:
+        """What is asked and paid for once: the request, and the attempt where it is not the first."""
+        assert self.request is not None
+        return (self.request.hash, self.attempt) if self.attempt else self.request.hash
+
+
+PrepareRequests = Callable[[Sequence[PendingSample]], list[PreparedRequest]]
+"""Makes questions of waiting samples, in their order, and looks up the answers that are there."""
+
+
+class FeedItem(NamedTuple):
+    """A question, and which lookup in the store, from 1, it comes from."""
+
+    question: PreparedRequest
+    lookup: int
+
+
+class RequestFeed:
+    """The questions of a selection in order, fetched by chunks so that memory does not grow with rows."""
+
+    def __init__(self, selection: Selection, prepare: PrepareRequests) -> None:
+        self._selection = selection
+        self._prepare = prepare
+        self._ready: deque[FeedItem] = deque()
+        self._after = 0
+        self._ended = False
+        self._failure: BaseException | None = None
+        self.lookups = 0
+        """Lookups in the store so far, the one under way among them."""
+        self._fetch: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "kbetl-questions")
+
+    async def next(self, *, from_end: bool = False) -> FeedItem | None:
+        """The next question; None when there are no more. Raises what looking them up raised.
+
+        `from_end`: the last one of those that are ready, so one that has little in common with the next.
+        """
+        while not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return None
+            await asyncio.shield(self._fetching())
+        found = self._ready.pop() if from_end else self._ready.popleft()
+        if len(self._ready) < LOW_WATER and not self._ended and self._failure is None:
+            self._fetching()
+        return found
+
+    def _fetching(self) -> asyncio.Task[None]:
+        if self._fetch is None:
+            self._fetch = asyncio.create_task(self._fetch_chunk())
+            self._fetch.add_done_callback(_seen)
+        return self._fetch
+
+    async def _fetch_chunk(self) -> None:
+        """Takes in one chunk. It keeps its exception: nobody may be waiting for a chunk fetched ahead."""
+        self.lookups += 1
+        try:
+            loop = asyncio.get_running_loop()
+            self._ready.extend(await loop.run_in_executor(self._thread, self._next_chunk, self.lookups))
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._fetch = None
+
+    def _next_chunk(self, lookup: int) -> list[FeedItem]:
+        chunk = self._selection.next(self._after)
+        if chunk:
+            self._after = chunk[-1].position
+        else:
+            self._ended = True
+        return [FeedItem(question, lookup) for question in self._prepare(chunk)]
+
+    def close(self) -> None:
+        """Ends the thread; questions that were not taken stay unasked."""
+        self._ended = True
+        self._ready.clear()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _seen(fetch: asyncio.Task[None]) -> None:
+    """Keeps asyncio from reporting an exception that `next` raises."""
+    if not fetch.cancelled():
+        fetch.exception()
+
+
+Generate = Callable[[PreparedRequest, Completion], GeneratedRollout]

@@ -1,0 +1,497 @@
+"""The loop: as many workers as requests may be in flight, one queue of questions, one writer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped, Undecided
+from kbetl.inference.backends import Backend
+from kbetl.inference.breaker import NOTHING, Breaker, Earlier
+from kbetl.inference.budget import Budget, TryReservation
+from kbetl.inference.report import RunProgress
+from kbetl.inference.requests import Generate, PreparedRequest, PrepareRequests, RequestFeed
+from kbetl.inference.writer import AnswerWriter, WriteItem
+from kbetl.records import Completion, Outcome, ParsedAnswer, Request
+from kbetl.store import Store, TaskLock
+from kbetl.store.answers import InUse, fail_again
+from kbetl.store.samples import GeneratedRollout
+from kbetl.store.selection import Selection
+
+MAX_DUPLICATES = 1000
+"""Samples that may wait for one answer; further ones hold their slot until it is there."""
+REQUESTS_PER_PLACE, FREE_PLACES_FROM = 8, 32
+"""From so many requests at once there is, for every eight, one place more: it sends while answers of other
+places become durable.
+
+A commit takes the time of some ten requests; without these places the server would wait for our disk.
+They are few: a disk that does not keep up holds up the asking, and a kill loses little.
+"""
+LOCK_CHECK_S = 0.1
+"""How often a run looks whether its lock file is still there."""
+Key = str | tuple[str, int]
+"""Of a question; see `Question.key`."""
+_STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+TERMINATION_GRACE_S = 12.0
+"""How long SIGTERM, or a fault that ends the run, lets requests in flight come home."""
+_SAY_STOP_AFTER_S = 0.2
+MAX_UNDECIDED = 1000
+"""Requests that may wait to hear whether what they got is everybody's; then it is taken for their own."""
+
+
+@dataclass(frozen=True)
+class InferenceJob:
+    """All that a run of the loop needs."""
+
+    store: Store
+    """Read for questions; the writer opens a connection of its own."""
+    selection: Selection
+    prepare: PrepareRequests
+    read: Callable[[Completion], ParsedAnswer]
+    task_hash: str
+    task_name: str
+    parser_version: str
+    run_id: int
+    lock: TaskLock
+    answerer: Backend
+    concurrency: int
+    """Requests in flight at most; the answerer holds to it."""
+    tally: RunProgress
+    say: Callable[[str], None]
+    """Takes a line for the user, such as what Ctrl-C waits for."""
+    generate: Generate | None = None
+    """Makes the sample that an answer is, kept with it; None where answers are only read."""
+    budget: Budget | None = None
+    """What the task may take; None: no limit."""
+    earlier: Earlier = NOTHING
+    """What the same question brought before."""
+    keep_going: bool = False
+    """Whether to go on where all answers are cut."""
+
+
+def run_job(job: InferenceJob) -> None:
+    """Asks every waiting sample of the job and keeps what comes back.
+
+    Every answer is durable before its slot takes the next sample. SIGINT and SIGTERM stop new requests,
+    keep those in flight and raise Interrupted; a second one ends at once. Raises RunStopped for what
+    would hit every sample, StoreError where nothing can be kept; what was answered before is kept.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(WorkerPool(job).run())
+
+
+@dataclass(eq=False)
+class InFlight:
+    """A request under way, with the other samples that ask the same."""
+
+    question: PreparedRequest
+    followers: list[PreparedRequest] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    undecided: str | None = None
+    """What it was refused for, where that may be everybody's and is not decided; else None."""
+
+
+@dataclass(eq=False)
+class RecentAnswer:
+    """A request that this run has settled, for samples that were looked up before it was kept."""
+
+    entry: WriteItem
+    reading: ParsedAnswer
+
+
+class _PauseGate:
+    """What hears of each try where no budget is kept: nothing is sent while answers cannot be kept."""
+
+    def __init__(self, writer: AnswerWriter, ended: Callable[[], bool]) -> None:
+        self._writer = writer
+        self._ended = ended
+
+    async def before_send(self) -> None:
+        await self._writer.may_pay.wait()
+        if self._ended():
+            raise RunStopped("the run is over")
+
+    def not_billed(self) -> None:
+        return None
+
+    def finished(self) -> None:
+        return None
+
+
+class WorkerPool:
+    def __init__(self, job: InferenceJob) -> None:
+        self._job = job
+        self._questions = RequestFeed(job.selection, job.prepare)
+        self._asked: dict[Key, InFlight] = {}
+        self._settled: dict[Key, RecentAnswer] = {}
+        self._until_lookup: deque[tuple[int, Key, RecentAnswer]] = deque()
+        """What was settled and is kept, and the last lookup that may have missed it in the store."""
+        self._undecided: list[InFlight] = []
+        self._breaker = Breaker(job.earlier, job.say, keep_going=job.keep_going)
+        self._ending: KbetlError | None = None
+        self._is_interrupted = False
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        job = self._job
+        job.tally.count_in_flight = lambda: job.answerer.in_flight
+        job.tally.hold_s = lambda: job.answerer.hold_s
+        self._writer = AnswerWriter(job.store.another(), job.run_id, self._say_use)
+        self._pause_gate = _PauseGate(self._writer, self._has_ended)
+        with _signals_to(self._interrupt):
+            try:
+                self._watch_lock()
+                async with job.answerer:
+                    self._workers = [
+                        asyncio.create_task(self._work()) for _ in range(worker_count(job.concurrency))
+                    ]
+                    _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
+                    await self._end_undecided()
+            finally:
+                self._questions.close()
+                await asyncio.to_thread(self._writer.close)
+        if self._ending is not None:
+            raise self._ending
+
+    def _watch_lock(self) -> None:
+        """Ends the run if its lock file is removed."""
+        try:
+            self._job.lock.check_in_place()
+        except KbetlError as error:
+            self._stop(error)
+            return
+        asyncio.get_running_loop().call_later(LOCK_CHECK_S, self._watch_lock)
+
+    def _unkept(self) -> int:
+        """How many requests were sent, or are about to be, whose answers are not durable yet."""
+        settled = self._settled.values()
+        return len(self._asked) + sum(not (each.entry.kept and each.entry.kept.done()) for each in settled)
+
+    def _has_ended(self) -> bool:
+        return self._ending is not None
+
+    def _say_use(self, in_use: InUse) -> None:
+        if self._job.generate is None:  # rollouts are samples themselves, whoever made them
+            self._job.say(in_use.as_text())
+
+    async def _work(self) -> None:
+        try:
+            while self._ending is None:
+                # neighbours may be alike: what others elsewhere get tells sooner whether it is everybody's
+                is_in_doubt = bool(self._undecided)
+                found = await self._questions.next(from_end=is_in_doubt)
+                if found is None:
+                    return
+                if not is_in_doubt:  # those before it may be of an earlier lookup
+                    self._drop_recent(found.lookup)
+                await self._handle(found.question)
+        except RunStopped as error:
+            self._stop(error)
+        except KbetlError as error:
+            self._end(error)
+            self._cancel()
+        except BaseException:
+            self._cancel()
+            raise
+
+    async def _handle(self, question: PreparedRequest) -> None:
+        if question.request is None:
+            await self._fail_unsent(question)
+            return
+        key = question.key
+        asked = self._asked.get(key)
+        if asked is not None and len(asked.followers) < MAX_DUPLICATES:
+            asked.followers.append(question)
+            return
+        if asked is not None and asked.undecided is not None:
+            await self._decide()
+        if asked is not None:
+            await asked.ended.wait()
+        settled = self._settled.get(key)
+        if settled is not None:
+            await self._reuse_answer(question, settled.reading, settled.entry)
+        elif question.stored is not None:
+            await self._reuse_answer(question, self._job.read(question.stored.completion), None)
+        elif question.is_handed_out:
+            self._job.tally.handed_out += 1
+        else:
+            await self._ask(question, key)
+
+    async def _ask(self, question: PreparedRequest, key: Key) -> None:
+        """Sends one request and keeps what came, for this sample and for those that ask the same."""
+        request = question.request
+        assert request is not None
+        asked = self._asked[key] = InFlight(question)
+        completion: Completion | None = None
+        budget = self._job.budget
+        meter = (
+            None if budget is None else TryReservation(budget, request, self._writer.submit, question.attempt)
+        )
+        try:
+            completion = await self._completion(question, request, meter)
+            reading = self._job.read(completion)
+        except RequestFailed as error:
+            reading = ParsedAnswer("refused" if error.is_declined else "failed", None, str(error))
+            if meter is not None:
+                meter.finished()
+            if isinstance(error, Undecided):
+                asked.undecided = str(error)
+        finally:
+            if asked.undecided is None:
+                self._end_asking(key, asked)
+        if asked.undecided is not None:
+            await self._set_aside(asked)
+            return
+        await self._keep(asked, reading, completion, meter)
+        if completion is not None and self._undecided:
+            await self._decide()
+
+    def _end_asking(self, key: Key, asked: InFlight) -> None:
+        del self._asked[key]
+        asked.ended.set()
+
+    async def _keep(
+        self,
+        asked: InFlight,
+        reading: ParsedAnswer,
+        completion: Completion | None = None,
+        meter: TryReservation | None = None,
+    ) -> None:
+        """Keeps what a request came to, for its sample and for those that ask the same."""
+        question, key = asked.question, asked.question.key
+        request, completions = question.request, () if completion is None else (completion,)
+        assert request is not None
+        samples = [question, *asked.followers]
+        entry = WriteItem(
+            [self._outcome(each, reading) for each in samples],
+            request,
+            completions,
+            attempt=question.attempt,
+            rollouts=self._rollouts(samples, completions, reading),
+        )
+        if meter is not None and completion is not None:
+            entry.also = meter.charge(completion)
+        if completion is not None and (stop := self._breaker.came(reading.status, request)) is not None:
+            self._stop(stop)
+        settled = self._settled[key] = RecentAnswer(entry, reading)
+        tally = self._job.tally
+        self._count(completions, request.model)
+        await self._writer.submit(entry)
+        self._until_lookup.append((self._questions.lookups, key, settled))
+        tally.reused += len(asked.followers)
+        tally.count_outcome(reading.status, reading.reason, len(samples))
+
+    async def _set_aside(self, asked: InFlight) -> None:
+        """Its outcome waits: the next success makes it its own, a stop of the run writes none."""
+        self._undecided.append(asked)
+        if len(self._undecided) >= MAX_UNDECIDED or len(asked.followers) >= MAX_DUPLICATES:
+            await self._decide()
+
+    async def _end_undecided(self) -> None:
+        """With nothing left to ask they are their own; a stop leaves them as they were before the run.
+
+        But what had failed before has failed once more, so that a few that are refused for ever are parked
+        in the end, and do not stop every run.
+        """
+        if self._ending is None:
+            await self._decide()
+        elif isinstance(self._ending, RunStopped) and self._undecided:
+            questions = [each for asked in self._undecided for each in (asked.question, *asked.followers)]
+            samples = [(each.sample_hash, each.attempt) for each in questions]
+            task_hash = self._job.task_hash
+            await self._writer.submit(WriteItem([], also=lambda store: fail_again(store, task_hash, samples)))
+
+    async def _decide(self) -> None:
+        """What requests were refused for is their own: others succeed, or there are no others."""
+        undecided, self._undecided = self._undecided, []
+        for asked in undecided:
+            reading = ParsedAnswer("failed", None, asked.undecided)
+            self._end_asking(asked.question.key, asked)
+            await self._keep(asked, reading)
+
+    async def _completion(
+        self, question: PreparedRequest, request: Request, meter: TryReservation | None
+    ) -> Completion:
+        """Sends a request as soon as it may be sent; gives its answer."""
+        await self._breaker.admit(request)
+        try:
+            on_wasted = partial(self._store_billed_failure, request, question.attempt, meter)
+            return await self._job.answerer.complete(question, on_wasted, meter or self._pause_gate)
+        finally:
+            self._breaker.leave()
+
+    async def _store_billed_failure(
+        self, request: Request, attempt: int, meter: TryReservation | None, completion: Completion | None
+    ) -> None:
+        """A try that brought nothing usable may have been paid for: it is kept before the next is sent."""
+        if completion is not None:
+            self._count([completion], request.model)
+            entry = WriteItem([], request, [completion], attempt=attempt)
+            if meter is not None:
+                entry.also = meter.charge(completion)
+            await self._writer.submit(entry)
+        elif meter is not None:
+            meter.finished()
+
+    def _count(self, completions: Sequence[Completion], model: str) -> None:
+        """Counts what came; the first answer of another model than was asked is told at once."""
+        tally = self._job.tally
+        is_first = not tally.served
+        tally.count_answers(completions, model)
+        if is_first and tally.served:
+            (served, _), _ = tally.served.most_common(1)[0]
+            self._job.say(f"{model} was asked, and {served} answers; answers.served_model keeps who did")
+
+    async def _reuse_answer(
+        self, question: PreparedRequest, reading: ParsedAnswer, basis: WriteItem | None
+    ) -> None:
+        """Settles a sample by an answer that this run kept (`basis`), or by the one found in the store."""
+        stored = question.stored if basis is None else None
+        completions = basis.completions if basis else (stored.completion,) if stored else ()
+        outcome = self._outcome(question, reading, stored.try_number if stored else None)
+        rollouts = self._rollouts([question], completions, reading)
+        entry = WriteItem([outcome], basis=basis, try_number=outcome.try_number, rollouts=rollouts)
+        await self._writer.submit(entry)
+        host = stored.completion.host if stored else None
+        tally = self._job.tally
+        tally.reused += 1
+        tally.reused_elsewhere += host is not None and host not in self._job.answerer.hosts
+        tally.count_outcome(reading.status, reading.reason)
+
+    async def _fail_unsent(self, question: PreparedRequest) -> None:
+        reading = ParsedAnswer("failed", None, question.failure)
+        await self._writer.submit(WriteItem([self._outcome(question, reading)]))
+        self._job.tally.count_outcome("failed", question.failure)
+
+    def _rollouts(
+        self, questions: Sequence[PreparedRequest], completions: Sequence[Completion], reading: ParsedAnswer
+    ) -> Sequence[GeneratedRollout]:
+        """The samples that an answer is, one for each question that it settles, where the job makes any."""
+        generate = self._job.generate
+        if generate is None or not completions or reading.status == "failed":
+            return ()
+        return [generate(each, completions[-1]) for each in questions]
+
+    def _outcome(
+        self, question: PreparedRequest, reading: ParsedAnswer, try_number: int | None = None
+    ) -> Outcome:
+        return Outcome(
+            sample_hash=question.sample_hash,
+            task_hash=self._job.task_hash,
+            attempt=question.attempt,
+            status=reading.status,
+            value=reading.value,
+            reason=reading.reason,
+            request_hash=question.request.hash if question.request else None,
+            try_number=try_number,
+            parser_version=self._job.parser_version,
+        )
+
+    def _drop_recent(self, lookup: int) -> None:
+        """Forgets what every question from this lookup on has found in the store."""
+        while self._until_lookup and self._until_lookup[0][0] < lookup:
+            _, key, settled = self._until_lookup.popleft()
+            if self._settled.get(key) is settled:
+                del self._settled[key]
+
+    def _interrupt(self, number: signal.Signals, status: int) -> None:
+        if self._is_interrupted:
+            self._cancel()
+            return
+        self._is_interrupted = True
+        is_held = not self._writer.may_pay.is_set()
+        self._end(Interrupted(f"{number.name} ended the run", status))
+        again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
+        in_flight = self._job.answerer.in_flight
+        if is_held:
+            unkept = self._unkept()
+            self._job.say(f"{number.name}: waiting for the store, to keep up to {unkept} answers{again}")
+        elif in_flight:
+            self._job.say(f"{number.name}: waiting for {in_flight} requests in flight{again}")
+        if number == signal.SIGTERM:
+            asyncio.get_running_loop().call_later(TERMINATION_GRACE_S, self._cancel)
+
+    def _stop(self, error: KbetlError) -> None:
+        """Ends the run for a fault: says at once why, and waits for what is in flight, but not for long."""
+        is_first = self._ending is None
+        self._end(error)
+        if not is_first:
+            return
+        loop = asyncio.get_running_loop()
+        # by then what waited to be sent has heard of it, and most runs are over
+        loop.call_later(_SAY_STOP_AFTER_S, self._say_stop, error)
+        loop.call_later(TERMINATION_GRACE_S, self._cancel)
+
+    def _say_stop(self, error: KbetlError) -> None:
+        in_flight = self._job.answerer.in_flight
+        if in_flight:
+            self._job.say(
+                f"the run ends: {error}. Waiting for {in_flight} requests in flight, "
+                f"{TERMINATION_GRACE_S:.0f} s at most"
+            )
+
+    def _end(self, error: KbetlError) -> None:
+        """No new requests from here on; the first reason is the one that is told."""
+        if self._ending is None:
+            self._ending = error
+        self._job.tally.is_ending = True
+        self._job.answerer.stop(str(error))
+        self._writer.may_pay.set()  # who waits there sees that it is over
+        self._breaker.close()
+        if self._job.budget is not None:
+            self._job.budget.close(RunStopped(str(error)))
+
+    def _cancel(self) -> None:
+        self._writer.give_up()
+        for worker in self._workers:
+            worker.cancel()
+
+
+def worker_count(concurrency: int) -> int:
+    """How many samples may be under way at once, so that so many requests can be in flight."""
+    return concurrency + max(0, concurrency - FREE_PLACES_FROM) // REQUESTS_PER_PLACE
+
+
+@contextlib.contextmanager
+def _signals_to(handler: Callable[[signal.Signals, int], None]) -> Iterator[None]:
+    """Calls `handler` with each SIGINT and SIGTERM and its exit status; puts the handlers of before back."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _STATUSES}
+    for number, status in _STATUSES.items():
+        loop.add_signal_handler(number, handler, number, status)
+    try:
+        yield
+    finally:
+        for number in _STATUSES:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
+
+
+def _raise_faults(results: Sequence[object]) -> None:
+    """A worker ends with None or by being cancelled; anything else is a fault of ours and is raised."""
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+class RecheckingSelector(selectors.DefaultSelector):
+    """Looks once more where a wait ended with nothing.
+
+    After SIGSTOP and SIGCONT a wait ends so, with every time-out long past: without the second look each
+    request in flight would time out while its answer lies in the socket, and would be paid for again.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(timeout)
+        return found if found or timeout == 0 else super().select(0)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose time-outs do not count against what has arrived."""
+    return asyncio.SelectorEventLoop(RecheckingSelector())

@@ -1,0 +1,168 @@
+"""The one thread that writes answers and outcomes, in groups: it commits whenever it is idle."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from kbetl.records import Completion, Outcome, Request
+from kbetl.store import Store
+from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, record_outcomes
+from kbetl.store.samples import GeneratedRollout, add_generated, add_generated_if_new
+from kbetl.store.store import now
+
+MAX_GROUP = 512
+"""Entries per transaction, so that one commit stays well below 50 ms."""
+
+CACHE_KIB = 32 * 1024
+"""Hashes fall all over the indexes: their inner pages should stay in memory."""
+CHECKPOINT_PAGES = 2000
+"""Of 16 KB: a page that many groups change is copied back once."""
+
+
+@dataclass(eq=False, slots=True)
+class WriteItem:
+    """What is to be kept together: the tries that came for one request, and what they settled."""
+
+    outcomes: Sequence[Outcome]
+    """Without a `try_number` of their own they are settled by the answer kept here, or by that of `basis`."""
+    request: Request | None = None
+    completions: Sequence[Completion] = ()
+    basis: WriteItem | None = None
+    """The entry whose answer settled these outcomes, where it was kept for another sample."""
+    try_number: int | None = None
+    """Of an answer that was there already and settled them."""
+    attempt: int = 0
+    """Of the request."""
+    also: Callable[[Store], None] | None = None
+    """Done after all that in the same transaction: what a budget reserves and settles."""
+    rollouts: Sequence[GeneratedRollout] = ()
+    """Samples that the answer is."""
+    kept: asyncio.Future[None] | None = field(default=None, repr=False)
+
+    @property
+    def settling(self) -> WriteItem:
+        """The entry that holds the answer."""
+        return self.basis or self
+
+    def tries(self, run_id: int) -> Iterator[NewAnswer]:
+        """What came back for its request."""
+        if self.request is not None:
+            for completion in self.completions:
+                yield NewAnswer(self.request, self.attempt, completion, run_id)
+
+    def decisions(self) -> Iterator[NewOutcome]:
+        """What is concluded, and whether by an answer."""
+        answered, number = bool(self.settling.completions), self.settling.try_number
+        for outcome in self.outcomes:
+            if number is None or outcome.try_number is not None:
+                yield NewOutcome(outcome, answered)
+            else:
+                yield NewOutcome(replace(outcome, try_number=number), answered)
+
+
+class AnswerWriter:
+    """Takes entries from an event loop; each entry's future is done once it is durable.
+
+    What arrives while a commit is under way is the next group. When a commit fails, that and every later
+    entry fails with the same exception: nobody goes on paying for what cannot be kept. While another
+    process holds the store, entries wait, and `may_pay` is not set.
+    """
+
+    def __init__(self, store: Store, run_id: int, on_use: Callable[[InUse], None]) -> None:
+        """`on_use` hears, in the event loop, of a task that came into use."""
+        store.connection.execute(f"pragma cache_size = {-CACHE_KIB}")
+        store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        self._store = store
+        self._run_id = run_id
+        self._on_use = on_use
+        self._entries: queue.SimpleQueue[WriteItem | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._loop = asyncio.get_running_loop()
+        self.may_pay = asyncio.Event()
+        """Set while what comes back can be kept."""
+        self.may_pay.set()
+        self._is_given_up = threading.Event()
+        store.lock_wait.gives_up = self._is_given_up.is_set
+        store.lock_wait.on_change = self._on_held
+        self._thread = threading.Thread(target=self._run, name="kbetl-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, entry: WriteItem) -> asyncio.Future[None]:
+        """Hands an entry over; the future is done when it is durable, or carries what kept it from that."""
+        entry.kept = self._loop.create_future()
+        self._entries.put(entry)
+        return entry.kept
+
+    def give_up(self) -> None:
+        """Waits no longer while another process holds the store: what is not kept by then is lost."""
+        self._is_given_up.set()
+
+    def close(self) -> None:
+        """Waits until everything handed over is durable, or has failed."""
+        self._entries.put(None)
+        self._thread.join()
+
+    def _on_held(self, is_held: bool) -> None:
+        change = self.may_pay.clear if is_held else self.may_pay.set
+        self._loop.call_soon_threadsafe(change)
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            group: list[WriteItem] = []
+            entry = self._entries.get()
+            while entry is not None:
+                group.append(entry)
+                if len(group) == MAX_GROUP:
+                    break
+                try:
+                    entry = self._entries.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                ended = True
+            if group:
+                self._commit(group)
+        self._store.close()
+
+    def _commit(self, group: Sequence[WriteItem]) -> None:
+        if self._failure is None:
+            try:
+                with self._store.transaction():
+                    in_use = self._write(group)
+                for each in in_use:
+                    self._loop.call_soon_threadsafe(self._on_use, each)
+            except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
+                self._failure = error
+        self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
+
+    def _write(self, group: Sequence[WriteItem]) -> list[InUse]:
+        """One call of SQLite for all answers, one for all outcomes: each holds up the event loop.
+
+        Gives the tasks that come into use.
+        """
+        at = now()
+        add_answers(self._store, [each for entry in group for each in entry.tries(self._run_id)], at)
+        decisions = [each for entry in group for each in entry.decisions()]
+        in_use = record_outcomes(self._store, decisions, at)
+        add_generated(self._store, [each for entry in group if entry.completions for each in entry.rollouts])
+        for entry in group:
+            if entry.also is not None:
+                entry.also(self._store)
+            for rollout in () if entry.completions else entry.rollouts:
+                add_generated_if_new(self._store, rollout, entry.settling.try_number)
+        return in_use
+
+
+def _settle(futures: Sequence[asyncio.Future[None] | None], failure: BaseException | None) -> None:
+    for future in futures:
+        if future is None or future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)

@@ -1,0 +1,171 @@
+"""Datasets on the Hub: which files a split is, at one commit, and their rows."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbetl import readers
+from kbetl.errors import SourceError
+from kbetl.ingest.source import IngestOptions, Part, Source
+from kbetl.ingest.sources import DEFAULT_SPLIT
+from kbetl.readers.lines import RawRow
+from kbetl.store.samples import SourceInfo
+from kbetl.text import plain_text
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of one split of a dataset, at one commit."""
+
+    revision: str
+    """The commit's full name."""
+    paths: Sequence[str]
+    """In the order of their rows."""
+    features: Any
+    """Column types as the dataset declares them, as JSON; None where it declares none."""
+
+
+def find(repo: str, options: IngestOptions) -> Source:
+    """One split of a dataset, at the commit that its revision names now; its files are fetched when read.
+
+    Raises SourceError where the Hub cannot be reached, knows no such dataset, revision or split, or does
+    not let us see it, and where the split's files are of a kind that is not read here.
+    """
+    split = options.split or DEFAULT_SPLIT
+    listing = _listing_of_child(repo, options.revision, split)
+    for path in listing.paths:
+        if readers.kind_of(path) is None:
+            raise SourceError(f"{repo}: {plain_text(path)} is not one of {readers.KINDS_IN_WORDS}")
+    origin = SourceInfo(options.name or f"{repo}:{split}", repo, "hub", listing.revision, split)
+    return Source(origin, [_part(repo, listing, path) for path in listing.paths])
+
+
+def _part(repo: str, listing: Listing, path: str) -> Part:
+    name = f"{repo}/{plain_text(path)}"
+
+    def rows() -> Iterator[RawRow]:
+        return readers.rows_of_file(_fetched(repo, path, listing.revision), name)
+
+    def features() -> Any:
+        return listing.features or readers.features_of(_fetched(repo, path, listing.revision))
+
+    return Part(name, rows, features)
+
+
+def _fetched(repo: str, path: str, revision: str) -> Path:
+    """A file of a dataset in Hugging Face's cache, downloaded unless it is there."""
+    _hush()
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, path, repo_type="dataset", revision=revision))
+    except _failures() as error:
+        raise _explained(repo, error) from None
+
+
+def _listing_of_child(repo: str, revision: str | None, split: str) -> Listing:
+    """`list_split` in a process of its own: `datasets` takes 130 MB that reading rows has no use for."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
+        try:
+            return child.submit(list_split, repo, revision, split).result()
+        except BrokenProcessPool:
+            raise SourceError(f"{repo}: the process that lists its files died; is memory short?") from None
+
+
+def list_split(repo: str, revision: str | None, split: str) -> Listing:
+    """Asks the Hub which commit a revision is, and `datasets` which files a split is; raises SourceError."""
+    _hush()
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        about = HfApi().dataset_info(repo, revision=revision)
+    except HFValidationError:
+        raise SourceError(
+            f"{plain_text(repo)} is neither a file nor a name of a dataset on the Hub"
+        ) from None
+    except _failures() as error:
+        raise _explained(repo, error, revision) from None
+    if about.sha is None:
+        raise SourceError(f"{repo}: the Hub names no commit of it")
+    paths, features = _files_by_datasets(repo, about.sha, split)
+    return Listing(about.sha, paths, features)
+
+
+def _files_by_datasets(repo: str, revision: str, split: str) -> tuple[list[str], Any]:
+    """The paths of a split's files and its declared features, as `datasets.load_dataset` would take them.
+
+    Of a dataset that holds its rows twice, as KernelBook does in JSON and Parquet, that is one copy.
+    """
+    import datasets
+
+    datasets.logging.set_verbosity_error()
+    try:
+        builder = datasets.load_dataset_builder(repo, revision=revision)
+    except _failures(ValueError, RuntimeError) as error:
+        raise _explained(repo, error) from None
+    by_split: Mapping[str, Sequence[str]] = builder.config.data_files or {}
+    if split not in by_split:
+        names = ", ".join(plain_text(str(name)) for name in by_split) or "none"
+        raise SourceError(f"{repo} has no split {plain_text(split)!r}; it has {names}")
+    mark = f"@{revision}/"
+    paths = [file.partition(mark)[2] for file in by_split[split]]
+    features = builder.info.features
+    return paths, None if features is None else features.to_dict()
+
+
+def _hush() -> None:
+    """No progress bars where nobody watches, and no notices between our lines; set before the import."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def _failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What fails between here and the Hub: OSError, the base class of the HTTP library in use, and `more`."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (*(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)), *more)
+
+
+def _explained(repo: str, error: BaseException, revision: str | None = None) -> SourceError:
+    """What went wrong on the Hub and what to do, in one line that holds no token."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        what = "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a folder with the files"
+    elif isinstance(error, errors.GatedRepoError):
+        what = f"it is gated; accept its terms on the Hub ({_page(repo)}), then set HF_TOKEN"
+    elif isinstance(error, errors.RevisionNotFoundError):
+        what = f"it has no revision {plain_text(revision or 'main')!r}"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        what = "no such file, and no such dataset on the Hub; if it is private, set HF_TOKEN"
+    elif isinstance(error, errors.HfHubHTTPError):
+        what = f"the Hub answered {error.response.status_code}; {_advice(error.response.status_code)}"
+    elif isinstance(error, ValueError | RuntimeError | FileNotFoundError):
+        what = f"`datasets` cannot read it: {plain_text(str(error).strip().partition(chr(10))[0])}"
+    else:
+        reason = plain_text(str(error) or type(error).__name__)
+        what = f"the Hub cannot be reached ({reason}); is there a network?"
+    return SourceError(f"{repo}: {what}")
+
+
+def _advice(status: int) -> str:
+    if status in (401, 403):
+        return "set HF_TOKEN to a token that may read it"
+    return "try again later" if status == 429 or status >= 500 else "check name and revision"
+
+
+def _page(repo: str) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/datasets/{repo}"

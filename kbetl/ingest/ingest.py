@@ -1,0 +1,131 @@
+"""Stores the rows of sources: each becomes a sample, is known, or is rejected by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kbetl.errors import SourceError
+from kbetl.ingest.source import IngestOptions, Source
+from kbetl.readers.lines import RawRow, file_fault
+from kbetl.row_writer import IngestReport, ReadProgress, counts_of, exit_status, finish_source, write_row
+from kbetl.store import Store
+from kbetl.store.samples import SampleWriter
+
+_LEADING_FAULTS = 1000
+
+
+class _Row(NamedTuple):
+    file: str
+    raw: RawRow
+
+    @property
+    def location(self) -> str:
+        return f"{self.file}:{self.raw.line}"
+
+
+def ingest_into(
+    database: Path,
+    sources: Sequence[Source | SourceError],
+    options: IngestOptions,
+    tally: ReadProgress | None = None,
+) -> list[IngestReport]:
+    """`ingest` into the store at a path; where no source can be read, no store is made."""
+    if any(isinstance(source, Source) for source in sources):
+        with Store.open(database) as store:
+            return ingest(store, sources, options, tally)
+    return [IngestReport("", error=str(source)) for source in sources]
+
+
+def ingest(
+    store: Store,
+    sources: Sequence[Source | SourceError],
+    options: IngestOptions,
+    tally: ReadProgress | None = None,
+) -> list[IngestReport]:
+    """Stores the samples of each source, one after the other, as one run.
+
+    A source that cannot be read is reported and the others are done. Raises StoreError where the store
+    fails; what was committed stays, and the sources that were not finished have the rows they had.
+    """
+    reports: list[IngestReport] = []
+    with store.run("ingest", _described(sources, options), counts=lambda: counts_of(reports)) as run:
+        for source in sources:
+            reports.append(IngestReport(""))
+            _ingest_one(store, source, run.id, reports[-1], _Bounds(options.limit, tally or ReadProgress()))
+        run.status = exit_status(reports)
+    return reports
+
+
+class _Bounds(NamedTuple):
+    limit: int | None
+    tally: ReadProgress
+
+
+def _described(sources: Sequence[Source | SourceError], options: IngestOptions) -> dict[str, Any]:
+    given = {key: value for key, value in asdict(options).items() if value is not None}
+    return {**given, "sources": [_name(source) for source in sources if isinstance(source, Source)]}
+
+
+def _name(source: Source) -> str:
+    return source.origin.name
+
+
+def _ingest_one(
+    store: Store, source: Source | SourceError, run_id: int, report: IngestReport, bounds: _Bounds
+) -> None:
+    try:
+        if isinstance(source, SourceError):
+            raise source
+        report.name, report.notes = source.origin.name, source.notes
+        bounds.tally.start(source.origin.name, source.size_bytes)
+        rows = _rows(source)
+        first = _first_rows(source, rows, bounds.limit)
+        intake = SampleWriter(store, source.origin, run_id)
+        report.counts = intake.counts
+        is_whole = True
+        for row in islice(chain(first, rows), bounds.limit):
+            write_row(intake, row.raw, row.location, report)
+            bounds.tally.count(row.raw)
+            is_whole = is_whole and not row.raw.is_of_file
+        is_meant_whole = bounds.limit is None and source.origin.kind != "stdin"
+        features = source.parts[0].features()
+        finish_source(intake, report, is_whole=is_whole, is_meant_whole=is_meant_whole, features=features)
+    except SourceError as error:
+        report.error = str(error)
+
+
+def _rows(source: Source) -> Iterator[_Row]:
+    """All rows; a file of several that cannot be read is one fault, in the place of its rows."""
+    for part in source.parts:
+        try:
+            for raw in part.rows():
+                yield _Row(part.name, raw)
+        except SourceError as error:
+            if len(source.parts) == 1:
+                raise
+            yield _Row(part.name, _fault(part.name, str(error)))
+
+
+def _fault(name: str, message: str) -> RawRow:
+    """The fault of a file, at the line that the message names, less the name and line before it."""
+    place = re.match(rf"{re.escape(name)}:(?:(\d+):)? ", message)
+    if place is None:
+        return file_fault(1, message)
+    return file_fault(int(place[1] or 1), message[place.end() :])
+
+
+def _first_rows(source: Source, rows: Iterator[_Row], limit: int | None) -> list[_Row]:
+    """The rows up to the first that is one, good or bad. Raises SourceError where nothing could be read."""
+    first: list[_Row] = []
+    for row in rows:
+        first.append(row)
+        if not row.raw.is_of_file or len(first) >= (_LEADING_FAULTS if limit is None else limit):
+            return first
+    if first:
+        raise SourceError(f"{first[0].location}: {first[0].raw.fault}; nothing could be read")
+    raise SourceError(f"{source.origin.uri} holds no rows")

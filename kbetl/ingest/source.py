@@ -1,0 +1,46 @@
+"""What a source is: where rows come from, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kbetl.readers.lines import RawRow
+from kbetl.store.samples import SourceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How sources are read. None: the default of that source."""
+
+    split: str | None = None
+    revision: str | None = None
+    name: str | None = None
+    """Name of the source, in place of its path or `repo:split`."""
+    limit: int | None = None
+    """Rows to read of each source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a source."""
+
+    name: str
+    """FILE of FILE:LINE."""
+    rows: Callable[[], Iterator[RawRow]]
+    """Raises SourceError where nothing of the file can be read."""
+    features: Callable[[], Any] = lambda: None
+    """Declared column types as JSON; None where the file declares none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be read."""
+
+    origin: SourceInfo
+    parts: Sequence[Part]
+    notes: Sequence[str] = ()
+    """What was left aside, and why."""
+    size_bytes: int | None = None
+    """Of all its files, as far as they are not compressed; None where that is not known."""

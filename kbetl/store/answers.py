@@ -1,0 +1,214 @@
+"""What was asked and what came of it: tasks, answers, outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kbetl.records import Completion, Outcome, Request
+from kbetl.store.store import Store, now
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A task as the store remembers it."""
+
+    hash: str
+    model: str
+    parameters: Mapping[str, Any]
+    in_use: bool
+    system: str | None
+    template: str
+    reader: str
+    created_at: str
+
+
+class StoredAnswer(NamedTuple):
+    """An answer that is there already, as far as a reader needs it."""
+
+    try_number: int
+    completion: Completion
+    run_id: int
+    """The run that paid for it."""
+
+
+class Usage(NamedTuple):
+    """What the newest answers of a model took on average; None where none told it."""
+
+    tokens_per_character: float | None
+    completion_tokens: float | None
+    cost_usd: float | None
+
+
+def add_task(store: Store, task: Mapping[str, Any], run_id: int) -> None:
+    """Remembers a task; see `sql/queries/add_task.sql` for its fields. Call within a transaction."""
+    store.execute("answers/add_task", {**task, "run_id": run_id, "created_at": now()})
+
+
+def tasks_named(store: Store, name: str) -> list[StoredTask]:
+    """The tasks of a name, the one in use first, then the newest."""
+    return [
+        StoredTask(
+            task_hash, model, json.loads(parameters), bool(in_use), system, template, reader, created_at
+        )
+        for task_hash, model, parameters, in_use, system, template, reader, created_at in store.rows(
+            "answers/tasks_named", {"name": name}
+        )
+    ]
+
+
+class InUse(NamedTuple):
+    """A task that came into use with its first outcome that is ok."""
+
+    name: str
+    model: str
+    hash: str
+
+    def as_text(self) -> str:
+        """For a person: the datasets follow."""
+        return f"{self.name}: the datasets use the labels of {self.model} ({self.hash[:15]}) from now on"
+
+
+def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
+    """Puts tasks in use, by their hashes, if none of their name is; gives those.
+
+    Each has an outcome that is ok. Call within the transaction that records it.
+    """
+    return [
+        InUse(*row)
+        for task_hash in labelled
+        for row in store.execute("answers/use_first_task", {"hash": task_hash}).fetchall()
+    ]
+
+
+def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:
+    """The newest stored answer that is a completion, by (request hash, attempt); none, no entry."""
+    found = store.rows("answers/newest_answers", {"attempts": json.dumps(attempts)})
+    return {(request_hash, attempt): _stored_answer(answer) for request_hash, attempt, *answer in found}
+
+
+def _stored_answer(answer: Sequence[Any]) -> StoredAnswer:
+    number, run_id, host, finish_reason, refusal, content, reasoning, *counts = answer
+    prompt_tokens, completion_tokens, reasoning_tokens, latency_ms = counts
+    completion = Completion(
+        response="",
+        host=host,
+        latency_ms=latency_ms,
+        content=content,
+        reasoning=reasoning,
+        finish_reason=finish_reason,
+        refusal=refusal,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        reasoning_tokens=reasoning_tokens,
+    )
+    return StoredAnswer(number, completion, run_id)
+
+
+class NewAnswer(NamedTuple):
+    """One try that came back, to be kept."""
+
+    request: Request
+    attempt: int
+    completion: Completion
+    run_id: int
+
+
+def add_answers(store: Store, tries: Iterable[NewAnswer], at: str) -> None:
+    """Keeps tries, whatever they are worth, each as the next of its attempt. Call within a transaction."""
+    store.execute_many(
+        "answers/add_answer",
+        (
+            {
+                "request_hash": request.hash,
+                "attempt": attempt,
+                "model": request.model,
+                "request": request.text,
+                "run_id": run_id,
+                "answered_at": at,
+                "served_model": None if completion.served_model == request.model else completion.served_model,
+                **{name: getattr(completion, name) for name in _COMPLETION_COLUMNS},
+            }
+            for request, attempt, completion, run_id in tries
+        ),
+    )
+
+
+def newest_try(store: Store, request_hash: str, attempt: int) -> int | None:
+    """The number of the newest try at an attempt; None where none came back."""
+    found: int | None = store.rows("answers/newest_try", {"request_hash": request_hash, "attempt": attempt})[
+        0
+    ][0]
+    return found
+
+
+_COMPLETION_COLUMNS = (
+    "host",
+    "finish_reason",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "latency_ms",
+    "fault",
+    "refusal",
+    "content",
+    "reasoning",
+    "sent",
+    "response",
+)
+
+
+class NewOutcome(NamedTuple):
+    """What a task concluded about a sample, to be kept."""
+
+    outcome: Outcome
+    is_answered: bool
+    """Whether the newest answer to its request settled it, where the outcome names no try."""
+
+
+def record_outcomes(store: Store, decisions: Sequence[NewOutcome], at: str) -> list[InUse]:
+    """Records what a task concluded, in place of what it concluded before. Call within a transaction.
+
+    Gives the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
+    """
+    store.execute_many(
+        "answers/set_outcome",
+        (
+            {
+                "sample_hash": outcome.sample_hash,
+                "task_hash": outcome.task_hash,
+                "attempt": outcome.attempt,
+                "status": outcome.status,
+                "try": outcome.try_number,
+                "is_answered": is_answered,
+                "request_hash": outcome.request_hash,
+                "parser_version": outcome.parser_version,
+                "decided_at": at,
+                "reason": outcome.reason,
+                "value": outcome.value,
+            }
+            for outcome, is_answered in decisions
+        ),
+    )
+    labelled = dict.fromkeys(outcome.task_hash for outcome, _ in decisions if outcome.status == "ok")
+    return use_first_tasks(store, labelled)
+
+
+def fail_again(store: Store, task_hash: str, samples: Iterable[tuple[str, int]]) -> None:
+    """Counts one more failure of samples, by hash and attempt, that had failed before, and of no others."""
+    store.execute_many(
+        "answers/fail_again",
+        (
+            {"sample_hash": sample_hash, "task_hash": task_hash, "attempt": attempt}
+            for sample_hash, attempt in samples
+        ),
+    )
+
+
+def usage_of(store: Store, model: str, limit: int = 200) -> Usage:
+    """What the newest `limit` answers of a model took."""
+    return Usage(*store.rows("answers/token_ratio", {"model": model, "limit": limit})[0])

@@ -1,0 +1,187 @@
+"""The one connection on which a user's own SQL runs: it can read, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kbetl.errors import BadQuery, ConfigError, KbetlError, StoreError
+from kbetl.store.connection import empty_in_memory, explain, open_read_only
+
+_ALLOWED = frozenset(
+    (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+)
+_FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"))
+_STEPS_BETWEEN_CHECKS = 20_000
+"""Virtual machine steps between calls of the progress handler: under a millisecond."""
+_FAULTS_OF_THE_STORE = frozenset(
+    ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOTADB")
+)
+
+
+def read_only_connection(path: Path) -> sqlite3.Connection:
+    """A connection for SQL that we did not write.
+
+    `mode=ro` alone lets ATTACH create files and VACUUM INTO write one; `query_only` and an authorizer
+    that knows four actions close that. The progress handler gives Python a chance to see Ctrl-C.
+    """
+    connection = open_read_only(path)
+    # at its first use a table-valued function declares its columns as if it wrote to the schema, which
+    # the authorizer refuses; later uses of the same connection do not
+    connection.execute("select 1 from json_each('[]'), json_tree('[]')").fetchall()
+    connection.set_authorizer(_authorize)
+    connection.set_progress_handler(_go_on, _STEPS_BETWEEN_CHECKS)
+    return connection
+
+
+@contextlib.contextmanager
+def read_only_query(path: Path) -> Iterator[sqlite3.Connection]:
+    """A guarded connection for one statement; closes it.
+
+    Raises BadQuery, in one line, for what is wrong with the SQL or its parameters; StoreError for what
+    is wrong with the store. A signal ends the statement at once and raises what its handler raises.
+    """
+    with contextlib.closing(read_only_connection(path)) as connection, _signals_kept() as raised:
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            if raised:
+                raise raised[0] from None
+            raise _translate_errors(error, path) from error
+        except KbetlError:  # the store that reads along has named SQLite's error already
+            if raised:
+                raise raised[0] from None
+            raise
+        except (sqlite3.Warning, UnicodeEncodeError, OverflowError) as error:
+            raise BadQuery(f"SQL: {_one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[list[BaseException]]:
+    """Keeps what the handlers of SIGINT and SIGTERM raise.
+
+    `sqlite3` swallows an exception that comes up in its progress handler, and says only `interrupted`, or
+    in its authorizer, and says that access is prohibited.
+    """
+    raised: list[BaseException] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    callables = {int(number): handler for number, handler in handlers.items() if callable(handler)}
+
+    def keep(number: int, frame: FrameType | None) -> Any:
+        try:
+            return callables[number](number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    for number in callables:
+        signal.signal(number, keep)
+    try:
+        yield raised
+    finally:
+        for number, handler in callables.items():
+            signal.signal(number, handler)
+
+
+def _translate_errors(error: sqlite3.Error, path: Path) -> BadQuery | StoreError:
+    # errors of the module itself, such as a parameter without a value, carry no code of SQLite
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if any(name == fault or name.startswith(f"{fault}_") for fault in _FAULTS_OF_THE_STORE):
+        return StoreError(f"store {path}: {explain(error)}")
+    if name == "SQLITE_AUTH":
+        return BadQuery(f"SQL: {_one_line(error)}; a query can only read this store")
+    return BadQuery(f"SQL: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    text = "".join(char if char.isprintable() else " " for char in str(error))
+    return " ".join(text.split())
+
+
+def _authorize(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FORBIDDEN_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _go_on() -> int:
+    return 0
+
+
+_TRIALS = ("(\n{}\n)", "\n{}\n")
+"""Where a condition must stand. In brackets it can be no more than an expression; without them it can close
+none that it did not open, as `1) or (1` would: what passes both is one whole expression."""
+
+
+def select_samples(
+    connection: sqlite3.Connection,
+    kind: str,
+    conditions: Sequence[str],
+    parameters: Mapping[str, Any],
+    *,
+    with_prompts: bool = False,
+) -> Iterator[str]:
+    """The hashes of the samples of a kind that satisfy every condition, in source order.
+
+    Modules without code, which are bare prompts, come `with_prompts` alone.
+    `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Raises
+    ConfigError where SQLite does not take one, or where it is not one whole expression.
+    """
+    parts = [
+        f"and samples.hash in (select samples.sample_hash from selectable as samples where (\n{condition}\n))"
+        for condition in conditions
+    ]
+    if kind == "module" and not with_prompts:
+        parts.insert(0, "and samples.code_hash is not null")
+    statement = "\n".join(
+        ["select samples.hash from samples where samples.kind = :kind", *parts, "order by samples.rowid"]
+    )
+    for condition in conditions:
+        _try_out(connection, condition, parameters)
+    with _blamed(" and ".join(conditions)):
+        for (sample_hash,) in connection.execute(statement, {**parameters, "kind": kind}):
+            yield sample_hash
+
+
+def check_conditions(conditions: Sequence[str]) -> None:
+    """Raises ConfigError for a condition that no store would take; no store is needed."""
+    if not conditions:
+        return
+    with contextlib.closing(empty_in_memory()) as connection:
+        for condition in conditions:
+            _try_out(connection, condition, {"min_reward": 0.0})
+
+
+def _try_out(connection: sqlite3.Connection, condition: str, parameters: Mapping[str, Any]) -> None:
+    """Prepares one condition alone, so that an error names it."""
+    for place in _TRIALS:
+        with _blamed(condition):
+            connection.execute(
+                "select samples.sample_hash from selectable as samples where "
+                f"{place.format(condition)} limit 0",
+                parameters,
+            )
+
+
+@contextlib.contextmanager
+def _blamed(condition: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, sqlite3.ProgrammingError, sqlite3.Warning, UnicodeEncodeError) as error:
+        if "interrupted" in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"where {condition!r}: {reason}; it may name the columns of the view selectable"
+        ) from error

@@ -1,0 +1,268 @@
+"""How an answer is read: the five forms of a task's `answer` table, and their one spelling in the store."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kbetl.errors import BadRow, ConfigError
+from kbetl.json_codec import canonical_json, read_json
+from kbetl.samples.messages import THOUGHT_TAGS
+
+_TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_MARK = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DECORATION = "\"'`*\u201c\u201d\u2018\u2019 \t\r\n\f\v"
+_FORMS = "{tag}, {tag, one_of}, {tag, min, max}, {begin, end} or {json}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """Free text inside a tag."""
+
+    tag: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """One of a few labels inside a tag; the value is the label as spelled here."""
+
+    tag: str
+    one_of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A decimal number inside a tag, `min` to `max`, both included."""
+
+    tag: str
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Json:
+    """A JSON value that fits a JSON Schema."""
+
+    json: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Free text between two marks, such as code between BEGIN_PYTHON and END_PYTHON."""
+
+    begin: str
+    end: str
+
+
+AnswerFormat = Text | Label | Number | Block | Json
+
+
+def format_spec(reader: AnswerFormat) -> str:
+    """The canonical JSON of a reader, as the store keeps it; `reader_from_spec` is its inverse."""
+    return canonical_json(asdict(reader)).decode()
+
+
+def format_from_spec(text: str) -> AnswerFormat:
+    """The reader that `reader_spec` spelled. Raises ConfigError where this kbetl cannot read it."""
+    try:
+        return answer_format(read_json(text.encode("utf-8", "surrogatepass")).value)
+    except (BadRow, ConfigError) as error:
+        raise ConfigError(f"stored reader {shown(text)}: {error}; a newer kbetl may know it") from error
+
+
+def answer_format(table: Any) -> AnswerFormat:
+    """The reader that a task's `answer` table describes.
+
+    Raises ConfigError unless it has exactly one of the five forms.
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"key 'answer' is {type_name(table)}, not a table such as {{tag = \"difficulty\"}}")
+    keys = set(table)
+    if keys == {"tag"}:
+        return Text(_tag(table["tag"]))
+    if keys == {"tag", "one_of"}:
+        return Label(_tag(table["tag"]), _labels(table["one_of"]))
+    if keys == {"tag", "min", "max"}:
+        return _number(table)
+    if keys == {"begin", "end"}:
+        return _block(table)
+    if keys == {"json"}:
+        return Json(_schema(table["json"]))
+    raise ConfigError(f"key 'answer' has {', '.join(sorted(keys)) or 'no key'}; it takes {_FORMS}")
+
+
+def normal_label(text: str) -> str:
+    """A label less what does not matter: letter case, runs of blanks, quotes, emphasis, a last period."""
+    return " ".join(undecorated(text).rstrip(f".{_DECORATION}").casefold().split())
+
+
+def undecorated(text: str) -> str:
+    """The text less a code fence, quotes, backticks, asterisks and blanks around it."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        text = text[text.index("\n") : -3]
+    return text.strip(_DECORATION)
+
+
+def _tag(value: Any) -> str:
+    if not isinstance(value, str) or not _TAG_NAME.fullmatch(value):
+        raise ConfigError(
+            f"answer.tag is {value!r}; a tag is a letter, then letters, digits, '_' or '-', up to 64"
+        )
+    if value.lower() in THOUGHT_TAGS:
+        raise ConfigError(
+            f"answer.tag is {value!r}, whose text is reasoning and never read; choose another tag"
+        )
+    return value
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(label, str) for label in value):
+        raise ConfigError(f"answer.one_of is {value!r}; it is a list of two or more texts")
+    seen: dict[str, str] = {}
+    for label in value:
+        plain = normal_label(label)
+        if not plain or label != label.strip() or "<" in label:
+            raise ConfigError(f"answer.one_of: {label!r} cannot be a label; use plain words")
+        if plain in seen:
+            raise ConfigError(f"answer.one_of: {seen[plain]!r} and {label!r} cannot be told apart")
+        seen[plain] = label
+    check_json_value(value, "answer.one_of")
+    return tuple(value)
+
+
+def _number(table: Mapping[str, Any]) -> Number:
+    for key in ("min", "max"):
+        value = table[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigError(f"answer.{key} is {value!r}, not a finite number")
+    if table["min"] >= table["max"]:
+        raise ConfigError(f"answer.min {table['min']} is not below answer.max {table['max']}")
+    return Number(_tag(table["tag"]), table["min"], table["max"])
+
+
+def _block(table: Mapping[str, Any]) -> Block:
+    for key in ("begin", "end"):
+        value = table[key]
+        if not isinstance(value, str) or not _MARK.fullmatch(value):
+            raise ConfigError(
+                f"answer.{key} is {value!r}; a mark is a word of letters, digits, '_' or '-', up to 64"
+            )
+    if table["begin"] in table["end"] or table["end"] in table["begin"]:
+        raise ConfigError(f"answer.begin {table['begin']!r} and answer.end {table['end']!r} hold each other")
+    return Block(table["begin"], table["end"])
+
+
+def _schema(value: Any) -> Mapping[str, Any]:
+    from jsonschema import SchemaError
+    from jsonschema.validators import validator_for
+
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(f"answer.json is {type_name(value)}, not a table with a JSON Schema")
+    check_json_value(value, "answer.json")
+    _check_references(value)
+    dialect = value.get("$schema", "https://json-schema.org/draft/2020-12/schema")
+    # None is a documented default; the stubs do not know it.
+    validator = validator_for({"$schema": dialect}, default=None) if isinstance(dialect, str) else None  # type: ignore[arg-type]
+    if validator is None:
+        raise ConfigError(f"answer.json: $schema {dialect!r} is no dialect that is known here; leave it out")
+    try:
+        validator.check_schema(value)
+    except SchemaError as error:
+        raise ConfigError(
+            f"answer.json is no JSON Schema: {on_one_line(f'{error.json_path}: {error.message}')}"
+        ) from error
+    return value
+
+
+def _check_references(schema: Mapping[str, Any]) -> None:
+    """Refuses what could reach for the network, turn in circles or raise only when an answer is read."""
+    for table in _tables(schema):
+        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(table.get(key), str):
+                raise ConfigError(f"answer.json: {key} is not followed; write the schema out")
+        patterns = [table.get("pattern"), *_keys(table.get("patternProperties"))]
+        for pattern in patterns:
+            _check_pattern(pattern)
+
+
+def _check_pattern(pattern: Any) -> None:
+    if isinstance(pattern, str):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(
+                f"answer.json: pattern {pattern!r} is no regular expression: {error}"
+            ) from error
+
+
+def _keys(table: Any) -> list[Any]:
+    return list(table) if isinstance(table, Mapping) else []
+
+
+def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+    for child in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _tables(child)
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """A piece of foreign text for a reason: quoted, on one line, at most `limit` characters, and inert.
+
+    Control characters, escape codes and lone surrogates are spelled out, so any store or terminal bears it.
+    """
+    return repr(text) if len(text) <= limit else repr(text[:limit]) + "..."
+
+
+def on_one_line(text: str, limit: int = 200) -> str:
+    """The same without quotes, for a message that another library wrote."""
+    cut = text if len(text) <= limit else text[:limit] + "..."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
+
+
+def check_json_value(value: Any, path: str) -> None:
+    """Raises ConfigError, naming the path, unless JSON can carry the value (no dates, no NaN)."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            check_json_value(child, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            check_json_value(child, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path} is {value}, which JSON cannot carry")
+    elif isinstance(value, str):
+        check_unicode(value, path)
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise ConfigError(f"{path} is a {type(value).__name__}, which JSON cannot carry; write it as text")
+
+
+def check_unicode(text: str, path: str) -> None:
+    """Raises ConfigError for a lone surrogate (an argument that was not UTF-8): no request can carry it."""
+    if not is_unicode(text):
+        raise ConfigError(f"{path} is not Unicode text: {shown(text)}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text has no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def type_name(value: Any) -> str:
+    """The TOML name of a value's type, for messages."""
+    names = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a float",
+        str: "text",
+        list: "a list",
+        dict: "a table",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")

@@ -1,4 +1,0 @@
--- Every setting.
-select settings.key, settings.value
-from settings
-order by settings.key

@@ -1,2 +1,0 @@
--- Forgets the requests of the last batch.
-delete from temp.batch_requests

@@ -1,2 +1,0 @@
--- Forgets the rejected rows of an ingest before.
-delete from incoming_rejections

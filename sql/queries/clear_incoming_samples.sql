@@ -1,2 +1,0 @@
--- Forgets the samples of an ingest before.
-delete from incoming_samples

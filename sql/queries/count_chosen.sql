@@ -1,3 +1,0 @@
--- How many samples a run is about.
-select count(*)
-from temp.chosen

@@ -1,2 +1,0 @@
--- Forgets the samples of a run.
-drop table if exists temp.chosen

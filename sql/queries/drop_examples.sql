@@ -1,2 +1,0 @@
--- Forgets what `examples_table` holds.
-drop table if exists temp.examples

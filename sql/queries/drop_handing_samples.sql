@@ -1,2 +1,0 @@
--- Forgets a batch file that was written, or given up.
-drop table if exists temp.handing_samples

@@ -1,2 +1,0 @@
--- Drops what an earlier command on this connection chose.
-drop table if exists temp.measuring

@@ -1,2 +1,0 @@
--- Forgets what `scored_table` holds.
-drop table if exists temp.scored

@@ -1,2 +1,0 @@
--- Forgets the requests that a dry run has met.
-drop table if exists temp.seen

@@ -1,2 +1,0 @@
--- Forgets the prompts of the dry run before.
-drop table if exists temp.unstored

@@ -1,2 +1,0 @@
--- Forgets what a run asks.
-drop table if exists temp.waiting

@@ -1,3 +1,0 @@
--- Rows of the dataset `filtered`.
-select count(*) as samples
-from filtered

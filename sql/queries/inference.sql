@@ -1,0 +1,70 @@
+-- name: choosable
+-- What a run that chose no sample could have chosen among: samples of a kind, those with a reward, the highest
+-- reward, and one row of them. :kind module or rollout   :source_ids JSON list, null for the whole store
+with rewarded as (
+  select
+    samples.hash,
+    coalesce(
+      (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+      samples.reward
+    ) as reward
+  from samples indexed by samples_by_hash
+  where samples.kind = :kind
+    and (
+      :source_ids is null
+      or exists (
+        select 1
+        from source_samples
+        where source_samples.sample_hash = samples.hash
+          and source_samples.source_id in (select value from json_each(:source_ids))
+      )
+    )
+)
+select
+  count(*) as samples,
+  count(rewarded.reward) as rewarded,
+  max(rewarded.reward) as highest,
+  (
+    select cast(samples.row as blob)
+    from samples
+    where samples.hash = (select min(rewarded.hash) from rewarded)
+  ) as row
+from rewarded
+
+-- name: cut_so_far
+-- How many outcomes of a task are truncated, and whether an answer of it ever came whole. :task_hash
+select
+  (
+    select count(*)
+    from outcomes
+    where outcomes.task_hash = :task_hash and outcomes.status = 'truncated' and outcomes.status <> 'ok'
+  ) as cut,
+  exists (
+    select 1
+    from outcomes
+    where outcomes.task_hash = :task_hash and outcomes.status in ('ok', 'unparsed', 'refused')
+  ) as has_others
+
+-- name: decided_since
+-- How many outcomes a task has had since a run began, without those that failed: they are asked again. What was paid
+-- for is known by its run, whatever the clock said; what an older answer settled, by the time alone.
+-- :task_hash   :run_id the run   :since when it began, UTC, ISO 8601
+select count(*)
+from outcomes
+left join answers
+  on answers.request_hash = outcomes.request_hash
+  and answers.attempt = outcomes.attempt
+  and answers.try = outcomes.try
+where outcomes.task_hash = :task_hash
+  and outcomes.status <> 'failed'
+  and (answers.run_id >= :run_id or outcomes.decided_at >= :since)
+
+-- name: run_of_process
+-- The run about a task that a process is at, and the task; no row where it is at none. :pid
+select runs.id, runs.task
+from runs
+where runs.pid = :pid
+  and runs.task is not null
+  and runs.status is null
+order by runs.id desc
+limit 1

@@ -1,0 +1,157 @@
+-- name: add_length
+-- What was measured of a sample, or why the template refused it; another process may have been faster.
+insert into lengths (
+  sample_hash, tokenizer, template_hash, prompt_tokens, completion_tokens, total_tokens, unreached, refusal
+)
+values (
+  :sample_hash, :tokenizer, :template_hash, :prompt_tokens, :completion_tokens, :total_tokens, :unreached, :refusal
+)
+on conflict (tokenizer, template_hash, sample_hash) do nothing
+
+-- name: chosen_histogram
+-- How many of the chosen samples have which difficulty (null: not rated) and length. :tokenizer, :template_hash
+select
+  outcomes.value as difficulty,
+  lengths.total_tokens as total_tokens,
+  count(*) as samples
+from temp.measuring
+join lengths
+  on lengths.tokenizer = :tokenizer
+  and lengths.template_hash = :template_hash
+  and lengths.sample_hash = measuring.sample_hash
+  and lengths.total_tokens is not null
+left join outcomes
+  on outcomes.task_hash = (select tasks.hash from tasks where tasks.name = 'difficulty' and tasks.in_use = 1)
+  and outcomes.sample_hash = measuring.sample_hash
+  and outcomes.attempt = 0
+group by outcomes.value, lengths.total_tokens
+order by lengths.total_tokens, outcomes.value
+
+-- name: chosen_lengths
+-- What was measured of the chosen samples: how many, and their tokens in all. :tokenizer, :template_hash
+select
+  count(*) as rollouts,
+  count(lengths.total_tokens) as measured,
+  count(lengths.refusal) as refused,
+  count(lengths.unreached) as unreached,
+  coalesce(sum(lengths.prompt_tokens), 0) as prompt_tokens,
+  coalesce(sum(lengths.completion_tokens), 0) as completion_tokens
+from temp.measuring
+left join lengths
+  on lengths.tokenizer = :tokenizer
+  and lengths.template_hash = :template_hash
+  and lengths.sample_hash = measuring.sample_hash
+
+-- name: chosen_refusals
+-- Why the template refused chosen samples, how often, and one of them. :tokenizer, :template_hash
+select
+  lengths.refusal as reason,
+  count(*) as samples,
+  min(lengths.sample_hash) as example
+from lengths
+join temp.measuring on measuring.sample_hash = lengths.sample_hash
+where lengths.tokenizer = :tokenizer
+  and lengths.template_hash = :template_hash
+  and lengths.refusal is not null
+group by lengths.refusal
+order by count(*) desc, lengths.refusal
+
+-- name: chosen_unreached
+-- Fields of chosen samples whose text the rendered text lacks, in how many samples, and one of them.
+-- :tokenizer, :template_hash
+select
+  field.value as field,
+  count(*) as samples,
+  min(lengths.sample_hash) as example
+from lengths
+join temp.measuring on measuring.sample_hash = lengths.sample_hash
+join json_each(lengths.unreached) as field
+where lengths.tokenizer = :tokenizer
+  and lengths.template_hash = :template_hash
+  and lengths.unreached is not null
+group by field.value
+order by count(*) desc, field.value
+
+-- name: count_unmeasured
+-- How many of the chosen samples were not measured yet. :tokenizer, :template_hash
+select count(*) as samples
+from temp.measuring
+where not exists (
+  select 1
+  from lengths
+  where lengths.tokenizer = :tokenizer
+    and lengths.template_hash = :template_hash
+    and lengths.sample_hash = measuring.sample_hash
+)
+
+-- name: drop_dataset_rows
+-- Drops the rows of a dataset.
+drop table if exists temp.dataset_rows
+
+-- name: drop_eligible
+-- Drops the samples from which a dataset was made.
+drop table if exists temp.eligible
+
+-- name: drop_measuring
+-- Drops what an earlier command on this connection chose.
+drop table if exists temp.measuring
+
+-- name: measure_rows
+-- Chooses the rows of a dataset, in the order in which they lie in the store: wide rows are read one after the other.
+insert into temp.measuring (sample_hash)
+select dataset_rows.sample_hash
+from temp.dataset_rows
+join samples on samples.hash = dataset_rows.sample_hash
+order by samples.rowid
+
+-- name: measuring_table
+-- The rollouts of a dataset, in the order in which they are measured.
+create temp table measuring (
+  position integer primary key,  -- from 1
+  sample_hash text not null unique
+) strict
+
+-- name: modules_without_length
+-- Modules, which have no completion to measure. :source_ids JSON list of the sources they are from, null for any
+select count(*) as modules
+from samples indexed by samples_by_hash
+where samples.kind = 'module'
+  and (
+    :source_ids is null
+    or exists (
+      select 1
+      from source_samples
+      where source_samples.sample_hash = samples.hash
+        and source_samples.source_id in (select value from json_each(:source_ids))
+    )
+  )
+
+-- name: sources_by_uri
+-- Sources that a name or an address means. :name
+select
+  sources.id,
+  sources.name
+from sources
+where sources.name = :name
+  or sources.uri = :name
+order by sources.id
+
+-- name: unmeasured_rows
+-- The next chosen samples that were not measured yet, with their rows.
+-- :tokenizer, :template_hash   :after position   :limit number of samples
+select
+  measuring.position,
+  measuring.sample_hash,
+  cast(samples.row as blob) as row  -- bytes: UTF-8 is not decoded to be parsed
+from temp.measuring
+join samples on samples.hash = measuring.sample_hash
+where measuring.position > :after
+  and not exists (
+    select 1
+    from lengths
+    where lengths.tokenizer = :tokenizer
+      and lengths.template_hash = :template_hash
+      and lengths.sample_hash = measuring.sample_hash
+  )
+order by measuring.position
+limit :limit

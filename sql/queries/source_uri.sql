@@ -1,4 +1,0 @@
--- What a source is read from. :name
-select sources.uri
-from sources
-where sources.name = :name
