@@ -14,7 +14,10 @@ _TOKEN = re.compile(
     r"""
     (?: [ \t\f]++ | \#[^\n]*+ | \\\n(?=.) )*            # idle: blanks, comments, joined lines
     (
-      (?:[rRbBuUfFtT]{1,2}+(?=["']))?                   # a string with its prefix
+      [A-Za-z_\x80-\U0010ffff][A-Za-z_0-9\x80-\U0010ffff]*+(?!["'])  # a name: most tokens are one
+    | [()\[\]{},;~]                                     # what begins no longer token, for speed
+    | \n(?:[ \t\f]*+(?:\#[^\n]*+)? \n)* [ \t\f]*+       # a line's end, idle lines, the next indentation
+    | (?:[rRbBuUfFtT]{1,2}+(?=["']))?                   # a string with its prefix
       (?:  ""\"(?:[^"\\]++|\\.|"(?!""))* ""\"
          | '''(?:[^'\\]++|\\.|'(?!''))* '''
          | (?!""\")"(?:[^"\\\n]++|\\.)* "
@@ -25,7 +28,6 @@ _TOKEN = re.compile(
     | 0[xX][0-9a-fA-F_]++ | 0[oO][0-7_]++ | 0[bB][01_]++
     | (?:[0-9](?:_?[0-9])* \.?+(?:[0-9](?:_?[0-9])* )?  | \.[0-9](?:_?[0-9])* )
       (?:[eE][+-]?+[0-9](?:_?[0-9])* )? [jJ]?+
-    | \n(?:[ \t\f]*+(?:\#[^\n]*+)? \n)* [ \t\f]*+       # a line's end, idle lines, the next indentation
     | \*\*=? | //=? | >>=? | <<=? | \.\.\. | -> | := | [-+*/%@&|^=<>!]=
     | .
     )
@@ -58,30 +60,32 @@ def canonical_code(python_code: str) -> str:
     lines: list[str] = []
     parts: list[str] = []
     indents = [0]
-    nesting, indent, at = 0, "", 0
+    nesting, width, at = 0, 0, 0
     while at < len(text):
         end = text.index("\n", at)
         known = _lines.get(text[at:end])
         line, at = (known, end + 1) if known is not None else _read_line(text, at, end)
-        line_indent, tokens, opened, open_at_least = line
+        line_width, tokens, opened, open_at_least = line
         if not tokens:
             continue
         if not parts:
-            indent = line_indent
+            width = line_width
         parts.append(tokens)
-        nesting = max(nesting + opened, open_at_least)
+        if nesting or opened or open_at_least:
+            nesting = max(nesting + opened, open_at_least)
         if not nesting:
-            lines.append(f"{_depth(indent, indents)} {' '.join(parts)}\n")
+            lines.append(f"{_depth(width, indents)} {' '.join(parts)}\n")
             parts = []
     if parts:  # an open bracket, or a string that is never closed
-        lines.append(f"{_depth(indent, indents)} {' '.join(parts)}\n")
+        lines.append(f"{_depth(width, indents)} {' '.join(parts)}\n")
     return "".join(lines)
 
 
 class _Line(NamedTuple):
     """A line of source, and those that a string or a backslash joins to it."""
 
-    indent: str
+    width: int
+    """Of its indentation, in columns."""
     tokens: str
     """With a blank between; empty for an idle line."""
     opened: int
@@ -126,19 +130,24 @@ def _tokens_to_line_end(text: str, at: int) -> tuple[list[str], int]:
 
 def _line(physical: str, tokens: list[str]) -> _Line:
     opened = open_at_least = 0
-    for bracket in [token for token in tokens if token in _NESTING]:
-        opened += _NESTING[bracket]
-        open_at_least = max(open_at_least + _NESTING[bracket], 0)
+    for token in tokens:
+        if token in _NESTING:
+            opened += _NESTING[token]
+            open_at_least = max(open_at_least + _NESTING[token], 0)
     indent = physical[: len(physical) - len(physical.lstrip(" \t\f"))]
-    return _Line(indent, " ".join(tokens), opened, open_at_least)
+    return _Line(_width(indent), " ".join(tokens), opened, open_at_least)
 
 
-def _depth(indent: str, indents: list[int]) -> int:
-    """How many indentations are open at a line that starts with `indent`; brings `indents` up to date.
+def _width(indent: str) -> int:
+    """Columns of an indentation: a tab goes to the next multiple of eight, a form feed begins anew."""
+    return len(indent.rpartition("\f")[2].expandtabs(_TAB))
+
+
+def _depth(width: int, indents: list[int]) -> int:
+    """How many indentations are open at a line that starts at column `width`; brings `indents` up to date.
 
     An indentation that goes back to no earlier one opens a new one there; Python refuses it.
     """
-    width = len(indent.rpartition("\f")[2].expandtabs(_TAB))
     while width < indents[-1]:
         indents.pop()
     if width > indents[-1]:

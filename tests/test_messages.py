@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbetl.samples import messages
 from kbetl.samples.messages import THOUGHT_TAGS, Split, ending_of, read_message, split_thoughts
 
 PAIRS = [
@@ -28,6 +29,14 @@ PAIRS = [
         "<|call|><|channel|>final<|message|>",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    "mark", [mark for pair in PAIRS for mark in pair if "<|" not in mark.replace("<|channel>", "")]
+)
+def test_every_mark_holds_a_word_by_which_it_is_looked_for(mark):
+    """A text without these words is not searched; gpt-oss's marks are looked for apart."""
+    assert any(word in mark.lower() for word in messages._MARK_WORDS)
 
 
 @pytest.mark.parametrize(("begin", "end"), PAIRS)

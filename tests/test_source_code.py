@@ -224,9 +224,13 @@ def _in_one_pass(python_code: str) -> str:
             nesting = max(nesting + code_identity._NESTING.get(token, 0), 0)
         elif not nesting:
             if line:
-                made.append(f"{code_identity._depth(indent, indents)} {' '.join(line)}\n")
+                made.append(
+                    f"{code_identity._depth(code_identity._width(indent), indents)} {' '.join(line)}\n"
+                )
             line, indent = [], token.rpartition("\n")[2]
-    return "".join(made) + (f"{code_identity._depth(indent, indents)} {' '.join(line)}\n" if line else "")
+    return "".join(made) + (
+        f"{code_identity._depth(code_identity._width(indent), indents)} {' '.join(line)}\n" if line else ""
+    )
 
 
 _PIECES = [

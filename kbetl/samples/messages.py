@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 THOUGHT_TAGS = (
@@ -39,13 +40,27 @@ _PAIRS = (
 """Marks of other spellings, as patterns: the one that begins a thought, and the one that ends it."""
 
 _ATTRIBUTES = r"""(?:\s++[\w:.-]++\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+'|[^\s"'<>=]++))*"""
-_TAG = rf"<\s*+(?P<end>/?)\s*+(?P<tag>{'|'.join(THOUGHT_TAGS)}){_ATTRIBUTES}\s*+(?P<alone>/?)\s*+>"
+_TAG = rf"(?<=<)\s*+(?P<end>/?)\s*+(?P<tag>{'|'.join(THOUGHT_TAGS)}){_ATTRIBUTES}\s*+(?P<alone>/?)\s*+>"
 _FENCE = re.compile(r"^[ \t]*+(```++|~~~++)([^`\n]*+)$", re.MULTILINE)
+
+
+def _behind(mark: str) -> str:
+    """The pattern of a mark behind its first character, which `_MARK` finds first."""
+    size = 2 if mark[0] == "\\" else 1
+    return rf"(?<={mark[:size]}){mark[size:]}"
+
+
 _MARKS = "|".join(
-    [_TAG] + [f"(?P<b{number}>{begin})|(?P<e{number}>{end})" for number, (begin, end) in enumerate(_PAIRS)]
+    [_TAG]
+    + [
+        f"(?P<b{number}>{_behind(begin)})|(?P<e{number}>{_behind(end)})"
+        for number, (begin, end) in enumerate(_PAIRS)
+    ]
 )
-# the look ahead finds candidates 6 times faster than the alternatives do
-_MARK = re.compile(rf"(?=<[^<]|[\[◁])(?:{_MARKS})", re.IGNORECASE | re.ASCII)
+# a set of characters in front lets `re` skip to the candidates, 20 times faster than the alternatives do
+_MARK = re.compile(rf"[<\[◁](?:{_MARKS})", re.IGNORECASE | re.ASCII)
+# In every mark of a thought there is one of these: looking for them costs a hundredth of looking for marks.
+_MARK_WORDS = ("think", "thought", "reasoning", "scratchpad", "inner_", "channel>", "channel|", "<unused9")
 _HARMONY = re.compile(r"<\|(start|channel|constrain|message|end|return|call)\|>", re.IGNORECASE)
 _HARMONY_NAME = re.compile(r"\s*(analysis|commentary|final|\w+)?", re.IGNORECASE)
 _HARMONY_BARE = re.compile(r"\s*analysis(?P<thought>.*)assistant\s*final", re.DOTALL)
@@ -64,6 +79,7 @@ class Split(NamedTuple):
     """The mark of a thought that never ends: all behind it is thought. None if each one ends."""
 
 
+@lru_cache(maxsize=2)  # a row's text is asked about several times in a row; more would hold long texts
 def split_thoughts(text: str) -> Split:
     """Takes a text apart into what is said to the reader and what the model says to itself.
 
@@ -88,6 +104,9 @@ def mark_in(text: str) -> str | None:
 
 
 def _split_marks(text: str) -> Split:
+    lowered = text.lower()
+    if not any(word in lowered for word in _MARK_WORDS):
+        return Split(text, None, None)
     pieces: list[tuple[str, bool]] = []
     """Each with whether it is thought."""
     depth: Counter[str] = Counter()
