@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ _CONTEXT.set_forkserver_preload(
     [
         "forked",
         "kbetl.cli",
-        "kbetl.pipeline",
+        "kbetl.demo",
         "kbetl.batch",
         "kbetl.synth",
         "kbetl.client",
@@ -46,8 +45,7 @@ def run_forked(arguments: list[str], folder: Path, environment: Mapping[str, str
     with _offline():
         process.start()
     process.join()
-    assert process.exitcode is not None
-    return Ended(process.exitcode, output.read_text(encoding="utf-8"))
+    return Ended(int(_status_path(output).read_text()), output.read_text(encoding="utf-8"))
 
 
 def _run(arguments: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
@@ -59,7 +57,12 @@ def _run(arguments: list[str], folder: Path, environment: dict[str, str], output
     written = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(written, 1)
     os.dup2(written, 2)
-    sys.exit(run(arguments))
+    # not by the exit code: two threads that wait at once may each read the other's away
+    _status_path(output).write_text(str(run(arguments)))
+
+
+def _status_path(output: Path) -> Path:
+    return output.with_suffix(".status")
 
 
 @contextlib.contextmanager

@@ -76,6 +76,30 @@ def rewritten(text: str) -> str:
         return _BLOCK.sub(lambda match: _part(match, folder, llm.url), text)
 
 
+def failing_examples(names: str, demo: Path) -> list[str]:
+    """The examples in the help of a command that end with another status than 0, each with its output.
+
+    They run in their order, on a copy of a folder in which the demo ran. Those behind which stands
+    `# needs WHAT` are not run.
+    """
+    block = help_text(names).partition("Examples:\n")[2].partition("\n\n")[0]
+    examples = [line.strip() for line in block.splitlines() if "# needs " not in line]
+    failing = []
+    with tempfile.TemporaryDirectory() as name, FakeLlm(content=_answer) as llm:
+        folder = Path(name)
+        shutil.copytree(demo, folder, dirs_exist_ok=True)
+        for example in examples:
+            ended = _output(example, folder, llm.url)
+            failing += [f"{example}\n{ended.output}"] * (ended.status != 0)
+    return failing
+
+
+def run_demo(folder: Path) -> None:
+    """Fills a folder with what the examples of the helps find there: the demo's store and rows."""
+    _fill(folder)
+    _must_run("kbetl demo -d kbetl.db", folder, SERVER)
+
+
 def unmarked(text: str) -> list[str]:
     """The first lines of the blocks that have no marker above them, so that nothing runs them."""
     lines = ["", *text.splitlines()]

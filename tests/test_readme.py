@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from readme_blocks import DOCUMENTS, ROOT, rewritten, unmarked
+from readme_blocks import DOCUMENTS, ROOT, failing_examples, rewritten, run_demo, unmarked
+from test_cli import LEAVES
 
 from kbetl.cli.commands import COMMANDS
 
@@ -50,3 +51,17 @@ def test_every_command_has_a_section_with_its_help():
     assert shown == {command.name for command in COMMANDS}
     for command in COMMANDS:
         assert re.search(rf"^###? .*`kbetl {command.name}`", texts, re.MULTILINE), command.name
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `kbetl demo` ran."""
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder)
+    return folder
+
+
+@pytest.mark.parametrize("names", LEAVES, ids=" ".join)
+def test_the_examples_of_a_help_work_as_pasted_or_say_what_they_need(names, demo):
+    """On the store and the rows that the demo leaves."""
+    assert failing_examples(" ".join(names), demo) == []

@@ -42,11 +42,11 @@ def batch() -> None:
 
     \b
     Examples:
-      kbetl batch write enrich batches/       the missing requests as files
-      kbetl batch read results.jsonl          take the answers
-      kbetl batch submit                      hand the files to a service
-      kbetl batch fetch                       take its answers
-      kbetl batch status                      what is out, and where
+      kbetl batch write enrich batches/ -m my-model   # the missing requests as files
+      kbetl batch status                              # what is handed out, and where
+      kbetl batch fetch                               # read what services answered
+      kbetl batch submit -k OPENAI_API_KEY -b https://api.openai.com/v1    # needs that key
+      kbetl batch read results.jsonl                  # needs the output of vLLM's run-batch
     """
 
 
@@ -99,9 +99,9 @@ def enrich(database: Path, folder: Path, **given: Any) -> int:
 
     \b
     Examples:
-      kbetl batch write enrich batches/
+      kbetl batch write enrich batches/ -m my-model
       kbetl batch write enrich batches/ -m my-model --max-requests 1000
-      kbetl batch write enrich batches/ --retry truncated -t 1024
+      kbetl batch write enrich batches/ -m my-model --retry truncated -t 1024
     """
     return _write(database, folder, given, "enrich")
 
@@ -115,7 +115,7 @@ def prompts(database: Path, folder: Path, **given: Any) -> int:
 
     \b
     Examples:
-      kbetl batch write prompts batches/ -n 100
+      kbetl batch write prompts batches/ -m my-model -n 100
     """
     return _write(database, folder, {**given, "task": "prompts"}, "prompts")
 
@@ -176,8 +176,8 @@ def read(database: Path, files: tuple[Path, ...], quiet: bool, **_: Any) -> int:
 
     \b
     Examples:
-      kbetl batch read results.jsonl
-      kbetl batch read batch_abc_output.jsonl batch_abc_error.jsonl
+      kbetl batch read results.jsonl    # needs the output of vLLM's run-batch
+      kbetl batch read batch_abc_output.jsonl batch_abc_error.jsonl    # needs files of a service
     """
     from kbetl.batch import read_batches
     from kbetl.store import Store
@@ -211,8 +211,8 @@ def submit(database: Path, files: tuple[Path, ...], quiet: bool, settle_s: float
 
     \b
     Examples:
-      kbetl batch submit -b https://api.openai.com/v1 -k OPENAI_API_KEY
-      kbetl batch submit batches/enrich-5-1.jsonl -b https://api.openai.com/v1 -k OPENAI_API_KEY
+      kbetl batch submit -b https://api.openai.com/v1 -k OPENAI_API_KEY    # needs that key
+      kbetl batch submit FILE -b https://api.openai.com/v1 -k OPENAI_API_KEY    # needs a file of batch write
     """
     from kbetl.batch import ServiceAddress
     from kbetl.batch import submit as hand_over
@@ -266,7 +266,7 @@ def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, quiet: 
     \b
     Examples:
       kbetl batch fetch
-      kbetl batch fetch batch_68a1f --to results/
+      kbetl batch fetch batch_68a1f --to results/    # needs a batch of this id
     """
     from kbetl.batch import fetch as take
     from kbetl.store import Store

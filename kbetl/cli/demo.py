@@ -19,7 +19,7 @@ def demo(context: click.Context, /, database: Path, **_: Any) -> None:
     \b
     Examples:
       kbetl demo
-      kbetl demo -d /tmp/try.db
+      kbetl demo -d kbetl.db    # the examples of the other commands work on it
     """
     from kbetl.demo import DEMO_DATABASE
     from kbetl.demo import demo as run

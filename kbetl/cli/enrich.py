@@ -43,12 +43,13 @@ def enrich(context: click.Context, /, database: Path, **given: Any) -> int:
 
     \b
     Examples:
-      kbetl enrich                                     rate the difficulty of rollouts above min_reward
-      kbetl enrich --dry-run                           what would be asked, and why
-      kbetl enrich --resume                            go on with the run that was stopped
-      kbetl enrich --retry truncated -o max_tokens 1024
-      kbetl enrich -m offline                          the built-in model: no key, no network
-      kbetl enrich --task ./style.md -b http://127.0.0.1:8000/v1 -m my-model
+      kbetl enrich -m offline --dry-run    # what would be asked, and why
+      kbetl enrich -m offline              # the built-in model: no key, no network
+      kbetl enrich -m offline --resume     # go on with the run that was stopped
+      kbetl enrich -m offline --retry truncated -t 1024
+      kbetl enrich -b http://127.0.0.1:8000/v1 -m my-model    # your own server
+      kbetl enrich --max-cost 5            # needs PRIME_API_KEY, and a price
+      kbetl enrich --task ./style.md -b http://127.0.0.1:8000/v1 -m my-model    # needs the file
     """
     return _ask(context, database, given, "enrich")
 
@@ -61,8 +62,8 @@ def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
 
     \b
     Examples:
-      kbetl prompts -n 20
-      kbetl prompts -m offline
+      kbetl prompts -m offline -n 5
+      kbetl prompts -n 20    # needs PRIME_API_KEY
     """
     return _ask(context, database, {**given, "task": "prompts"}, "prompts")
 

@@ -34,8 +34,8 @@ def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any
     \b
     Examples:
       kbetl ingest rollouts.jsonl
-      kbetl ingest GPUMODE/KernelBook --split train
-      zcat rows.jsonl.gz | kbetl ingest - --as tuesday
+      kbetl ingest - --as tuesday < rollouts.jsonl
+      kbetl ingest GPUMODE/KernelBook --split train    # needs the Hub
     """
     from kbetl.ingest import IngestOptions, find_sources, ingest_into
     from kbetl.row_writer import exit_status

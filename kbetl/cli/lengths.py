@@ -50,9 +50,9 @@ def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **opt
 
     \b
     Examples:
-      kbetl lengths
-      kbetl lengths --dataset filtered --tokenizer ./my-model
-      kbetl lengths --tokenizer Qwen/Qwen3-8B@main --json
+      kbetl lengths    # needs the Hub, once: a tokenizer is fetched
+      kbetl lengths --dataset filtered --tokenizer ./my-model    # needs a model's folder
+      kbetl lengths --tokenizer Qwen/Qwen3-8B@main --json        # needs the Hub
     """
     from kbetl.cli.progress import progress_of_measuring
     from kbetl.lengths import choose, measure

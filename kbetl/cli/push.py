@@ -45,9 +45,9 @@ def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
 
     \b
     Examples:
-      kbetl push filtered unique --dry-run
-      kbetl push all --owner my-name --private
-      kbetl push unique --repo my-name/best-kernels
+      kbetl push filtered unique --dry-run          # needs the Hub
+      kbetl push all --owner my-name --private      # needs HF_TOKEN
+      kbetl push unique --repo my-name/best-kernels # needs HF_TOKEN
     """
     from kbetl.hub import push as run
     from kbetl.store import Store

@@ -29,7 +29,7 @@ def reparse(task: str | None, dry_run: bool, yes: bool, database: Path, quiet: b
     Examples:
       kbetl reparse --dry-run
       kbetl reparse difficulty
-      kbetl reparse ./style.md
+      kbetl reparse ./style.md    # needs the task file
     """
     from kbetl.reparse import exit_status_of
     from kbetl.reparse import reparse as read_again

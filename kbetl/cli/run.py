@@ -60,8 +60,8 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
 
     \b
     Examples:
-      kbetl run
-      TEST_MODE=true kbetl run
+      kbetl run                   # needs the keys of the models that kbetl.toml names
+      TEST_MODE=true kbetl run    # needs the same; asks five samples per stage
     """
     from kbetl.demo import sizes
     from kbetl.store import Store

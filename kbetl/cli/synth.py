@@ -23,9 +23,9 @@ def synth() -> None:
 
     \b
     Examples:
-      kbetl synth record outputs/evals
       kbetl synth run -b http://127.0.0.1:8000/v1 -m my-model --rollouts 4
-      kbetl synth score rewards.jsonl
+      kbetl synth record outputs/evals    # needs the folder of a run
+      kbetl synth score rewards.jsonl     # needs the file
     """
 
 
@@ -62,9 +62,9 @@ def record(paths: tuple[str, ...], database: Path, quiet: bool, **options: Any) 
 
     \b
     Examples:
-      kbetl synth record outputs/evals
-      kbetl synth record outputs/evals --follow
-      kbetl synth record results.jsonl --model zai-org/GLM-4.7 --env kernelbook
+      kbetl synth record outputs/evals             # needs the folder of a run
+      kbetl synth record outputs/evals --follow    # needs a run that is going on
+      kbetl synth record results.jsonl --model zai-org/GLM-4.7 --env kernelbook    # needs the file
     """
     from kbetl.row_writer import exit_status
     from kbetl.synth import RecordOptions, follow

@@ -91,10 +91,10 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     \b
     Examples:
       kbetl synth run -b http://127.0.0.1:8000/v1 -m my-model --rollouts 4 -T 1.0
-      kbetl synth run -b http://a:8000/v1 -b http://b:8000/v1 -m my-model --stream
       kbetl synth run --from synthetic -b http://127.0.0.1:8000/v1 -m my-model
-      kbetl synth run --from prompts.jsonl -b http://127.0.0.1:8000/v1 -m my-model
       kbetl synth run --resume
+      kbetl synth run --from prompts.jsonl -b http://127.0.0.1:8000/v1 -m my-model    # needs the file
+      kbetl synth run -b http://a:8000/v1 -b http://b:8000/v1 -m my-model    # needs both servers
     """
     from kbetl.cli.progress import progress_of_run
     from kbetl.store import Store

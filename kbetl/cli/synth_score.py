@@ -23,9 +23,9 @@ def synth_score(file: Path, database: Path, source: str | None, quiet: bool, ver
 
     \b
     Examples:
-      kbetl synth score rewards.jsonl
       kbetl query --nl "select sample_hash, 0.9 as reward from rollouts limit 4" | kbetl synth score -
-      kbetl synth score rewards.csv --source kernels:my-model
+      kbetl synth score rewards.jsonl    # needs the file
+      kbetl synth score rewards.csv --source kernels:my-model    # needs file and source
     """
     from kbetl.store import Store
     from kbetl.synth.score import score
