@@ -16,7 +16,7 @@ _CONTEXT.set_forkserver_preload(
     [
         "forked",
         "kbetl.cli",
-        "kbetl.pipeline",
+        "kbetl.inference",
         "kbetl.batch",
         "kbetl.synth",
         "kbetl.client",
