@@ -15,7 +15,7 @@ _CONTEXT.set_forkserver_preload(
     [
         "forked",
         "kbetl.cli",
-        "kbetl.demo",
+        "kbetl.inference",
         "kbetl.batch",
         "kbetl.synth",
         "kbetl.client",

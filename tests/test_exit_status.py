@@ -78,9 +78,14 @@ def batch_odd_line(case: Case) -> None:
     write_lines(case.folder / "r.jsonl", [*results, {"custom_id": "of somebody else"}])
 
 
+def asked_for(count: int) -> list[dict[str, object]]:
+    """Rollouts with what was asked, as trainers take them."""
+    return [rollout(number, prompt=[{"role": "user", "content": "Write it."}]) for number in range(count)]
+
+
 def without_answer(case: Case) -> None:
     """The last of them has no assistant's text, which `messages` cannot carry."""
-    case.ingest([*rollouts(3), rollout(3, completion=[{"role": "user", "content": "kernel?"}])])
+    case.ingest([*asked_for(3), rollout(3, completion=[{"role": "user", "content": "kernel?"}])])
 
 
 def template_refuses(case: Case) -> None:
@@ -96,7 +101,7 @@ def template_refuses(case: Case) -> None:
     )
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
     (folder / "chat_template.jinja").unlink(missing_ok=True)
-    case.ingest(rollouts(5))
+    case.ingest(asked_for(5))
 
 
 def style_narrowed(case: Case) -> None:

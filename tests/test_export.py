@@ -384,6 +384,7 @@ def test_an_empty_dataset_says_why_and_leaves_the_old_file(store, capfd):
     assert run(["export", "unique", "-o", "old.jsonl", "--where", "reward > 9"]) == 1
     assert "no row satisfies 'reward > 9'" in capfd.readouterr().err
     store.rows("update tasks set in_use = 0")
+    store.outcome(store.rollout("Elsewhere", 0.1), store.task(model="other"), value="low")
     assert run(["export", "filtered", "-o", "old.jsonl"]) == 1
     assert (
         "none of 10 rollouts with a good reward is rated by the task in use; 9 are labelled by m"
@@ -391,7 +392,7 @@ def test_an_empty_dataset_says_why_and_leaves_the_old_file(store, capfd):
     )
     store.store.change_setting("min_reward", 5.0)
     assert run(["export", "filtered", "-o", "old.jsonl"]) == 1
-    assert "none of 12 rollouts has a reward above 5.0" in capfd.readouterr().err
+    assert "none of 13 rollouts has a reward above 5.0" in capfd.readouterr().err
     assert Path("old.jsonl").read_text() == "old"
 
 

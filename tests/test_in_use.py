@@ -66,12 +66,13 @@ FIRST_RUNS: tuple[Callable[[Case], None], ...] = (
 
 @pytest.mark.parametrize("first", FIRST_RUNS)
 def test_a_first_task_without_a_label_is_in_nobodys_way(case, first):
-    """It is not in use, no view has rows of it, and the next one that has labels comes into use, said so."""
+    """It is not in use, `ratings` says what became of it, and the next that has labels comes into use, said so."""
     case.ingest(rollouts(2))
     first(case)
     assert case.rows("select count(*) from outcomes where status <> 'ok'") == [(2,)]
     assert in_use(case) == []
-    assert case.rows("select (select count(*) from ratings), (select count(*) from pending)") == [(0, 0)]
+    assert case.rows("select count(*), count(difficulty), sum(status = 'ok') from ratings") == [(2, 0, 0)]
+    assert case.rows("select (select count(*) from filtered), (select count(*) from pending)") == [(0, 0)]
     assert case.rows("select count(*), sum(in_use) from failures") == [(2, 0)]
     assert case.kbetl("check").status == 0
     done = case.enrich()

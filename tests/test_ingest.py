@@ -69,7 +69,7 @@ def test_modules_and_rollouts_are_told_apart_by_content(run: Run, tmp_path: Path
 
     result = run("ingest", "rows.jsonl")
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "rows.jsonl: 1 new rollout has no reward\n")
     assert result.stdout == "rows.jsonl: read 5, new 5, known 0, rejected 0 (modules 2, rollouts 3)\n"
     assert fetch(
         tmp_path,
@@ -121,7 +121,8 @@ def test_rows_again_are_known_and_change_nothing(run: Run, tmp_path: Path) -> No
 
     result = run("ingest", "rows.jsonl")
 
-    assert result.returncode == 3
+    said = "rows.jsonl: 1 rejected row was rejected before; the table rejected_rows says why\n"
+    assert (result.returncode, result.stderr) == (0, said)
     assert result.stdout == "rows.jsonl: read 3, new 0, known 2, rejected 1 (modules 1, rollouts 1)\n"
     assert [fetch(tmp_path, f"select * from {table}") for table in tables] == before
 
@@ -219,7 +220,8 @@ def test_standard_input_adds_what_the_source_lacks(run: Run, tmp_path: Path) -> 
     assert result.returncode == 3
     assert result.stdout == "stdin: read 3, new 1, known 1, rejected 1 (modules 2)\n"
     assert result.stderr.startswith("stdin:3: ")
-    assert repeated.returncode == 3
+    said = "stdin: 1 rejected row was rejected before; the table rejected_rows says why\n"
+    assert (repeated.returncode, repeated.stderr) == (0, said)
     assert members(tmp_path, "stdin") == [(0, "M1"), (1, "M2"), (2, "M3")]
     assert fetch(tmp_path, "select position, location from rejected_rows") == [(4, "stdin:3")]
 
@@ -358,7 +360,15 @@ def test_each_ingest_is_a_run_with_its_counts(run: Run, tmp_path: Path) -> None:
     assert (command, status) == ("ingest", 3)
     assert json.loads(options) == {"limit": 2, "sources": ["rows.jsonl"]}
     assert json.loads(counts) == {
-        "rows.jsonl": {"read": 2, "new": 1, "known": 0, "rejected": 1, "modules": 1, "rollouts": 0}
+        "rows.jsonl": {
+            "read": 2,
+            "new": 1,
+            "known": 0,
+            "rejected": 1,
+            "rejected_before": 0,
+            "modules": 1,
+            "rollouts": 0,
+        }
     }
 
 

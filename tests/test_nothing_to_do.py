@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
+from enrich_case import rollout
 
 from kbetl.cli import run as kbetl
+
+pytest_plugins = ["enrich_fixtures"]
 
 CODE = "import torch\nclass A(torch.nn.Module):\n    def forward(self, x):\n        return x + 1\n"
 MODULE = {"module_name": "A", "python_code": CODE}
@@ -66,18 +68,17 @@ def test_run_after_all_is_settled_says_so(tmp_path, monkeypatch, capfd):
     assert "nothing to ask: each of the 1 samples chosen has its outcome" in capfd.readouterr().err
 
 
-def test_export_names_the_labels_that_are_there_and_not_in_use(tmp_path, monkeypatch, capfd):
+def test_export_names_the_labels_that_are_there_and_not_in_use(case):
     """Those of another task than the one in use, with the command that uses them."""
-    monkeypatch.chdir(tmp_path)
-    write({**ROLLOUT, "reward": 0.9})
-    assert kbetl(["enrich", "-m", "offline", "-q"]) == 0
-    with sqlite3.connect("kbetl.db") as store:
-        (task,) = store.execute("select hash from tasks").fetchone()
-        store.execute("update tasks set in_use = 0")
-    store.close()
-    assert kbetl(["export", "filtered", "-o", "f.jsonl"]) == 1
-    err = capfd.readouterr().err
+    case.ingest([rollout(1)], "one.jsonl")
+    case.enrich("-q")
+    case.ingest([rollout(2)], "two.jsonl")
+    case.enrich("-q", "-o", "top_k", 5, "--source", "two.jsonl")
+    ((task,),) = case.rows("select hash from tasks where in_use = 0")
+    export = ("export", "filtered", "--source", "two.jsonl", "-o", "f.jsonl")
+    empty = case.kbetl(*export)
+    assert empty.status == 1
     use = f"kbetl use difficulty --task-hash {task[:15]}"
-    assert f"is rated by the task in use; 1 are labelled by offline/1, to use those: {use}" in err
-    assert kbetl(use.split()[1:]) == 0
-    assert kbetl(["export", "filtered", "-o", "f.jsonl"]) == 0
+    assert f"is rated by the task in use; 1 are labelled by m, to use those: {use}" in empty.err
+    assert case.kbetl(*use.split()[1:]).status == 0
+    assert case.kbetl(*export).status == 0

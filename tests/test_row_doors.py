@@ -378,7 +378,7 @@ def repeated(kind: str) -> bytes:
 PEAK = """
 import re, sys
 from pathlib import Path
-from kbetl.files import rows_of_file
+from kbetl.readers import rows_of_file
 assert all(raw.fault is None for raw in rows_of_file(Path(sys.argv[1]), sys.argv[1]))
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)
 """

@@ -181,8 +181,8 @@ def test_ctrl_c_while_a_condition_is_prepared_is_no_error_of_the_store(tmp_path)
 
 
 SHORT_TIMEOUT = (
-    "import sys; from functools import partial; import kbetl.enrich.running as running;"
-    "running.Limits = partial(running.Limits, idle_timeout_s=float(sys.argv.pop(1)));"
+    "import sys; from functools import partial; import kbetl.inference.run as run;"
+    "run.Limits = partial(run.Limits, idle_timeout_s=float(sys.argv.pop(1)));"
     "from kbetl.cli import main; main()"
 )
 
@@ -219,7 +219,8 @@ def test_sigterm_ends_a_run_whose_requests_hang(case):
     case.ingest(rollouts(20))
     case.llm.latency_s = lambda index: 0.0 if index < 5 else 600.0
     short = (
-        "import sys; from kbetl.asking import loop; loop.TERMINATION_GRACE_S = float(sys.argv.pop(1));"
+        "import sys; from kbetl.inference import workers;"
+        "workers.TERMINATION_GRACE_S = float(sys.argv.pop(1));"
         "from kbetl.cli import main; main()"
     )
     words = ["enrich", "-b", case.llm.url, "-m", "m", "-c", "8"]
