@@ -15,7 +15,7 @@ _CONTEXT.set_forkserver_preload(
     [
         "forked",
         "kbetl.cli",
-        "kbetl.demo",
+        "kbetl.inference",
         "kbetl.batch",
         "kbetl.synth",
         "kbetl.client",
@@ -27,6 +27,7 @@ _CONTEXT.set_forkserver_preload(
         "genai_prices.data",
         "jinja2",
         "tabulate",
+        "kbetl.demo",
     ]
 )
 
