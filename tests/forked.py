@@ -27,6 +27,7 @@ _CONTEXT.set_forkserver_preload(
         "genai_prices.data",
         "jinja2",
         "tabulate",
+        "kbetl.demo",
     ]
 )
 
