@@ -30,7 +30,7 @@ _CALLED_OTHERWISE = {
 _LOOKED_AT = 100
 """Fields of a row in which a near miss is looked for."""
 _ALIKE = 0.75
-# Version of how a rollout's messages are read; stored beside its facts. 3: as `kbetl.messages` reads them.
+# Version of how a rollout's messages are read; stored beside its facts. 3: as `samples.messages` reads them.
 READING = 3
 
 LABELS = ("difficulty", "evaluation_raw")
