@@ -120,8 +120,8 @@ def completion(row: Row) -> str | None:
 
 def reasoning(row: Row) -> str | None:
     """The reasoning of all assistant messages, joined by a blank line; None if it holds none."""
-    found = [text for message in _said_by_assistant(row) if (text := said(message).reasoning)]
-    return "\n\n".join(found) or None
+    texts = (said(message).reasoning for message in _said_by_assistant(row))
+    return "\n\n".join(text for text in texts if text and text.strip()) or None
 
 
 def plain_completion(row: Row) -> str | None:
