@@ -198,3 +198,20 @@ int rename(const char *from, const char *to) {
   pthread_mutex_unlock(&lock);
   return done;
 }
+
+/* `kbetl` renames by it to a name that must be free. An exchange is not simulated: the caller is told that this
+ * file system has none. */
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags) {
+  char path[PATH_MAX], target[PATH_MAX];
+  if (from_folder != AT_FDCWD || to_folder != AT_FDCWD || !absolute(from, path) || !absolute(to, target))
+    return syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+  if (flags & RENAME_EXCHANGE) {
+    errno = EINVAL;
+    return -1;
+  }
+  pthread_mutex_lock(&lock);
+  int done = syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+  if (done == 0) note('R', 0, 0, path, target, strlen(target));
+  pthread_mutex_unlock(&lock);
+  return done;
+}

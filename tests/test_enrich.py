@@ -488,9 +488,9 @@ def test_a_damaged_page_is_one_line(rated, monkeypatch, table, options):
 
 def damage(path: Path, table: str) -> None:
     """Writes over the first page of a table and of each of its indexes."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("pragma wal_checkpoint(truncate)")
-        pages = connection.execute(
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("pragma wal_checkpoint(truncate)")
+        pages = store.execute(
             "select rootpage from sqlite_schema where tbl_name = ?", (table,)
         ).fetchall()
     with path.open("r+b") as file:

@@ -385,9 +385,9 @@ def test_an_empty_dataset_says_why_and_leaves_the_old_file(store, capfd):
     assert "no row satisfies 'reward > 9'" in capfd.readouterr().err
     store.rows("update tasks set in_use = 0")
     store.outcome(store.rollout("Elsewhere", 0.1), store.task(model="other"), value="low")
-    assert run(["export", "filtered", "-o", "old.jsonl"]) == 1
+    assert run(["export", "filtered", "-o", "old.jsonl", "--source", "evals"]) == 1
     assert (
-        "none of 10 rollouts with a good reward is rated by the task in use; 9 are labelled by m"
+        "none of 10 rollouts of evals with a good reward is rated by the task in use; 9 are labelled by m"
         in capfd.readouterr().err
     )
     store.store.change_setting("min_reward", 5.0)

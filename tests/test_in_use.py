@@ -66,7 +66,7 @@ FIRST_RUNS: tuple[Callable[[Case], None], ...] = (
 
 @pytest.mark.parametrize("first", FIRST_RUNS)
 def test_a_first_task_without_a_label_is_in_nobodys_way(case, first):
-    """It is not in use, `ratings` says what became of it, and the next that has labels comes into use, said so."""
+    """It is not in use, `ratings` says what became of it; the next with labels comes into use, said so."""
     case.ingest(rollouts(2))
     first(case)
     assert case.rows("select count(*) from outcomes where status <> 'ok'") == [(2,)]

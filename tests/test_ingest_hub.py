@@ -222,7 +222,7 @@ def test_private_dataset_needs_the_token(run: Run, hub: FakeHub) -> None:
         (["siro1/evals", "--revision", "v9"], "siro1/evals: it has no revision 'v9'"),
         (["siro1/evals", "--split", "test"], "siro1/evals has no split 'test'; it has train"),
         (["siro1/gated"], "siro1/gated: it is gated; accept its terms on the Hub (http://127.0.0.1:"),
-        (["siro1/pictures"], "siro1/pictures: a.png is not one of .jsonl, .json, .csv and .parquet"),
+        (["siro1/pictures"], "siro1/pictures: a.png is not one of .jsonl, .json, .csv, .parquet and .arrow"),
         (["siro1/empty"], "siro1/empty: `datasets` cannot read it: "),
     ],
 )

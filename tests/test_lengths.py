@@ -476,7 +476,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("config", "words"), HOSTILE.values(), ids=HOSTILE)
 def test_a_tokenizer_from_elsewhere_is_refused_in_words(store, tmp_path, monkeypatch, config, words):
     """Once, about the tokenizer and not of each row; nothing is stored."""
-    monkeypatch.setattr("kbetl.lengths.chat.TEMPLATE_TIMEOUT_S", 1)
+    monkeypatch.setattr("kbetl.lengths.tokenizer.TEMPLATE_TIMEOUT_S", 1)
     folder = tmp_path / "hostile"
     shutil.copytree(DEMO, folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)

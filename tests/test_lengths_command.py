@@ -107,8 +107,11 @@ def test_each_run_is_a_run(store):
 
 def rated(store: Filling) -> dict[str, str]:
     """Two sources with rollouts of the same modules, all rated; gives their hashes."""
-    hashes = {name: store.rollout(name[0], reward, name) for name, reward in
-              (("A1", 0.9), ("A2", 0.95), ("B1", 0.9), ("B2", 0.9), ("C1", 0.2))}  # fmt: skip
+    rewards = {"A1": 0.9, "A2": 0.95, "B1": 0.9, "B2": 0.9, "C1": 0.2}
+    hashes = {
+        name: store.sample({**rollout(said(name)), "module_name": name[0], "reward": reward})
+        for name, reward in rewards.items()
+    }
     store.source("one", hashes["A1"], hashes["B1"], hashes["C1"])
     store.source("two", hashes["B2"], hashes["A2"])
     task = store.task()

@@ -38,9 +38,9 @@ KILLED_WITHIN_STATEMENTS = """
 import os, signal, sys
 from pathlib import Path
 from kbetl import resources
-from kbetl.store import Store, migrating
+from kbetl.store import Store, migrations
 resources.SQL = Path(sys.argv[2])
-real, left = migrating.statements, int(sys.argv[3])
+real, left = migrations.statements, int(sys.argv[3])
 def counted(script):
     global left
     for statement in real(script):
@@ -48,7 +48,7 @@ def counted(script):
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         yield statement
-migrating.statements = counted
+migrations.statements = counted
 Store.open(Path(sys.argv[1])).close()
 """
 MIGRATES = """

@@ -306,16 +306,16 @@ def test_a_signal_ends_a_runaway_query_at_once(store_path, number, status):
     """Also where SQLite never gives a row back; the signal comes from inside the query's process."""
     code = f"""
         import os, sys, threading
-        import kbetl.store.guarded as guarded
+        import kbetl.store.user_sql as user_sql
         from kbetl.cli import run
         calls = []
-        real = guarded._go_on
+        real = user_sql._go_on
         def go_on():
             calls.append(1)
             if len(calls) == 3:
                 os.kill(os.getpid(), {int(number)})
             return real()
-        guarded._go_on = go_on
+        user_sql._go_on = go_on
         sys.exit(run(["query", "{ENDLESS.format("max(x)")}"]))
     """
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The views `rollouts` and `synthetic`: they read what kbetl/fields.py reads."""
+"""The views `rollouts` and `synthetic`: they read what kbetl/samples/fields.py reads."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ ODD_ROWS = {
 
 @pytest.mark.parametrize("row", ODD_ROWS.values(), ids=ODD_ROWS)
 def test_rollouts_reads_what_fields_reads(store, row):
-    """The view in SQL and `kbetl.fields` in Python are one definition."""
+    """The view in SQL and `samples.fields` in Python are one definition."""
     store.sample(row)
     assert store.rows("select completion, reasoning from rollouts") == [
         (fields.completion(row), fields.reasoning(row))

@@ -258,8 +258,8 @@ def test_commands_name_another_store(tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from kbetl.store import paying_lock
-with paying_lock(Path(sys.argv[1]), sys.argv[2]):
+from kbetl.store import task_lock
+with task_lock(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 """

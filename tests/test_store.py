@@ -116,8 +116,8 @@ def test_a_killed_creation_leaves_nothing_or_a_store(tmp_path, steps):
         import os, sqlite3, signal
         from pathlib import Path
         from kbetl.store import Store
-        import kbetl.store.migrating as migrating
-        real = migrating.statements
+        import kbetl.store.migrations as migrations
+        real = migrations.statements
         seen = 0
         def counted(script):
             global seen
@@ -126,7 +126,7 @@ def test_a_killed_creation_leaves_nothing_or_a_store(tmp_path, steps):
                 if seen > {steps}:
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield statement
-        migrating.statements = counted
+        migrations.statements = counted
         Store.open(Path({str(path)!r})).close()
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
@@ -142,7 +142,7 @@ def test_a_making_that_was_cut_short_is_taken_back_and_done_again(tmp_path, capf
     path = tmp_path / "kbetl.db"
     code = """
         import os, signal, sqlite3, sys
-        from kbetl.store.migrating import apply_migrations
+        from kbetl.store.migrations import apply_migrations
         connection = sqlite3.connect(sys.argv[1], isolation_level=None)
         connection.execute("pragma cache_size = 1")
         connection.execute("begin exclusive")
@@ -351,8 +351,8 @@ def test_runs_are_kept(path):
 
 def test_one_process_pays_per_task(path):
     """Another task may; the same one may after the first ended, however it ended."""
-    code = "import sys; from pathlib import Path; from kbetl.store import paying_lock\n"
-    code += "with paying_lock(Path(sys.argv[1]), 'difficulty'): print('held', flush=True); sys.stdin.read()"
+    code = "import sys; from pathlib import Path; from kbetl.store import task_lock\n"
+    code += "with task_lock(Path(sys.argv[1]), 'difficulty'): print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -16,7 +16,7 @@ from kbetl.samples import fields
 from kbetl.samples.fields import Row
 from kbetl.samples.messages import REASONING_FIELDS, read_message
 
-# Of the rules in this file and of those of `kbetl.fields` and `kbetl.messages` that it uses; part of every
+# Of the rules in this file and of those of `fields` and `messages` that it uses; part of every
 # template_hash, so that new rules count anew. 3: as `export --format messages` writes it.
 MAPPING_VERSION = 3
 

@@ -30,7 +30,7 @@ _CALLED_OTHERWISE = {
 _LOOKED_AT = 100
 """Fields of a row in which a near miss is looked for."""
 _ALIKE = 0.75
-# Version of how a rollout's messages are read; stored beside its facts. 3: as `kbetl.messages` reads them.
+# Version of how a rollout's messages are read; stored beside its facts. 3: as `samples.messages` reads them.
 READING = 3
 
 LABELS = ("difficulty", "evaluation_raw")
@@ -120,8 +120,8 @@ def completion(row: Row) -> str | None:
 
 def reasoning(row: Row) -> str | None:
     """The reasoning of all assistant messages, joined by a blank line; None if it holds none."""
-    found = [text for message in _said_by_assistant(row) if (text := said(message).reasoning)]
-    return "\n\n".join(found) or None
+    texts = (said(message).reasoning for message in _said_by_assistant(row))
+    return "\n\n".join(text for text in texts if text and text.strip()) or None
 
 
 def plain_completion(row: Row) -> str | None:

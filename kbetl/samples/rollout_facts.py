@@ -63,7 +63,7 @@ class RolloutFacts:
 def rollout_facts(row: Row) -> RolloutFacts:
     """The facts of a rollout's row, whichever tool wrote it.
 
-    Raises BadRow where prompt, completion or reasoning have no shape that `kbetl.fields` reads.
+    Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)

@@ -29,7 +29,7 @@ from kbetl.tasks.answer_formats import (
 )
 
 PARSER_VERSION = "2"
-"""Of the code here, in `json_answers` and in `kbetl.messages`: raised when an answer may be read anew."""
+"""Of the code here, in `json_answers` and in `samples.messages`: raised when an answer may be read anew."""
 
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
 _BLANK_LINES = re.compile(r"(?:[ \t]*+\r?\n)+")

@@ -211,7 +211,7 @@ def render(template: str, values: Mapping[str, str]) -> str:
 def field_text(row: Row, reward: float | None, name: str) -> str:
     """The text of one field as a prompt shows it. `reward` is the newest one; None means the row's own.
 
-    The six names of a template mean the functions of `kbetl.fields`, whatever keys the row has; any
+    The six names of a template mean the functions of `samples.fields`, whatever keys the row has; any
     other name is a path into the row. Raises MissingField where the field is absent, null, of a wrong
     type, or (for the six names) blank: a model is not asked about nothing.
     """
