@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kbetl import resources
-from kbetl.dataset import Dataset
+from kbetl.dataset.dataset import Dataset
 from kbetl.errors import ConfigError, StoreError
 from kbetl.export import ExportOptions as Exporting
 from kbetl.export import export

@@ -11,7 +11,7 @@ import yaml
 from filling import TIME, Filling
 
 import kbetl
-from kbetl.dataset import Dataset, open_dataset
+from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.errors import HubError
 from kbetl.hub.card import inert, make_card
 from kbetl.hub.card_data import read_facts

@@ -14,6 +14,7 @@ import click
 
 import kbetl
 from kbetl import config
+from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -104,6 +105,13 @@ def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
     """Says on stderr which tasks came into use."""
     for task in () if is_quiet else tasks:
         click.echo(task.as_text(), err=True)
+
+
+def names_datasets(function: Decorated) -> Decorated:
+    """Puts the names of the datasets into the help text of a command, where it says {datasets}."""
+    *others, last = NAMES
+    function.__doc__ = (function.__doc__ or "").replace("{datasets}", f"{', '.join(others)} or {last}")
+    return function
 
 
 def unique_values(

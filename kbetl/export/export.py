@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
 from kbetl.dataset.column_types import DeclaredType, declared_columns
+from kbetl.dataset.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
+from kbetl.dataset.registry import DATASETS
 from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset, exit_status_for
 from kbetl.export.formats import FORMATS, Format, converter
 from kbetl.export.target import (
@@ -166,10 +167,13 @@ def check(options: ExportOptions, store: Store | None = None) -> None:
         refuse_store(target, store.path)
     if options.format not in FORMATS:
         raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
-    if dataset.name == "synthetic" and (options.format != "rows" or not options.has_reasoning):
-        raise ConfigError("synthetic has prompts and no completions: only --format rows, with all columns")
-    if dataset.by != "name" and dataset.name != "unique":
-        raise ConfigError(f"--by {dataset.by} is for unique alone")
+    if not dataset.entry.has_completions and (options.format != "rows" or not options.has_reasoning):
+        raise ConfigError(
+            f"{dataset.name} has prompts and no completions: only --format rows, with all columns"
+        )
+    if dataset.by != "name" and not dataset.entry.is_grouped:
+        grouped = ", ".join(name for name, entry in DATASETS.items() if entry.is_grouped)
+        raise ConfigError(f"--by {dataset.by} is for {grouped} alone")
     if dataset.random_split and dataset.splits is False:
         raise ConfigError("--random-split makes splits; leave --no-splits out")
     check_conditions([dataset.where] if dataset.where is not None else [])

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from kbetl.dataset import Row
+from kbetl.dataset.dataset import Row
 from kbetl.errors import BadRow
 from kbetl.export.strip_reasoning import check_no_leak, row_without_reasoning, without_reasoning
 from kbetl.json_codec import json_bytes, stored_value

@@ -8,19 +8,13 @@ from string import Template
 from typing import Any
 
 import kbetl
+from kbetl.dataset.registry import DATASETS
 from kbetl.hub.card_data import Facts, Length, Source
 from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
 from kbetl.resources import data_path
-from kbetl.store.datasets import Name
 from kbetl.text import plain_text
 
-TITLES: Mapping[Name, str] = {
-    "filtered": "KernelBook rollouts with their difficulty",
-    "unique": "KernelBook rollouts, the best of each module",
-    "synthetic": "KernelBook task specifications",
-    "evals": "KernelBook rollouts",
-}
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _MOST_ENTRIES = 20
@@ -39,7 +33,7 @@ def make_card(facts: Facts, built: Built) -> Card:
     """The card of a dataset; the same store makes the same card."""
     text = Template(data_path("dataset_card.md").read_text(encoding="utf-8"))
     sections = {
-        "title": TITLES[facts.dataset],
+        "title": DATASETS[facts.dataset].title,
         "summary": _summary(facts),
         "chosen": _section("How the rows were chosen", _bullets(_chosen(facts))),
         "labels": _section("Labels", _labels(facts)),
@@ -88,7 +82,7 @@ def _default_keys(facts: Facts) -> dict[str, Any]:
     on_hub = _on_hub(facts)
     names_licences = any(licence is not None for licence in facts.licences)
     return {
-        "pretty_name": TITLES[facts.dataset],
+        "pretty_name": DATASETS[facts.dataset].title,
         "language": ["en", "code"],
         "task_categories": ["text-generation"],
         "annotations_creators": ["machine-generated"],
@@ -118,14 +112,7 @@ def _summary(facts: Facts) -> str:
 def _chosen(facts: Facts) -> Iterable[str]:
     good = f"a reward above {facts.settings['min_reward']}"
     rated = f"{good} and a difficulty that could be read from the answer"
-    yield {
-        "filtered": f"Rollouts with {rated}. Every column of the source, unchanged and in order, and "
-        "`difficulty` and `evaluation_raw` (the answer as it came).",
-        "unique": f"Of the rollouts with {rated} the one with the highest reward per `module_name`; on a tie "
-        "the first in source order. Sorted by reward, descending; ties by where the name first came.",
-        "synthetic": "For each module a specification as `prompt`, where the answer could be read.",
-        "evals": "All rollouts of the sources, each once, every column unchanged and in order.",
-    }[facts.dataset]
+    yield DATASETS[facts.dataset].chosen.format(good=good, rated=rated)
     if facts.models:
         named = [f"{inert(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]]
         rest = len(facts.models) - len(named)
@@ -154,19 +141,19 @@ def _labels(facts: Facts) -> str:
 
 def _counts(facts: Facts) -> str:
     stages = facts.stages
-    kind = "modules" if facts.dataset == "synthetic" else "rollouts"
+    entry = DATASETS[facts.dataset]
     rows = [
         ("rows read", sum(source.read for source in facts.sources)),
         ("rows rejected", sum(source.rejected for source in facts.sources)),
-        (f"different {kind}", stages.samples),
+        (f"different {entry.kind}s", stages.samples),
     ]
-    if kind == "rollouts":
+    if entry.kind == "rollout":
         rows.append((f"reward above {facts.settings['min_reward']}", stages.meant))
     if facts.task is not None:
         rows.append(("asked about", sum(facts.outcomes.values())))
         rows += [(f"answer {status}", number) for status, number in sorted(facts.outcomes.items())]
         rows.append(("not asked about yet", stages.unasked))
-    if facts.dataset == "unique":
+    if entry.is_grouped:
         rows.append(("rated, with such a reward", stages.filtered))
     rows.append(("rows in this dataset", facts.total))
     return _table(("stage", "count"), [(label, f"{number:,}") for label, number in rows], right=(1,))
@@ -209,7 +196,7 @@ def _length_cells(length: Length, total: int) -> Sequence[str]:
 
 
 def _splits(facts: Facts) -> str:
-    if list(facts.rows) == ["train"] and facts.dataset in ("synthetic", "evals"):
+    if list(facts.rows) == ["train"] and not DATASETS[facts.dataset].is_split:
         return "All rows are in `train`."
     settings = facts.settings
     what, else_by = ("code", "name") if settings["split_by"] == "code" else ("name", "code")
