@@ -11,14 +11,14 @@ from kbetl import config
 from kbetl.cli.params import common, names_datasets, unique_values
 from kbetl.dataset.registry import DATASETS, NAMES
 from kbetl.errors import ConfigError
+from kbetl.export.formats import FORMATS
 
 if TYPE_CHECKING:
-    from kbetl.export import ExportOptions
+    from kbetl.export.export import ExportOptions
     from kbetl.store import Store
 
 OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
 """Options that are about completions, and what they are without."""
-FORMATS = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
 
 
 @click.command(short_help="Write a dataset for a trainer.")
@@ -27,7 +27,12 @@ FORMATS = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
 @click.argument("dataset", required=False, type=click.Choice(NAMES))
 @click.option("-o", "--output", metavar="FILE|DIR", help=".jsonl, .jsonl.gz, .parquet, .csv, or a folder.")
 @click.option(
-    "--format", "format_", type=click.Choice(FORMATS), default="rows", show_default=True, help="Columns."
+    "--format",
+    "format_",
+    type=click.Choice(list(FORMATS)),
+    default="rows",
+    show_default=True,
+    help="Columns.",
 )
 @click.option("--no-reasoning", is_flag=True, help="The answers alone; rows without one are named.")
 @click.option(
@@ -62,7 +67,7 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
       kbetl export evals -o good.parquet --where "reward > 1"
       kbetl export --sql "select * from ratings" -o ratings.csv
     """
-    from kbetl import export as exporting
+    from kbetl.export import export as exporting
 
     if given["sql"] is not None:
         _refuse_with_sql(context, dataset)
@@ -80,7 +85,7 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
 
 def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this export, as far as it can be known before there are rows."""
-    from kbetl.export import check
+    from kbetl.export.export import check
 
     check(export_options(context), store)
 
@@ -88,7 +93,7 @@ def check_ready(context: click.Context, store: Store | None) -> None:
 def export_options(context: click.Context) -> ExportOptions:
     """What the command line, the environment and kbetl.toml say together of one dataset."""
     from kbetl.dataset.dataset import Dataset
-    from kbetl.export import ExportOptions
+    from kbetl.export.export import ExportOptions
     from kbetl.export.target import target_of
 
     given = _with_table_of_dataset(context)

@@ -15,17 +15,15 @@ from kbetl.dataset.column_types import DeclaredType, declared_columns
 from kbetl.dataset.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
 from kbetl.dataset.registry import DATASETS
 from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset, exit_status_for
-from kbetl.export.formats import FORMATS, Format, converter
+from kbetl.export.formats import FORMATS, ExportedFolder, converter
 from kbetl.export.target import (
     ExportTarget,
     as_open_as,
     atomic_file,
     atomic_folder,
     data_path,
-    dataset_info,
     readme,
     refuse_store,
-    sft_toml,
     target_of,
 )
 from kbetl.export.writers import FileWriter
@@ -44,7 +42,8 @@ class ExportOptions:
 
     dataset: Dataset
     output: str
-    format: Format = "rows"
+    format: str = "rows"
+    """A key of FORMATS."""
     has_reasoning: bool = True
 
 
@@ -138,7 +137,7 @@ def export(database: Path, options: ExportOptions) -> ExportReport:
     with Store.read(database) as store, open_dataset(store, options.dataset) as dataset:
         if dataset.why_empty is not None:
             raise EmptyDataset(dataset.why_empty)
-        is_plain = options.format == "rows"
+        is_plain = FORMATS[options.format].columns is None
         gone: set[str] = set()
         convert = converter(options.format, has_reasoning=options.has_reasoning, left_out=gone)
         rows = DatasetSource(dataset, convert, is_plain=is_plain)
@@ -235,15 +234,16 @@ def _write_sides(folder: Path, writer: FileWriter) -> dict[Split, int]:
 def _settings(
     store: Store, target: ExportTarget, options: ExportOptions, splits: Sequence[Split], writer: FileWriter
 ) -> dict[str, str]:
-    name = options.dataset.name
-    if options.format in ("sharegpt", "alpaca"):
-        return {"dataset_info.json": dataset_info(name, options.format, splits, writer.column_names())}
-    if options.format in ("messages", "prompt-completion"):
+    def longest_tokens() -> dict[str, int]:
         longest: dict[str, int] = {}
         for row in longest_rows(store):
             longest[row.tokenizer] = max(row.total_tokens, longest.get(row.tokenizer, 0))
-        return {"sft.toml": sft_toml(str(target.path), splits, longest)}
-    return {}
+        return longest
+
+    folder = ExportedFolder(
+        options.dataset.name, str(target.path), splits, writer.column_names, longest_tokens
+    )
+    return FORMATS[options.format].settings(folder)
 
 
 def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:
