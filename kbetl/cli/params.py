@@ -16,6 +16,7 @@ import kbetl
 from kbetl import config
 from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError
+from kbetl.json_codec import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from kbetl.store.answers import InUse
@@ -351,18 +352,14 @@ LONGEST_S = 366 * 86400
 """The longest time that an option may name: a year, and what clocks can count with."""
 
 
-LARGEST = 2**63 - 1
-"""The largest integer that SQLite holds."""
-
-
 class WholeNumber(click.IntRange):
     """A whole number within bounds; what SQLite cannot hold is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number; fails where it is out of bounds."""
         number = super().convert(value, param, ctx)
-        if abs(number) > LARGEST:
-            self.fail(f"{number} is larger than {LARGEST}.", param, ctx)
+        if abs(number) > LARGEST_INTEGER:
+            self.fail(f"{number} is larger than {LARGEST_INTEGER}.", param, ctx)
         return number
 
 

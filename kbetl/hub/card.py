@@ -13,13 +13,11 @@ from kbetl.hub.card_data import Facts, Length, Source
 from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
 from kbetl.resources import data_path
-from kbetl.text import plain_text
+from kbetl.text import inert_markdown
 
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _MOST_ENTRIES = 20
-_ACTIVE = re.compile(r"[\\`*_\[\]#|~$!@]")
-_ADDRESS = re.compile(r"(?i)(://|www\.|mailto:)")
 _REWARD_BUCKETS: Mapping[int | None, str] = {
     None: "none",
     -1: "below 0",
@@ -47,13 +45,6 @@ def make_card(facts: Facts, built: Built) -> Card:
     }
     body = re.sub(r"\n{3,}", "\n\n", text.substitute(sections))
     return Card(_own_keys(facts, built), _default_keys(facts), body)
-
-
-def inert(text: str) -> str:
-    """Text from outside as Markdown that shows it and does nothing: no markup, HTML, link or table cell."""
-    text = plain_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = _ACTIVE.sub(lambda found: f"\\{found[0]}", text)
-    return _ADDRESS.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", text)
 
 
 # front matter
@@ -114,11 +105,13 @@ def _chosen(facts: Facts) -> Iterable[str]:
     rated = f"{good} and a difficulty that could be read from the answer"
     yield DATASETS[facts.dataset].chosen.format(good=good, rated=rated)
     if facts.models:
-        named = [f"{inert(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]]
+        named = [
+            f"{inert_markdown(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]
+        ]
         rest = len(facts.models) - len(named)
         yield f"Models that wrote the rollouts: {', '.join(named)}{f' and {rest:,} more' if rest else ''}."
     for note in facts.notes:
-        yield f"{inert(note)}."
+        yield f"{inert_markdown(note)}."
 
 
 def _labels(facts: Facts) -> str:
@@ -129,12 +122,12 @@ def _labels(facts: Facts) -> str:
     return _table(
         ("label", "value"),
         [
-            ("task", inert(task.name)),
+            ("task", inert_markdown(task.name)),
             ("task hash", f"`{task.hash}`"),
-            ("model", inert(task.model)),
+            ("model", inert_markdown(task.model)),
             ("prompt template, SHA-256", f"`{task.template_sha256}`"),
             ("system prompt, SHA-256", system),
-            ("parameters", inert(task.parameters)),
+            ("parameters", inert_markdown(task.parameters)),
         ],
     )
 
@@ -175,7 +168,7 @@ def _shares(title: str, counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
     total = sum(counts.values())
-    rows = [(inert(name), f"{number:,}", f"{number / total:.1%}") for name, number in counts.items()]
+    rows = [(inert_markdown(name), f"{number:,}", f"{number / total:.1%}") for name, number in counts.items()]
     return _table((title, "rows", "share"), rows, right=(1, 2))
 
 
@@ -191,7 +184,7 @@ def _lengths(facts: Facts) -> str:
 
 def _length_cells(length: Length, total: int) -> Sequence[str]:
     tokens = [f"{length.total_tokens[percentile]:,}" for percentile in (50, 90, 99, 100)]
-    tokenizer = inert(_less_its_folder(length.tokenizer))
+    tokenizer = inert_markdown(_less_its_folder(length.tokenizer))
     return (tokenizer, f"`{length.template_hash[:15]}`", f"{length.rows:,} of {total:,}", *tokens)
 
 
@@ -210,9 +203,9 @@ def _splits(facts: Facts) -> str:
 def _sources(sources: Sequence[Source]) -> str:
     rows = [
         (
-            inert(source.uri if source.kind == "hub" else _less_its_folder(source.name)),
+            inert_markdown(source.uri if source.kind == "hub" else _less_its_folder(source.name)),
             source.kind,
-            inert(source.split or "-"),
+            inert_markdown(source.split or "-"),
             f"`{source.revision}`" if source.revision else "-",
             f"{source.read:,}",
             f"{source.samples:,}",
