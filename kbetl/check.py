@@ -16,7 +16,7 @@ from kbetl.resources import sql_names
 from kbetl.samples.parse import parse_prompt, parse_row
 from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 from kbetl.store import Store
-from kbetl.text import plain_text
+from kbetl.text import blanked, plain_text
 
 SHOWN_PROBLEMS = 20
 _SHOWN_CHARACTERS = 100
@@ -49,7 +49,7 @@ class CheckReport:
         """One more problem."""
         self.problem_count += 1
         if len(self.problems) < SHOWN_PROBLEMS:
-            self.problems.append("".join(char if char.isprintable() else " " for char in problem))
+            self.problems.append(blanked(problem))
 
     def lines(self) -> list[str]:
         """Problems first, then what was checked."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbetl.dataset import why_empty
+from kbetl.dataset.dataset import Dataset, query_of, why_empty
 from kbetl.store import Store
 from kbetl.store.datasets import (
     By,
     CodeOverNames,
-    DatasetQuery,
     NameOverCodes,
     UniqueCounts,
     UniqueRow,
@@ -120,10 +119,10 @@ def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> Dedu
     """
     with Store.read(database) as store:
         ids = source_ids(store, sources) if sources else None
-        with open_rows(store, DatasetQuery("unique", ids, by="code" if by == "name" else "name")):
+        unique = Dataset("unique", tuple(sources), by=by)
+        with open_rows(store, query_of(unique.entry, ids, by="code" if by == "name" else "name")):
             other = unique_counts(store)
-        choice = DatasetQuery("unique", ids, by=by)
-        with open_rows(store, choice):
+        with open_rows(store, query_of(unique.entry, ids, by=by)):
             names, first_names = names_over_codes(store, LISTED)
             codes, first_codes = codes_over_names(store, LISTED)
             return DedupeReport(
@@ -136,7 +135,7 @@ def dedupe(database: Path, by: By = "name", sources: Sequence[str] = ()) -> Dedu
                 first_names,
                 codes,
                 first_codes,
-                why_empty(store, choice, sources),
+                why_empty(store, unique),
             )
 
 

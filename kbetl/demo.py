@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kbetl import resources
-from kbetl.dataset import Dataset
+from kbetl.dataset.dataset import Dataset
 from kbetl.errors import ConfigError, StoreError
-from kbetl.export import ExportOptions as Exporting
-from kbetl.export import export
+from kbetl.export.export import ExportOptions as Exporting
+from kbetl.export.export import export
 from kbetl.export.target import atomic_file
 from kbetl.inference import EnrichOptions as Asking
 from kbetl.inference import enrich

@@ -17,6 +17,8 @@ import orjson
 
 from kbetl.errors import BadRow
 
+LARGEST_INTEGER = 2**63 - 1
+"""The largest integer that SQLite holds."""
 MAX_DEPTH = 250
 """Levels of nesting that a row may have; orjson writes at most 254."""
 

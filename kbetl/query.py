@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from kbetl.errors import ConfigError
+from kbetl.json_codec import LARGEST_INTEGER
 from kbetl.store import read_only_query
 from kbetl.text import inert_cell
 
@@ -26,7 +27,6 @@ _SPELLED_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 # control characters that JSON lets pass, line separators, and marks that turn the direction of text
 _UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_LARGEST_INTEGER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def number_or_text(value: str) -> int | float | str:
     if found[2] or found[3]:
         number = float(value)
         return number if math.isfinite(number) else value
-    integer = int(value) if len(value) < 20 else _LARGEST_INTEGER + 1
-    return integer if -_LARGEST_INTEGER <= integer <= _LARGEST_INTEGER else value
+    integer = int(value) if len(value) < 20 else LARGEST_INTEGER + 1
+    return integer if -LARGEST_INTEGER <= integer <= LARGEST_INTEGER else value
 
 
 def _text_or_bytes(text: bytes) -> str | bytes:

@@ -1,10 +1,12 @@
-"""Text in CSV cells that no spreadsheet runs. Pure."""
+"""Text from outside made safe: for a terminal, for one line, for a CSV cell, for Markdown. Pure."""
 
 from __future__ import annotations
 
 import re
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_ACTIVE = re.compile(r"[\\`*_\[\]#|~$!@]")
+_ADDRESS = re.compile(r"(?i)(://|www\.|mailto:)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -24,3 +26,20 @@ def plain_text(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
     )
+
+
+def on_one_line(text: str, limit: int = 200) -> str:
+    """`plain_text` of at most so many characters, for a message that another library or a model wrote."""
+    return plain_text(text if len(text) <= limit else text[:limit] + "...")
+
+
+def blanked(text: str) -> str:
+    """The text with a blank for each character that is not printable."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def inert_markdown(text: str) -> str:
+    """Text from outside as Markdown that shows it and does nothing: no markup, HTML, link or table cell."""
+    text = plain_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _ACTIVE.sub(lambda found: f"\\{found[0]}", text)
+    return _ADDRESS.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", text)

@@ -11,13 +11,14 @@ import yaml
 from filling import TIME, Filling
 
 import kbetl
-from kbetl.dataset import Dataset, open_dataset
+from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.errors import HubError
-from kbetl.hub.card import inert, make_card
+from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
 from kbetl.hub.parquet_files import Built, column_types, described, differences, with_features, write_files
 from kbetl.hub.readme import BEGIN, END, Card, merged, read_readme
 from kbetl.store import Store
+from kbetl.text import inert_markdown as inert
 
 GOLDEN = Path(__file__).parent / "card_filtered.md"
 CARD = Card(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from filling import Filling
 
-from kbetl.dataset import Dataset, arrow_batches, arrow_columns, columns_of, open_dataset, write_parquet
+from kbetl.dataset.arrow import arrow_batches, arrow_columns, columns_of, write_parquet
 from kbetl.dataset.column_types import declared_columns
+from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.errors import ConfigError
 from kbetl.json_codec import append_keys
 from kbetl.store import Store
@@ -144,7 +145,7 @@ def written(columns, rows):
     """Rows, after they were written to a Parquet file and read."""
     import pyarrow.parquet as pq
 
-    from kbetl.dataset import batches_of
+    from kbetl.dataset.arrow import batches_of
 
     file = io.BytesIO()
     write_parquet(file, columns, batches_of(((row, 1) for row in rows), columns))

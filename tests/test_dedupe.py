@@ -12,7 +12,7 @@ from evals_rows import UNREAD, Row, code, evals_row, evals_rows, store_with
 from filling import Filling
 
 from kbetl.cli import run
-from kbetl.dataset import Dataset, open_dataset
+from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.store import Store
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from filling import Filling
 
-from kbetl.dataset import Dataset
-from kbetl.dataset.dataset import check_sources
+from kbetl.dataset.dataset import Dataset, check_sources
 from kbetl.errors import ConfigError
 from kbetl.store.datasets import mixed_sources
 

@@ -17,7 +17,7 @@ from conftest import Result, Run, clean_environment
 from fake_hub import TOKEN, FakeHub
 from filling import Filling
 
-from kbetl.dataset import Dataset, open_dataset
+from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.hub.readme import BEGIN, END
 from kbetl.store import Store
 

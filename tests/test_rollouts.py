@@ -18,6 +18,7 @@ from kbetl.json_codec import read_json
 from kbetl.records import sample_hash
 from kbetl.resources import sql
 from kbetl.rollouts import rows_of, run_of_names, shape_of
+from kbetl.rollouts.detect import SHAPES
 from kbetl.samples import fields
 from kbetl.samples.rollout_facts import rollout_facts
 from kbetl.store.connection import APPLICATION_ID
@@ -499,3 +500,24 @@ def test_an_error_of_any_kind_is_one(error, told):
     """What no tool is known to write is shown as it stands; what is empty is none."""
     facts = rollout_facts({"completion": [], "error": error})
     assert (facts.error, facts.error_text) == (told, None)
+
+
+SHAPE_LINES = {
+    "episode": {"traces": [{"nodes": []}]},
+    "trace": {"nodes": [], "task": {}},
+    "batch": {"custom_id": "1", "response": {}},
+    "batch input": {"custom_id": "1", "body": {}},
+    "row": {"example_id": 1, "completion": "c"},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_line_has_the_shape_of_its_entry(shape):
+    """Every entry has a line here; none is taken by an entry above it."""
+    assert shape_of(SHAPE_LINES[shape]) == shape
+    assert SHAPES[shape].is_joined == (shape == "batch")
+
+
+@pytest.mark.parametrize("line", [{"custom_id": "1", "example_id": 1, "completion": "c"}, {"nodes": []}, []])
+def test_a_line_between_shapes_has_none(line):
+    assert shape_of(line) is None

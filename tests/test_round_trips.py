@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_identity import ROWS, VALUES
 
 from kbetl.cli import run as kbetl
-from kbetl.dataset import batches_of, columns_of, write_parquet
+from kbetl.dataset.arrow import batches_of, columns_of, write_parquet
 from kbetl.json_codec import read_json
 from kbetl.readers.parquet_rows import raw_rows
 from kbetl.records import sample_hash

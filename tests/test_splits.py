@@ -14,7 +14,7 @@ from evals_rows import code, evals_row, evals_rows, store_with
 from filling import TIME, Filling
 
 from kbetl.cli import run
-from kbetl.dataset import Dataset, open_dataset
+from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.records import hash_point
 from kbetl.store import Store
 

@@ -12,7 +12,6 @@ import click
 
 from kbetl.cli.enrich import check_model_meant, given_options
 from kbetl.cli.params import (
-    LARGEST,
     FiniteNumber,
     WholeNumber,
     again_options,
@@ -26,6 +25,7 @@ from kbetl.cli.params import (
 )
 from kbetl.cli.synth_run import prompt_options
 from kbetl.errors import StoreError
+from kbetl.json_codec import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from kbetl.batch import BatchTarget
@@ -291,7 +291,7 @@ def _silent(_line: str) -> None:
 def _target(folder: Path, given: dict[str, Any]) -> BatchTarget:
     from kbetl.batch import BatchTarget, FileLimits
 
-    limits = FileLimits(given["max_requests"], int(min(given["max_mb"] * _MB, LARGEST)))
+    limits = FileLimits(given["max_requests"], int(min(given["max_mb"] * _MB, LARGEST_INTEGER)))
     return BatchTarget(folder, limits, given["again"])
 
 

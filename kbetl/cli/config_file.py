@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 import click
 
 from kbetl import config
+from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError
 from kbetl.prices import check_prices
 
-PER_DATASET = ("filtered", "unique", "synthetic", "evals")
-"""Tables that may stand inside [export]: options for one dataset, which win over those of [export]."""
 DATASETS = "datasets"
 """What `kbetl run` exports; a key of [export] alone, and no option."""
 _OF_ONE = {
@@ -100,7 +99,8 @@ def _merge(options: dict[str, Any], more: Mapping[str, Any]) -> None:
 def _export(command: click.Command, values: Mapping[str, Any]) -> dict[str, Any]:
     """[export] and the tables in it; those are kept under the dataset's name, which is no option's."""
     values = dict(values)
-    inner = {name: values.pop(name) for name in PER_DATASET if isinstance(values.get(name), dict)}
+    # Tables of one dataset inside [export]: what they say wins over what [export] says.
+    inner = {name: values.pop(name) for name in NAMES if isinstance(values.get(name), dict)}
     datasets = values.pop(DATASETS, None)
     for key, why in _OF_ONE.items():
         if key in values:
@@ -118,10 +118,10 @@ def _export(command: click.Command, values: Mapping[str, Any]) -> dict[str, Any]
 
 def _datasets(value: Any) -> list[str]:
     is_list = isinstance(value, list) and bool(value)
-    if not is_list or not all(name in PER_DATASET for name in value) or len(set(value)) < len(value):
+    if not is_list or not all(name in NAMES for name in value) or len(set(value)) < len(value):
         _refuse(
             f"[export] {DATASETS} = {_shown(value)}",
-            f"it must be a list of some of {', '.join(PER_DATASET)}, each once",
+            f"it must be a list of some of {', '.join(NAMES)}, each once",
         )
     return list(value)
 

@@ -8,32 +8,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.params import common, unique_values
+from kbetl.cli.params import common, names_datasets, unique_values
+from kbetl.dataset.registry import DATASETS, NAMES
 from kbetl.errors import ConfigError
+from kbetl.export.formats import FORMATS
 
 if TYPE_CHECKING:
-    from kbetl.export import ExportOptions
+    from kbetl.export.export import ExportOptions
     from kbetl.store import Store
 
-WITHOUT_COMPLETIONS = "synthetic"
-"""Has prompts alone: what [export] of kbetl.toml says of completions is not about it."""
 OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
 """Options that are about completions, and what they are without."""
-DATASETS = ("filtered", "unique", "synthetic", "evals")
-FORMATS = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
-DEFAULT_OUTPUTS = {
-    "filtered": ("FILTERED_DATASET_PATH", "outputs/filtered_dataset.jsonl"),
-    "unique": ("UNIQUE_DATASET_PATH", "outputs/filtered_dataset-filtered.jsonl"),
-    "synthetic": ("SYNTHETIC_DATASET_PATH", "outputs/synthetic_prompts.jsonl"),
-}
 
 
 @click.command(short_help="Write a dataset for a trainer.")
 @common
-@click.argument("dataset", required=False, type=click.Choice(DATASETS))
+@names_datasets
+@click.argument("dataset", required=False, type=click.Choice(NAMES))
 @click.option("-o", "--output", metavar="FILE|DIR", help=".jsonl, .jsonl.gz, .parquet, .csv, or a folder.")
 @click.option(
-    "--format", "format_", type=click.Choice(FORMATS), default="rows", show_default=True, help="Columns."
+    "--format",
+    "format_",
+    type=click.Choice(list(FORMATS)),
+    default="rows",
+    show_default=True,
+    help="Columns.",
 )
 @click.option("--no-reasoning", is_flag=True, help="The answers alone; rows without one are named.")
 @click.option(
@@ -56,7 +55,7 @@ DEFAULT_OUTPUTS = {
 @click.option("--sql", metavar="SQL", help="What this query gives, in place of a dataset.")
 @click.pass_context
 def export(context: click.Context, /, database: Path, dataset: str | None, **given: Any) -> int:
-    """Write DATASET, filtered, unique, synthetic or evals, for a trainer.
+    """Write DATASET, {datasets}, for a trainer.
 
     Rows are written beside the target, which is replaced when they are whole and on disk. The same store
     gives the same bytes. Rows that a format cannot carry are named and the exit status is 3.
@@ -68,13 +67,13 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
       kbetl export evals -o good.parquet --where "reward > 1"
       kbetl export --sql "select * from ratings" -o ratings.csv
     """
-    from kbetl import export as exporting
+    from kbetl.export import export as exporting
 
     if given["sql"] is not None:
         _refuse_with_sql(context, dataset)
         report = exporting.export_query(database, given["sql"], _output(None, given["output"]))
     elif dataset is None:
-        raise click.UsageError(f"name a dataset ({', '.join(DATASETS)}) or --sql")
+        raise click.UsageError(f"name a dataset ({', '.join(NAMES)}) or --sql")
     else:
         report = exporting.export(database, export_options(context))
     if not given["quiet"]:
@@ -86,15 +85,15 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
 
 def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this export, as far as it can be known before there are rows."""
-    from kbetl.export import check
+    from kbetl.export.export import check
 
     check(export_options(context), store)
 
 
 def export_options(context: click.Context) -> ExportOptions:
     """What the command line, the environment and kbetl.toml say together of one dataset."""
-    from kbetl.dataset import SPLIT_BY_DEFAULT, Dataset
-    from kbetl.export import ExportOptions
+    from kbetl.dataset.dataset import Dataset
+    from kbetl.export.export import ExportOptions
     from kbetl.export.target import target_of
 
     given = _with_table_of_dataset(context)
@@ -102,7 +101,7 @@ def export_options(context: click.Context) -> ExportOptions:
     output = _output(dataset, given["output"])
     splits = given["splits"]
     if splits is None and not given["random_split"]:
-        splits = dataset in SPLIT_BY_DEFAULT and target_of(output).kind is None
+        splits = DATASETS[dataset].is_split and target_of(output).kind is None
     return ExportOptions(
         Dataset(
             dataset,
@@ -127,6 +126,7 @@ def _with_table_of_dataset(context: click.Context) -> dict[str, Any]:
     """
     given = dict(context.params)
     dataset = given["dataset"]
+    entry = DATASETS[dataset]
     own = (context.default_map or {}).get(dataset, {})
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -135,9 +135,9 @@ def _with_table_of_dataset(context: click.Context) -> dict[str, Any]:
             continue
         if name in own:
             given[name] = own[name]
-        elif name == "by" and dataset != "unique":
+        elif name == "by" and not entry.is_grouped:
             given[name] = "name"
-        elif name in OF_COMPLETIONS and dataset == WITHOUT_COMPLETIONS:
+        elif name in OF_COMPLETIONS and not entry.has_completions:
             given[name] = OF_COMPLETIONS[name]
     return given
 
@@ -145,9 +145,9 @@ def _with_table_of_dataset(context: click.Context) -> dict[str, Any]:
 def _output(dataset: str | None, output: str | None) -> str:
     if output is not None:
         return output
-    if dataset in DEFAULT_OUTPUTS:
-        variable, path = DEFAULT_OUTPUTS[dataset]
-        return config.variable(variable) or path
+    usual = DATASETS[dataset].output if dataset is not None else None
+    if usual is not None:
+        return config.variable(usual.variable) or usual.path
     inside = f", or with output in [export.{dataset}] of {config.TOML}" if dataset is not None else ""
     raise ConfigError(f"say where to write {dataset or 'it'} with -o{inside}")
 

@@ -11,6 +11,7 @@ import click
 
 from kbetl import config
 from kbetl.cli.params import WholeNumber, common, unique_values
+from kbetl.dataset.registry import MEASURED
 
 if TYPE_CHECKING:
     from kbetl.lengths import LengthReport
@@ -30,7 +31,7 @@ BAR_CHARACTERS = 40
 )
 @click.option(
     "--dataset",
-    type=click.Choice(["samples", "filtered", "unique"]),
+    type=click.Choice(list(MEASURED)),
     help="What is measured; samples are all rollouts.  [default: DATASET_PATH, else samples]",
 )
 @click.option(

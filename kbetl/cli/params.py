@@ -14,7 +14,9 @@ import click
 
 import kbetl
 from kbetl import config
+from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError
+from kbetl.json_codec import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from kbetl.store.answers import InUse
@@ -104,6 +106,13 @@ def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
     """Says on stderr which tasks came into use."""
     for task in () if is_quiet else tasks:
         click.echo(task.as_text(), err=True)
+
+
+def names_datasets(function: Decorated) -> Decorated:
+    """Puts the names of the datasets into the help text of a command, where it says {datasets}."""
+    *others, last = NAMES
+    function.__doc__ = (function.__doc__ or "").replace("{datasets}", f"{', '.join(others)} or {last}")
+    return function
 
 
 def unique_values(
@@ -343,18 +352,14 @@ LONGEST_S = 366 * 86400
 """The longest time that an option may name: a year, and what clocks can count with."""
 
 
-LARGEST = 2**63 - 1
-"""The largest integer that SQLite holds."""
-
-
 class WholeNumber(click.IntRange):
     """A whole number within bounds; what SQLite cannot hold is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number; fails where it is out of bounds."""
         number = super().convert(value, param, ctx)
-        if abs(number) > LARGEST:
-            self.fail(f"{number} is larger than {LARGEST}.", param, ctx)
+        if abs(number) > LARGEST_INTEGER:
+            self.fail(f"{number} is larger than {LARGEST_INTEGER}.", param, ctx)
         return number
 
 

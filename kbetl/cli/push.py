@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import FiniteNumber, common, unique_values
+from kbetl.cli.params import FiniteNumber, common, names_datasets, unique_values
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Push datasets to the Hub, each as one commit.")
 @common
+@names_datasets
 @click.argument("datasets", nargs=-1, metavar="[DATASET...|all]")
 @click.option("--repo", metavar="OWNER/NAME", help="Where to, in place of the usual name; for one DATASET.")
 @click.option("--owner", help="Owner of the usual names.  [default: siro1]")
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
     """Push datasets to the Hub, each as one commit, with splits and a card made from the store.
 
-    DATASET is filtered, unique, synthetic or evals; all: those that have rows. What the Hub has already is
+    DATASET is {datasets}; all: those that have rows. What the Hub has already is
     not sent again. Of a card only the part between its kbetl marks is written. The token is HF_TOKEN.
 
     \b

@@ -12,6 +12,7 @@ from kbetl import config
 from kbetl.cli import dedupe, enrich, export, lengths, push
 from kbetl.cli.config_file import DATASETS
 from kbetl.cli.params import common
+from kbetl.dataset.registry import DATASETS as REGISTRY
 from kbetl.errors import LEFT_OVER, ConfigError, EmptyDataset, KbetlError
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
 ASKING = ("enrich", "prompts")
 """Stages that may fail anew at what failed before, and add no row."""
-EXPORTED = ("filtered", "unique", "synthetic")
+EXPORTED = tuple(name for name, entry in REGISTRY.items() if entry.output is not None)
 """What is exported unless [export] datasets says otherwise."""
-_MADE_OF = {"filtered": "filtered", "unique": "filtered", "synthetic": "synthetic", "evals": "rollouts"}
 
 Check = Callable[[click.Context, "Store | None"], None]
 CHECKS: Mapping[str, Check] = {
@@ -151,7 +151,7 @@ def _stages(running: _Running, *, is_quiet: bool) -> list[Stage]:
         Stage("prompts"),
         Stage("dedupe", (), "filtered"),
         Stage("lengths", (), "rollouts"),
-        *(Stage("export", (name,), _MADE_OF[name]) for name in exported),
+        *(Stage("export", (name,), REGISTRY[name].made_of) for name in exported),
     ]
     if "push" not in config.load_toml():
         return stages

@@ -1,44 +1,12 @@
 """A dataset's rows, in order, as JSON text or as Arrow batches: what `export` writes and `hub` pushes.
 
-    with opened(store, Dataset("filtered", sources=("evals",))) as dataset:
+    with open_dataset(store, Dataset("filtered", sources=("evals",))) as dataset:
         dataset.counts                        # {"train": 6463, "validation": 718}
         for row in dataset.rows("train"):     # row.text is one line of JSONL, less its line end
             ...
         columns = arrow_columns(dataset)      # of all rows, so that all splits have the same .schema
         write_parquet(file, columns, arrow_batches(dataset, columns, "train"))
 
-The same store gives the same rows and, with one version of pyarrow, the same bytes.
+The same store gives the same rows and, with one version of pyarrow, the same bytes. Names are imported from
+the files of this folder, so that a command that only lists the datasets does not wait for the rest.
 """
-
-from kbetl.dataset.arrow import Columns, arrow_batches, arrow_columns, batches_of, columns_of, write_parquet
-from kbetl.dataset.dataset import (
-    SPLIT_BY_DEFAULT,
-    Dataset,
-    DatasetRows,
-    Row,
-    check_sources,
-    open_dataset,
-    why_empty,
-)
-from kbetl.store.datasets import NAMES, SPLITS, By, Name, Split
-
-__all__ = [
-    "NAMES",
-    "SPLITS",
-    "SPLIT_BY_DEFAULT",
-    "By",
-    "Columns",
-    "Dataset",
-    "DatasetRows",
-    "Name",
-    "Row",
-    "Split",
-    "arrow_batches",
-    "arrow_columns",
-    "batches_of",
-    "check_sources",
-    "columns_of",
-    "open_dataset",
-    "why_empty",
-    "write_parquet",
-]

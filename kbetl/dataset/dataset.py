@@ -9,13 +9,13 @@ from functools import partial
 from typing import NamedTuple
 
 from kbetl.config import command_line
+from kbetl.dataset.registry import DATASETS, DatasetEntry
 from kbetl.errors import ConfigError
 from kbetl.json_codec import SplicedText, append_keys, json_bytes, stored_value
 from kbetl.store import Store
 from kbetl.store.datasets import (
     By,
     DatasetQuery,
-    Name,
     RolloutRow,
     Split,
     SyntheticRow,
@@ -34,8 +34,6 @@ from kbetl.store.datasets import (
     why_empty_rows,
 )
 
-SPLIT_BY_DEFAULT: frozenset[Name] = frozenset(("filtered", "unique"))
-"""Datasets that go out as train and validation; the others are train alone."""
 RANDOM_SEED = 42
 RANDOM_SHARE = 0.1
 
@@ -44,7 +42,8 @@ RANDOM_SHARE = 0.1
 class Dataset:
     """Which dataset, made of what."""
 
-    name: Name
+    name: str
+    """A key of DATASETS."""
     sources: tuple[str, ...] = ()
     """Names of the sources whose samples the dataset's rules apply to; empty for the whole store."""
     all_sources: bool = False
@@ -54,13 +53,18 @@ class Dataset:
     by: By = "name"
     """What `unique` keeps one row of."""
     splits: bool | None = None
-    """Whether rows are on a side; None: as SPLIT_BY_DEFAULT says."""
+    """Whether rows are on a side; None: as its entry says."""
     random_split: bool = False
     """Sides as `datasets` draws them with test_size=0.1 and seed=42, in its order; not group-safe."""
 
     @property
+    def entry(self) -> DatasetEntry:
+        """What the registry says of it."""
+        return DATASETS[self.name]
+
+    @property
     def is_split(self) -> bool:
-        return self.random_split or (self.name in SPLIT_BY_DEFAULT if self.splits is None else self.splits)
+        return self.random_split or (self.entry.is_split if self.splits is None else self.splits)
 
 
 class Row(NamedTuple):
@@ -99,7 +103,7 @@ class DatasetRows:
 
     def rows(self, split: Split | None = None) -> Iterator[Row]:
         """The rows of one side, in order; of a dataset without splits, all rows. One in memory at a time."""
-        if self.dataset.name == "synthetic":
+        if not self.dataset.entry.has_completions:
             for described in synthetic_rows(self.store, split):
                 yield _synthetic(described)
         else:
@@ -113,7 +117,7 @@ class DatasetRows:
 
     def _rollout(self, row: RolloutRow) -> Row:
         ours: dict[str, str | float | None] = {}
-        if self.dataset.name != "evals":
+        if self.dataset.entry.has_labels:
             ours = {"difficulty": row.difficulty, "evaluation_raw": row.evaluation_raw}
         if row.score is not None:
             ours["reward"] = row.score
@@ -132,19 +136,26 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
     """
     check_sources(store, dataset)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
-    choice = DatasetQuery(dataset.name, ids, dataset.where, dataset.by)
+    choice = query_of(dataset.entry, ids, dataset.where, dataset.by)
     with open_rows(store, choice):
         _split(store, dataset)
         counts = _counts(store, is_split=dataset.is_split)
         declared = tuple(features_of_sources(store, choice))
-        why = why_empty(store, choice, dataset.sources)
+        why = why_empty(store, dataset)
         yield DatasetRows(dataset, counts, declared, _notes(store, choice), store, why_empty=why)
+
+
+def query_of(
+    entry: DatasetEntry, source_ids: Sequence[int] | None, where: str | None = None, by: By = "name"
+) -> DatasetQuery:
+    """The rows of a dataset as the store chooses them."""
+    return DatasetQuery(entry.view, entry.select_rows, entry.kind, source_ids, where, by)
 
 
 def check_sources(store: Store, dataset: Dataset) -> None:
     """Raises ConfigError for an unknown source, and where rows of several sources of rollouts would mix."""
     source_ids(store, dataset.sources)
-    if dataset.name == "synthetic" or dataset.all_sources or dataset.sources:
+    if not dataset.entry.has_completions or dataset.all_sources or dataset.sources:
         return
     names = mixed_sources(store)
     if names:
@@ -192,33 +203,34 @@ def _notes(store: Store, choice: DatasetQuery) -> list[str]:
     return [f"{number:,} {text}" for text, number in notes.items() if number]
 
 
-def why_empty(store: Store, choice: DatasetQuery, sources: Sequence[str] = ()) -> str | None:
-    """Why no row is chosen, and what to run; None where one is. `sources` are the names of the choice's."""
+def why_empty(store: Store, dataset: Dataset) -> str | None:
+    """Why no row of the open dataset is chosen, and what to run; None if one is."""
     if sum(rows_by_split(store).values()):
         return None
-    found = why_empty_rows(store, choice)
+    entry = dataset.entry
+    found = why_empty_rows(store, entry.task)
     run = partial(command_line, store.path)
-    of = f" of {', '.join(sources)}" if sources else ""
+    of = f" of {', '.join(dataset.sources)}" if dataset.sources else ""
     if not found.eligible:
-        why = f"there is no {choice.kind}{of} in {store.path}; run: {run('ingest')}"
-    elif choice.name == "synthetic" and not found.answered:
-        others = _others(store, "prompts")
+        why = f"there is no {entry.kind}{of} in {store.path}; run: {run('ingest')}"
+    elif entry.kind == "module" and entry.task is not None and not found.answered:
+        others = _others(store, entry.task)
         by = f" of the task in use; {others}" if others else f"; run: {run('prompts')}"
         why = f"none of {found.eligible:,} modules{of} has a specification{by}"
-    elif choice.name in ("filtered", "unique") and not found.good:
+    elif entry.task is not None and not found.good:
         why = (
             f"none of {found.eligible:,} rollouts{of} has a reward above {found.min_reward}; "
             f"see: {run('status')}"
         )
-    elif choice.name in ("filtered", "unique") and not found.answered:
-        others = _others(store, "difficulty")
+    elif entry.task is not None and not found.answered:
+        others = _others(store, entry.task)
         by = f" by the task in use; {others}" if others else f"; run: {run('enrich')}"
         why = f"none of {found.good:,} rollouts{of} with a good reward is rated{by}"
-    elif choice.where is not None:
-        why = f"no row satisfies {choice.where!r}"
+    elif dataset.where is not None:
+        why = f"no row satisfies {dataset.where!r}"
     else:
         why = f"no rollout with a good reward has a rating that could be read; see: {run('status')}"
-    return f"the dataset {choice.name} is empty: {why}"
+    return f"the dataset {dataset.name} is empty: {why}"
 
 
 def _others(store: Store, task: str) -> str:

@@ -11,20 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
 from kbetl.dataset.column_types import DeclaredType, declared_columns
+from kbetl.dataset.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
+from kbetl.dataset.registry import DATASETS
 from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset, exit_status_for
-from kbetl.export.formats import FORMATS, Format, converter
+from kbetl.export.formats import FORMATS, ExportedFolder, converter
 from kbetl.export.target import (
     ExportTarget,
     as_open_as,
     atomic_file,
     atomic_folder,
     data_path,
-    dataset_info,
     readme,
     refuse_store,
-    sft_toml,
     target_of,
 )
 from kbetl.export.writers import FileWriter
@@ -43,7 +42,8 @@ class ExportOptions:
 
     dataset: Dataset
     output: str
-    format: Format = "rows"
+    format: str = "rows"
+    """A key of FORMATS."""
     has_reasoning: bool = True
 
 
@@ -137,7 +137,7 @@ def export(database: Path, options: ExportOptions) -> ExportReport:
     with Store.read(database) as store, open_dataset(store, options.dataset) as dataset:
         if dataset.why_empty is not None:
             raise EmptyDataset(dataset.why_empty)
-        is_plain = options.format == "rows"
+        is_plain = FORMATS[options.format].columns is None
         gone: set[str] = set()
         convert = converter(options.format, has_reasoning=options.has_reasoning, left_out=gone)
         rows = DatasetSource(dataset, convert, is_plain=is_plain)
@@ -166,10 +166,13 @@ def check(options: ExportOptions, store: Store | None = None) -> None:
         refuse_store(target, store.path)
     if options.format not in FORMATS:
         raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
-    if dataset.name == "synthetic" and (options.format != "rows" or not options.has_reasoning):
-        raise ConfigError("synthetic has prompts and no completions: only --format rows, with all columns")
-    if dataset.by != "name" and dataset.name != "unique":
-        raise ConfigError(f"--by {dataset.by} is for unique alone")
+    if not dataset.entry.has_completions and (options.format != "rows" or not options.has_reasoning):
+        raise ConfigError(
+            f"{dataset.name} has prompts and no completions: only --format rows, with all columns"
+        )
+    if dataset.by != "name" and not dataset.entry.is_grouped:
+        grouped = ", ".join(name for name, entry in DATASETS.items() if entry.is_grouped)
+        raise ConfigError(f"--by {dataset.by} is for {grouped} alone")
     if dataset.random_split and dataset.splits is False:
         raise ConfigError("--random-split makes splits; leave --no-splits out")
     check_conditions([dataset.where] if dataset.where is not None else [])
@@ -231,15 +234,16 @@ def _write_sides(folder: Path, writer: FileWriter) -> dict[Split, int]:
 def _settings(
     store: Store, target: ExportTarget, options: ExportOptions, splits: Sequence[Split], writer: FileWriter
 ) -> dict[str, str]:
-    name = options.dataset.name
-    if options.format in ("sharegpt", "alpaca"):
-        return {"dataset_info.json": dataset_info(name, options.format, splits, writer.column_names())}
-    if options.format in ("messages", "prompt-completion"):
+    def longest_tokens() -> dict[str, int]:
         longest: dict[str, int] = {}
         for row in longest_rows(store):
             longest[row.tokenizer] = max(row.total_tokens, longest.get(row.tokenizer, 0))
-        return {"sft.toml": sft_toml(str(target.path), splits, longest)}
-    return {}
+        return longest
+
+    folder = ExportedFolder(
+        options.dataset.name, str(target.path), splits, writer.column_names, longest_tokens
+    )
+    return FORMATS[options.format].settings(folder)
 
 
 def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:

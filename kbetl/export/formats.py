@@ -2,6 +2,7 @@
 
 `messages` and `prompt-completion` serve prime-rl and TRL, `sharegpt` and `alpaca` LLaMA-Factory. Beside the
 text stand sample_hash, module_name, reward and difficulty; `tools` is JSON text, where there were tools.
+A new format is a function that makes its columns, and an entry at the end of this file.
 """
 
 from __future__ import annotations
@@ -9,35 +10,59 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kbetl.dataset import Row
 from kbetl.errors import BadRow
-from kbetl.export.strip_reasoning import check_no_leak, row_without_reasoning, without_reasoning
+from kbetl.export.target import data_path
 from kbetl.json_codec import json_bytes, stored_value
 from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
 from kbetl.samples.messages import REASONING_FIELDS
+from kbetl.store.datasets import Split
+from kbetl.store.lengths import seq_len
 
-Format = Literal["rows", "messages", "prompt-completion", "sharegpt", "alpaca"]
-FORMATS: tuple[Format, ...] = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
+if TYPE_CHECKING:
+    from kbetl.dataset.dataset import Row
+
 METADATA = ("sample_hash", "module_name", "reward", "difficulty")
 
 _THOUGHT = ("<think>\n", "\n</think>\n\n")
 """As LLaMA-Factory's templates put a chain of thought before the text."""
 
 
-Convert = Callable[[Row], bytes]
+Convert = Callable[["Row"], bytes]
 
 
-def converter(format_: Format, *, has_reasoning: bool, left_out: set[str]) -> Convert:
+class ExportedFolder(NamedTuple):
+    """A folder that was written, as the settings of a trainer need to know it."""
+
+    dataset: str
+    path: str
+    splits: Sequence[Split]
+    columns: Callable[[], Sequence[str]]
+    longest_tokens: Callable[[], Mapping[str, int]]
+    """The longest row by tokenizer; empty if not all rows are measured."""
+
+
+class Format(NamedTuple):
+    """One format: how a conversation is laid out, and what goes beside the rows in a folder."""
+
+    columns: Callable[[Conversation], dict[str, Any]] | None
+    """None: the row as it is."""
+    settings: Callable[[ExportedFolder], dict[str, str]]
+    """Files with the settings of a trainer, by name."""
+
+
+def converter(format_: str, *, has_reasoning: bool, left_out: set[str]) -> Convert:
     """What turns a row of rollouts into the JSON text of a format.
 
     It raises BadRow with the reason for a row that the format cannot carry whole. `left_out` is given the
     columns of `rows` that go with the reasoning.
     """
-    if format_ == "rows":
+    shape = FORMATS[format_].columns
+    if shape is None:
         return _row_text if has_reasoning else _rows_without_reasoning(left_out)
-    shape = _SHAPES[format_]
+    from kbetl.export.strip_reasoning import check_no_leak, without_reasoning
 
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
@@ -69,6 +94,8 @@ def _row_text(row: Row) -> bytes:
 
 
 def _rows_without_reasoning(left_out: set[str]) -> Convert:
+    from kbetl.export.strip_reasoning import check_no_leak, row_without_reasoning, without_reasoning
+
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
         found = without_reasoning(value)
@@ -143,9 +170,62 @@ def _joined(messages: Sequence[Message]) -> str:
     return "\n\n".join(each.content for each in messages)
 
 
-_SHAPES: Mapping[str, Callable[[Conversation], dict[str, Any]]] = {
-    "messages": _messages,
-    "prompt-completion": _prompt_completion,
-    "sharegpt": _sharegpt,
-    "alpaca": _alpaca,
+def _dataset_info(entry: Mapping[str, Any], folder: ExportedFolder) -> dict[str, str]:
+    """`dataset_info.json` of LLaMA-Factory: its name for each split."""
+    columns = folder.columns()
+    wanted = {key: column for key, column in entry["columns"].items() if column in columns}
+    described = {
+        f"{folder.dataset}_{split}": {"file_name": data_path(split), **entry, "columns": wanted}
+        for split in folder.splits
+    }
+    return {"dataset_info.json": json.dumps(described, indent=2) + "\n"}
+
+
+_SHAREGPT: dict[str, Any] = {
+    "formatting": "sharegpt",
+    "columns": {"messages": "conversations", "tools": "tools"},
+    "tags": {
+        "role_tag": "from",
+        "content_tag": "value",
+        "user_tag": "human",
+        "assistant_tag": "gpt",
+        "observation_tag": "observation",
+        "function_tag": "function_call",
+        "system_tag": "system",
+    },
+}
+_ALPACA: dict[str, Any] = {
+    "formatting": "alpaca",
+    "columns": {"prompt": "instruction", "query": "input", "response": "output", "system": "system"},
+}
+
+
+def _sft_toml(folder: ExportedFolder) -> dict[str, str]:
+    """`sft.toml` of prime-rl."""
+    longest_tokens = folder.longest_tokens()
+    lines = [
+        "[data]",
+        f"name = {json.dumps(folder.path, ensure_ascii=False)}",
+        f"splits = {json.dumps(folder.splits[:1])}",
+    ]
+    if not longest_tokens:
+        lines.append("# seq_len: not all rows are measured; kbetl lengths measures them")
+    for number, (tokenizer, tokens) in enumerate(longest_tokens.items()):
+        lines.append(
+            f"# the longest row has {tokens:,} tokens with {json.dumps(tokenizer, ensure_ascii=False)}"
+        )
+        lines.append(f"{'# ' if number else ''}seq_len = {seq_len(tokens)}")
+    return {"sft.toml": "\n".join(lines) + "\n"}
+
+
+def _nothing(_folder: ExportedFolder) -> dict[str, str]:
+    return {}
+
+
+FORMATS: Mapping[str, Format] = {
+    "rows": Format(None, _nothing),
+    "messages": Format(_messages, _sft_toml),
+    "prompt-completion": Format(_prompt_completion, _sft_toml),
+    "sharegpt": Format(_sharegpt, partial(_dataset_info, _SHAREGPT)),
+    "alpaca": Format(_alpaca, partial(_dataset_info, _ALPACA)),
 }

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from kbetl.dataset import Columns, batches_of, columns_of, write_parquet
-from kbetl.dataset.arrow import columns_of_shape
+from kbetl.dataset.arrow import Columns, batches_of, columns_of, columns_of_shape, write_parquet
 from kbetl.dataset.column_types import DeclaredType, SeenTypes
 from kbetl.export.target import FileKind
 from kbetl.json_codec import json_bytes, stored_value

@@ -8,24 +8,16 @@ from string import Template
 from typing import Any
 
 import kbetl
+from kbetl.dataset.registry import DATASETS
 from kbetl.hub.card_data import Facts, Length, Source
 from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
 from kbetl.resources import data_path
-from kbetl.store.datasets import Name
-from kbetl.text import plain_text
+from kbetl.text import inert_markdown
 
-TITLES: Mapping[Name, str] = {
-    "filtered": "KernelBook rollouts with their difficulty",
-    "unique": "KernelBook rollouts, the best of each module",
-    "synthetic": "KernelBook task specifications",
-    "evals": "KernelBook rollouts",
-}
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _MOST_ENTRIES = 20
-_ACTIVE = re.compile(r"[\\`*_\[\]#|~$!@]")
-_ADDRESS = re.compile(r"(?i)(://|www\.|mailto:)")
 _REWARD_BUCKETS: Mapping[int | None, str] = {
     None: "none",
     -1: "below 0",
@@ -39,7 +31,7 @@ def make_card(facts: Facts, built: Built) -> Card:
     """The card of a dataset; the same store makes the same card."""
     text = Template(data_path("dataset_card.md").read_text(encoding="utf-8"))
     sections = {
-        "title": TITLES[facts.dataset],
+        "title": DATASETS[facts.dataset].title,
         "summary": _summary(facts),
         "chosen": _section("How the rows were chosen", _bullets(_chosen(facts))),
         "labels": _section("Labels", _labels(facts)),
@@ -53,13 +45,6 @@ def make_card(facts: Facts, built: Built) -> Card:
     }
     body = re.sub(r"\n{3,}", "\n\n", text.substitute(sections))
     return Card(_own_keys(facts, built), _default_keys(facts), body)
-
-
-def inert(text: str) -> str:
-    """Text from outside as Markdown that shows it and does nothing: no markup, HTML, link or table cell."""
-    text = plain_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = _ACTIVE.sub(lambda found: f"\\{found[0]}", text)
-    return _ADDRESS.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", text)
 
 
 # front matter
@@ -88,7 +73,7 @@ def _default_keys(facts: Facts) -> dict[str, Any]:
     on_hub = _on_hub(facts)
     names_licences = any(licence is not None for licence in facts.licences)
     return {
-        "pretty_name": TITLES[facts.dataset],
+        "pretty_name": DATASETS[facts.dataset].title,
         "language": ["en", "code"],
         "task_categories": ["text-generation"],
         "annotations_creators": ["machine-generated"],
@@ -118,20 +103,15 @@ def _summary(facts: Facts) -> str:
 def _chosen(facts: Facts) -> Iterable[str]:
     good = f"a reward above {facts.settings['min_reward']}"
     rated = f"{good} and a difficulty that could be read from the answer"
-    yield {
-        "filtered": f"Rollouts with {rated}. Every column of the source, unchanged and in order, and "
-        "`difficulty` and `evaluation_raw` (the answer as it came).",
-        "unique": f"Of the rollouts with {rated} the one with the highest reward per `module_name`; on a tie "
-        "the first in source order. Sorted by reward, descending; ties by where the name first came.",
-        "synthetic": "For each module a specification as `prompt`, where the answer could be read.",
-        "evals": "All rollouts of the sources, each once, every column unchanged and in order.",
-    }[facts.dataset]
+    yield DATASETS[facts.dataset].chosen.format(good=good, rated=rated)
     if facts.models:
-        named = [f"{inert(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]]
+        named = [
+            f"{inert_markdown(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]
+        ]
         rest = len(facts.models) - len(named)
         yield f"Models that wrote the rollouts: {', '.join(named)}{f' and {rest:,} more' if rest else ''}."
     for note in facts.notes:
-        yield f"{inert(note)}."
+        yield f"{inert_markdown(note)}."
 
 
 def _labels(facts: Facts) -> str:
@@ -142,31 +122,31 @@ def _labels(facts: Facts) -> str:
     return _table(
         ("label", "value"),
         [
-            ("task", inert(task.name)),
+            ("task", inert_markdown(task.name)),
             ("task hash", f"`{task.hash}`"),
-            ("model", inert(task.model)),
+            ("model", inert_markdown(task.model)),
             ("prompt template, SHA-256", f"`{task.template_sha256}`"),
             ("system prompt, SHA-256", system),
-            ("parameters", inert(task.parameters)),
+            ("parameters", inert_markdown(task.parameters)),
         ],
     )
 
 
 def _counts(facts: Facts) -> str:
     stages = facts.stages
-    kind = "modules" if facts.dataset == "synthetic" else "rollouts"
+    entry = DATASETS[facts.dataset]
     rows = [
         ("rows read", sum(source.read for source in facts.sources)),
         ("rows rejected", sum(source.rejected for source in facts.sources)),
-        (f"different {kind}", stages.samples),
+        (f"different {entry.kind}s", stages.samples),
     ]
-    if kind == "rollouts":
+    if entry.kind == "rollout":
         rows.append((f"reward above {facts.settings['min_reward']}", stages.meant))
     if facts.task is not None:
         rows.append(("asked about", sum(facts.outcomes.values())))
         rows += [(f"answer {status}", number) for status, number in sorted(facts.outcomes.items())]
         rows.append(("not asked about yet", stages.unasked))
-    if facts.dataset == "unique":
+    if entry.is_grouped:
         rows.append(("rated, with such a reward", stages.filtered))
     rows.append(("rows in this dataset", facts.total))
     return _table(("stage", "count"), [(label, f"{number:,}") for label, number in rows], right=(1,))
@@ -188,7 +168,7 @@ def _shares(title: str, counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
     total = sum(counts.values())
-    rows = [(inert(name), f"{number:,}", f"{number / total:.1%}") for name, number in counts.items()]
+    rows = [(inert_markdown(name), f"{number:,}", f"{number / total:.1%}") for name, number in counts.items()]
     return _table((title, "rows", "share"), rows, right=(1, 2))
 
 
@@ -204,12 +184,12 @@ def _lengths(facts: Facts) -> str:
 
 def _length_cells(length: Length, total: int) -> Sequence[str]:
     tokens = [f"{length.total_tokens[percentile]:,}" for percentile in (50, 90, 99, 100)]
-    tokenizer = inert(_less_its_folder(length.tokenizer))
+    tokenizer = inert_markdown(_less_its_folder(length.tokenizer))
     return (tokenizer, f"`{length.template_hash[:15]}`", f"{length.rows:,} of {total:,}", *tokens)
 
 
 def _splits(facts: Facts) -> str:
-    if list(facts.rows) == ["train"] and facts.dataset in ("synthetic", "evals"):
+    if list(facts.rows) == ["train"] and not DATASETS[facts.dataset].is_split:
         return "All rows are in `train`."
     settings = facts.settings
     what, else_by = ("code", "name") if settings["split_by"] == "code" else ("name", "code")
@@ -223,9 +203,9 @@ def _splits(facts: Facts) -> str:
 def _sources(sources: Sequence[Source]) -> str:
     rows = [
         (
-            inert(source.uri if source.kind == "hub" else _less_its_folder(source.name)),
+            inert_markdown(source.uri if source.kind == "hub" else _less_its_folder(source.name)),
             source.kind,
-            inert(source.split or "-"),
+            inert_markdown(source.split or "-"),
             f"`{source.revision}`" if source.revision else "-",
             f"{source.read:,}",
             f"{source.samples:,}",

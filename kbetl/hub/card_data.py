@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kbetl.dataset import DatasetRows
-from kbetl.store.datasets import DatasetQuery, Name, source_ids
+from kbetl.dataset.dataset import DatasetRows, query_of
+from kbetl.store.datasets import source_ids
 
-TASKS: Mapping[Name, str] = {"filtered": "difficulty", "unique": "difficulty", "synthetic": "prompts"}
-"""The task whose outcomes a dataset is made of; `evals` needs none."""
 _DIFFICULTIES = ("low", "medium", "high")
 
 
@@ -66,7 +64,7 @@ class Length(NamedTuple):
 class Facts:
     """What the card of a dataset is made of. Counts are in rows or samples."""
 
-    dataset: Name
+    dataset: str
     rows: Mapping[str, int]
     """By split."""
     settings: Mapping[str, float | str]
@@ -98,8 +96,8 @@ def read_facts(opened: DatasetRows, rows: Mapping[str, int], notes: Sequence[str
     store = opened.store
     dataset = opened.dataset
     ids = source_ids(store, dataset.sources) if dataset.sources else None
-    choice = DatasetQuery(dataset.name, ids)
-    name = TASKS.get(dataset.name)
+    choice = query_of(dataset.entry, ids)
+    name = dataset.entry.task
     models, licences = _origins(opened)
     return Facts(
         dataset=dataset.name,

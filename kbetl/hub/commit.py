@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import kbetl
+from kbetl.dataset.registry import DATASETS
 from kbetl.errors import HubBusy, HubError
 from kbetl.hub.parquet_files import Built, DataFile, column_types, differences
 from kbetl.hub.readme import Card, merged, read_readme
@@ -23,7 +24,6 @@ from kbetl.hub.remote import (
     git_oid,
     read_remote,
 )
-from kbetl.store.datasets import Name
 from kbetl.text import plain_text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Change(NamedTuple):
 class Pushed:
     """What became of one dataset."""
 
-    dataset: Name
+    dataset: str
     repo: str
     rows: Mapping[str, int]
     """By split."""
@@ -88,7 +88,7 @@ class Target(NamedTuple):
     """One dataset on its way to one place."""
 
     api: HfApi
-    name: Name
+    name: str
     repo: str
     options: PushOptions
 
@@ -284,12 +284,6 @@ def _commit(target: Target, planned: Pushed, files: Sequence[DataFile], readme: 
 ALL = "all"
 OWNER = "siro1"
 MODEL_NAME = "glm4_7"
-REPOS: Mapping[Name, str] = {
-    "filtered": "{owner}/kernelbook-{model}-evals-filtered",
-    "unique": "{owner}/kernelbook-{model}-evals-unique",
-    "synthetic": "{owner}/kernelbook-synthetic-tasks",
-    "evals": "{owner}/kernelbook-{model}-evals",
-}
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
@@ -313,9 +307,9 @@ class PushOptions:
     """Seconds before the second try of a commit; they double from try to try."""
 
 
-def repo_of(name: Name, options: PushOptions) -> str:
+def repo_of(name: str, options: PushOptions) -> str:
     """Where a dataset goes. Raises ConfigError for what cannot be a name on the Hub."""
-    repo = options.repo or REPOS[name].format(owner=options.owner, model=options.model_name)
+    repo = options.repo or DATASETS[name].repository.format(owner=options.owner, model=options.model_name)
     if _REPO.fullmatch(repo) is None or "--" in repo or ".." in repo:
         raise ConfigError(
             f"{repo!r} cannot be a dataset on the Hub; it is OWNER/NAME of letters, digits, -_."

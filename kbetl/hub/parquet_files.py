@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kbetl.dataset import Columns, DatasetRows, arrow_batches, arrow_columns, write_parquet
+from kbetl.dataset.arrow import Columns, arrow_batches, arrow_columns, write_parquet
+from kbetl.dataset.dataset import DatasetRows
 from kbetl.errors import HubError
 from kbetl.store.datasets import SPLITS, Split
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kbetl import config
-from kbetl.dataset import Dataset, check_sources, open_dataset
+from kbetl.dataset.dataset import Dataset, check_sources, open_dataset
+from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError, HubError
 from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
@@ -17,7 +18,6 @@ from kbetl.hub.commit import ALL, Made, Pushed, PushOptions, Say, Target, repo_o
 from kbetl.hub.parquet_files import write_files
 from kbetl.hub.remote import has_token, make_api
 from kbetl.store import Store
-from kbetl.store.datasets import NAMES, Name
 
 
 def push(store: Store, options: PushOptions, say: Say, done: Callable[[Pushed], None]) -> list[Pushed]:
@@ -53,7 +53,7 @@ def pushable(store: Store, options: PushOptions) -> list[str]:
     return lines
 
 
-def check_ready(options: PushOptions, store: Store | None = None) -> list[Name]:
+def check_ready(options: PushOptions, store: Store | None = None) -> list[str]:
     """The datasets that are meant. Raises what would stop their push, as far as it is known without rows.
 
     ConfigError for what cannot be meant, HubError for a missing token. Without a store its sources are not
@@ -68,7 +68,7 @@ def check_ready(options: PushOptions, store: Store | None = None) -> list[Name]:
     return names
 
 
-def _names(options: PushOptions, store: Store | None) -> list[Name]:
+def _names(options: PushOptions, store: Store | None) -> list[str]:
     if config.is_test_mode():
         raise ConfigError("TEST_MODE is set, so nothing is pushed: its rows are a trial. Unset it to push")
     unknown = [name for name in options.datasets if name not in (*NAMES, ALL)]
@@ -88,7 +88,7 @@ def _names(options: PushOptions, store: Store | None) -> list[Name]:
 
 @contextlib.contextmanager
 def _recorded(
-    store: Store, names: Sequence[Name], options: PushOptions, pushed: Sequence[Pushed]
+    store: Store, names: Sequence[str], options: PushOptions, pushed: Sequence[Pushed]
 ) -> Iterator[None]:
     """A row of `runs`; a dry run leaves none."""
     if options.is_dry_run:

@@ -2,7 +2,7 @@
 
 from kbetl.lengths.measure import MeasureProgress, measure
 from kbetl.lengths.report import LengthReport
-from kbetl.lengths.scope import DATASETS, Chosen, choose
+from kbetl.lengths.scope import Chosen, choose
 from kbetl.lengths.tokenizer_files import find
 
-__all__ = ["DATASETS", "Chosen", "LengthReport", "MeasureProgress", "choose", "find", "measure"]
+__all__ = ["Chosen", "LengthReport", "MeasureProgress", "choose", "find", "measure"]

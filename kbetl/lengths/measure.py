@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from kbetl.dataset.dataset import query_of
+from kbetl.dataset.registry import MEASURED
 from kbetl.errors import BadRow
 from kbetl.json_codec import stored_value
 from kbetl.lengths.report import LengthReport, read_report
@@ -62,7 +64,7 @@ def measure(
         counts=lambda: counts or {"measured_now": tally.done},
     ) as run:
         measures = LengthStore(store, files.name, files.template_hash)
-        measures.choose(chosen.dataset, chosen.source_ids)
+        measures.choose(query_of(MEASURED[chosen.dataset], chosen.source_ids))
         waiting = measures.waiting()
         tally.waiting = waiting if limit is None else min(waiting, limit)
         if tally.waiting:

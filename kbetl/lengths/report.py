@@ -13,7 +13,6 @@ from kbetl.lengths.tokenizer_files import TokenizerFiles
 from kbetl.store import Store
 from kbetl.store.lengths import (
     USUAL,
-    Dataset,
     FieldFault,
     HistogramBin,
     LengthCounts,
@@ -30,7 +29,7 @@ SHOWN_FAULTS = 10
 class LengthReport:
     """Everything that `kbetl lengths` says; lengths are in tokens."""
 
-    dataset: Dataset
+    dataset: str
     sources: tuple[str, ...]
     """Empty for all."""
     tokenizer: str

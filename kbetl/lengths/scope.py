@@ -7,30 +7,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kbetl import config
+from kbetl.dataset.registry import MEASURED, ROLLOUTS
 from kbetl.errors import ConfigError
 from kbetl.store import Store
 from kbetl.store.datasets import source_ids
-from kbetl.store.lengths import Dataset
 from kbetl.text import plain_text
-
-DATASETS: tuple[Dataset, ...] = ("samples", "filtered", "unique")
-_WRITTEN: dict[Dataset, tuple[str, ...]] = {
-    "samples": (),
-    "filtered": ("FILTERED_DATASET_PATH", "outputs/filtered_dataset.jsonl", f"{config.EVALS}-filtered"),
-    "unique": ("UNIQUE_DATASET_PATH", "outputs/filtered_dataset-filtered.jsonl", f"{config.EVALS}-unique"),
-}
-"""What a dataset is called where it is written: the variable with its path, its usual path, its Hub name."""
 
 
 class Chosen(NamedTuple):
     """A dataset, and the sources that its samples are from; `source_ids` is None for all."""
 
-    dataset: Dataset
+    dataset: str
+    """A key of MEASURED."""
     sources: tuple[str, ...] = ()
     source_ids: tuple[int, ...] | None = None
 
 
-def choose(store: Store, dataset: Dataset | None, sources: Sequence[str], dataset_path: str | None) -> Chosen:
+def choose(store: Store, dataset: str | None, sources: Sequence[str], dataset_path: str | None) -> Chosen:
     """What options and `DATASET_PATH` mean; the variable counts only where no option says anything.
 
     Raises ConfigError for a source that the store does not have.
@@ -38,27 +31,27 @@ def choose(store: Store, dataset: Dataset | None, sources: Sequence[str], datase
     if dataset is None and not sources and dataset_path is not None:
         return _by_path(store, dataset_path)
     if not sources:
-        return Chosen(dataset or "samples")
-    return Chosen(dataset or "samples", tuple(sources), tuple(source_ids(store, sources)))
+        return Chosen(dataset or ROLLOUTS)
+    return Chosen(dataset or ROLLOUTS, tuple(sources), tuple(source_ids(store, sources)))
 
 
 def _by_path(store: Store, path: str) -> Chosen:
-    for dataset in DATASETS:
-        if path == dataset or _is_written_as(path, _WRITTEN[dataset]):
+    for dataset in MEASURED:
+        if path == dataset or _is_written_as(path, dataset):
             return Chosen(dataset)
     found = store.rows("lengths/sources_by_uri", {"name": path})
     if not found:
         raise ConfigError(
-            f"DATASET_PATH={plain_text(path)} is neither a dataset of this store ({', '.join(DATASETS)}) "
+            f"DATASET_PATH={plain_text(path)} is neither a dataset of this store ({', '.join(MEASURED)}) "
             f"nor one of its sources; ingest it first: kbetl ingest {plain_text(path)}"
         )
-    return Chosen("samples", tuple(name for _, name in found), tuple(source_id for source_id, _ in found))
+    return Chosen(ROLLOUTS, tuple(name for _, name in found), tuple(source_id for source_id, _ in found))
 
 
-def _is_written_as(path: str, names: Sequence[str]) -> bool:
-    if not names:
+def _is_written_as(path: str, dataset: str) -> bool:
+    """Whether a path is where the dataset is written, or its name on the Hub."""
+    output = MEASURED[dataset].output
+    if output is None:
         return False
-    variable, *usual = names
-    return os.path.normpath(path) in {
-        os.path.normpath(name) for name in (config.variable(variable), *usual) if name
-    }
+    names = (config.variable(output.variable), output.path, f"{config.EVALS}-{dataset}")
+    return os.path.normpath(path) in {os.path.normpath(name) for name in names if name}

@@ -5,9 +5,10 @@ that `rollout_facts` knows. A line that is such a row already (prime-rl, verifie
 """
 
 from kbetl.rollouts.detect import (
+    REQUESTS,
     Run,
-    Shape,
     Tool,
+    is_joined,
     rows_of,
     run_of_config,
     run_of_metadata,
@@ -17,9 +18,10 @@ from kbetl.rollouts.detect import (
 )
 
 __all__ = [
+    "REQUESTS",
     "Run",
-    "Shape",
     "Tool",
+    "is_joined",
     "rows_of",
     "run_of_config",
     "run_of_metadata",

@@ -1,12 +1,12 @@
-"""Which shape a line has, by what it holds."""
+"""Which shape a line has, by what it holds, and what its run says of itself."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow
 from kbetl.json_codec import Parsed
@@ -15,36 +15,82 @@ from kbetl.rollouts.traces import Built, rollouts_of_episode, rollouts_of_trace
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
 
-Shape = Literal["row", "episode", "trace", "batch", "batch input"]
+REQUESTS = "batch input"
+"""The shape of what is no rollout, but the request that a line of batch output answers."""
 
-WORDS: Mapping[Shape, str] = {
-    "row": "prime-rl synthesize or verifiers 0.1 to 0.3 results",
-    "episode": "verifiers episodes",
-    "trace": "verifiers traces",
-    "batch": "batch output",
-    "batch input": "batch input",
+
+class Shape(NamedTuple):
+    """One shape of line. An entry of SHAPES and a reader make a new one."""
+
+    words: str
+    """What the store says that a run is made of."""
+    is_ours: Callable[[Row], bool]
+    """Whether a line that no entry above took has it."""
+    rows: Callable[[Parsed, Row | None], Sequence[Parsed]]
+    """The rollouts of a line, given the request that it answers."""
+    is_joined: bool = False
+    """Whether the request of a line stands in another file."""
+
+
+def _built(rows: Callable[[Row, Row | None], Iterable[Built]]) -> Callable[..., Sequence[Parsed]]:
+    return lambda parsed, request: [_parsed(each) for each in rows(parsed.value, request)]
+
+
+def _refuse_request(parsed: Parsed, _request: Row | None) -> Sequence[Parsed]:
+    raise BadRow("a request of a batch, not an answer; the output file has the answers")
+
+
+def _is_of_batch(value: Row) -> bool:
+    return isinstance(value.get("custom_id"), str)
+
+
+SHAPES: Mapping[str, Shape] = {
+    "episode": Shape(
+        "verifiers episodes",
+        lambda value: isinstance(value.get("traces"), list),
+        _built(lambda value, _request: rollouts_of_episode(value)),
+    ),
+    "trace": Shape(
+        "verifiers traces",
+        lambda value: isinstance(value.get("nodes"), list) and isinstance(value.get("task"), Mapping),
+        _built(lambda value, _request: rollouts_of_trace(value)),
+    ),
+    "batch": Shape(
+        "batch output",
+        lambda value: (
+            _is_of_batch(value) and (value.get("response") is not None or value.get("error") is not None)
+        ),
+        _built(rollouts_of_batch),
+        is_joined=True,
+    ),
+    REQUESTS: Shape(
+        "batch input",
+        lambda value: _is_of_batch(value) and isinstance(value.get("body"), Mapping),
+        _refuse_request,
+    ),
+    "row": Shape(
+        "prime-rl synthesize or verifiers 0.1 to 0.3 results",
+        lambda value: (
+            not _is_of_batch(value)
+            and value.get("example_id") is not None
+            and value.get("completion") is not None
+        ),
+        lambda parsed, _request: [parsed],
+    ),
 }
+"""Asked from the top: the first that a line has is its shape."""
 
 
-def shape_of(value: Any) -> Shape | None:
-    """The shape of a parsed line; None for one that is no rollout."""
+def shape_of(value: Any) -> str | None:
+    """The shape of a parsed line, a key of SHAPES; None for one that is no rollout."""
     if not isinstance(value, Mapping):
         return None
-    if isinstance(value.get("traces"), list):
-        return "episode"
-    if isinstance(value.get("nodes"), list) and isinstance(value.get("task"), Mapping):
-        return "trace"
-    if isinstance(value.get("custom_id"), str):
-        return _shape_of_batch(value)
-    if value.get("example_id") is not None and value.get("completion") is not None:
-        return "row"
-    return None
+    return next((name for name, shape in SHAPES.items() if shape.is_ours(value)), None)
 
 
-def _shape_of_batch(value: Mapping[str, Any]) -> Shape | None:
-    if value.get("response") is not None or value.get("error") is not None:
-        return "batch"
-    return "batch input" if isinstance(value.get("body"), Mapping) else None
+def is_joined(shape: str | None) -> bool:
+    """Whether a line of this shape needs the request that it answers."""
+    return shape is not None and SHAPES[shape].is_joined
 
 
 def why_no_rollout(value: Any) -> str:
@@ -57,16 +103,6 @@ def why_no_rollout(value: Any) -> str:
         return "field 'completion' is null: no rollout of a known shape"
     names = ", ".join(list(value)[:12]) or "no fields"
     return f"no rollout of a known shape; it has {names}"
-
-
-def check_shape(value: Any) -> Shape:
-    """The shape of a line that must have one. Raises BadRow with the reason where it has none."""
-    shape = shape_of(value)
-    if shape is None:
-        raise BadRow(why_no_rollout(value))
-    if shape == "batch input":
-        raise BadRow("a request of a batch, not an answer; the output file has the answers")
-    return shape
 
 
 class Tool(NamedTuple):
@@ -82,7 +118,7 @@ def tool_of(value: Mapping[str, Any]) -> Tool:
     told = traces[0].get("verifiers") if isinstance(traces[0], Mapping) else None
     if isinstance(told, Mapping):
         return Tool("verifiers", told.get("version"))
-    if shape_of(value) != "batch":
+    if not is_joined(shape_of(value)):
         return Tool()
     is_vllm = str(value.get("id")).startswith("vllm-")
     response = value.get("response")
@@ -189,14 +225,10 @@ def rows_of(parsed: Parsed, request: Mapping[str, Any] | None = None) -> Sequenc
 
     `request` is the body that a line of batch output answers. Raises BadRow where the line holds none.
     """
-    shape = check_shape(parsed.value)
-    if shape == "row":
-        return [parsed]
-    if shape == "batch":
-        built = rollouts_of_batch(parsed.value, request)
-    else:
-        built = rollouts_of_episode(parsed.value) if shape == "episode" else rollouts_of_trace(parsed.value)
-    return [_parsed(each) for each in built]
+    shape = shape_of(parsed.value)
+    if shape is None:
+        raise BadRow(why_no_rollout(parsed.value))
+    return SHAPES[shape].rows(parsed, request)
 
 
 def _parsed(built: Built) -> Parsed:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kbetl.json_codec import LARGEST_INTEGER
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
 from kbetl.samples.messages import ending_of
@@ -220,7 +221,7 @@ def _scalar(value: Any) -> int | float | str | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else str(value)
+        return value if -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER else str(value)
     if value is None or isinstance(value, float | str):
         return value
     return _json(value)

@@ -19,6 +19,7 @@ from kbetl.status.read import (
     Unfinished,
 )
 from kbetl.store.selection import PARKED_AFTER
+from kbetl.text import plain_text
 
 SHOWN_FAILURES = 8
 
@@ -27,7 +28,7 @@ def status_lines(status: Status) -> list[str]:
     """The same for people: what is left over first, then what is there, then what to do."""
     min_reward = status.settings["min_reward"]
     samples = ", ".join(f"{kind.samples:,} {kind.kind}s" for kind in status.samples) or "no samples"
-    lines = [f"{_inert(status.database)}: {samples}, {status.size_bytes / 1e6:,.1f} MB"]
+    lines = [f"{plain_text(status.database)}: {samples}, {status.size_bytes / 1e6:,.1f} MB"]
     for title, found in (
         ("missing", _pending_lines(status.pending)),
         ("handed out", [_handed_out_line(each) for each in status.handed_out]),
@@ -45,7 +46,7 @@ def status_lines(status: Status) -> list[str]:
         ("next", [status.next]),
     ):
         lines += [
-            f"{title:<13} {_inert(line)}" if index == 0 else f"{'':<13} {_inert(line)}"
+            f"{title:<13} {plain_text(line)}" if index == 0 else f"{'':<13} {plain_text(line)}"
             for index, line in enumerate(found)
         ]
     return lines
@@ -172,8 +173,3 @@ def _reserved_line(row: Reserved) -> str:
         f"{row.task} by run {row.run_id} ({row.command}), which {how}: {row.requests:,} requests that "
         f"nothing is known of count in full, {most} at most"
     )
-
-
-def _inert(text: str) -> str:
-    """One line in which escape codes and their like are shown, not sent to a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

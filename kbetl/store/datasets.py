@@ -9,22 +9,15 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from kbetl.errors import ConfigError
+from kbetl.store.generated_views import make_dataset_view
 from kbetl.store.store import Store
 from kbetl.store.user_sql import select_samples
 
-Name = Literal["filtered", "unique", "synthetic", "evals"]
 By = Literal["name", "code"]
 Split = Literal["train", "validation"]
 
-NAMES: tuple[Name, ...] = ("filtered", "unique", "synthetic", "evals")
 SPLITS: tuple[Split, ...] = ("train", "validation")
 _TABLES = ("datasets/eligible_table", "datasets/dataset_rows_table", "datasets/wanted_table")
-_FILLS = {
-    "filtered": "datasets/fill_filtered",
-    "unique": "datasets/fill_unique",
-    "synthetic": "datasets/fill_synthetic",
-    "evals": "datasets/fill_evals",
-}
 
 
 class RolloutRow(NamedTuple):
@@ -73,17 +66,18 @@ class DatasetNotes(NamedTuple):
 class DatasetQuery:
     """Which rows: those of a dataset, made of the samples of some sources."""
 
-    name: Name
+    view: str
+    """The public view of the dataset."""
+    select_rows: str
+    """The query that chooses its rows; one that reads `dataset_view` reads that view."""
+    kind: str
+    """Of the samples that it is made of: module or rollout."""
     source_ids: Sequence[int] | None = None
     """None for the whole store, also for samples that are in no source."""
     where: str | None = None
     """The user's own condition on the dataset's rows, over the columns of `selectable`."""
     by: By = "name"
     """What `unique` keeps one row of."""
-
-    @property
-    def kind(self) -> str:
-        return "module" if self.name == "synthetic" else "rollout"
 
     @property
     def sources(self) -> str | None:
@@ -184,11 +178,17 @@ def features_of_sources(store: Store, choice: DatasetQuery) -> list[str | None]:
 def _fill(store: Store, choice: DatasetQuery) -> None:
     for table in _TABLES:
         store.execute(table)
-    store.execute("datasets/fill_eligible", {"kind": choice.kind, "source_ids": choice.sources})
-    store.execute(_FILLS[choice.name], {"by": choice.by})
+    choose_rows(store, choice)
     if choice.where is not None:
         _keep_where(store, choice.kind, choice.where)
     rank_rows(store, is_split=False)
+
+
+def choose_rows(store: Store, choice: DatasetQuery) -> None:
+    """Fills `eligible` and `dataset_rows`, which are there and empty; the user's own condition aside."""
+    make_dataset_view(store.connection, choice.view)
+    store.execute("datasets/fill_eligible", {"kind": choice.kind, "source_ids": choice.sources})
+    store.execute(choice.select_rows, {"by": choice.by})
 
 
 def _keep_where(store: Store, kind: str, where: str) -> None:
@@ -279,9 +279,8 @@ class Longest(NamedTuple):
     total_tokens: int
 
 
-def why_empty_rows(store: Store, choice: DatasetQuery) -> WhyNoRows:
-    """What the chosen dataset could have been made of."""
-    task = "prompts" if choice.kind == "module" else "difficulty"
+def why_empty_rows(store: Store, task: str | None) -> WhyNoRows:
+    """What the chosen dataset could have been made of; `task` is the one whose outcomes it uses."""
     return WhyNoRows(*store.rows("datasets/why_no_rows", {"task": task})[0])
 
 

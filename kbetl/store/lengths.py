@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from kbetl.store.datasets import DatasetQuery, choose_rows
 from kbetl.store.store import Store
 
 # Usual sequence lengths of trainers, in tokens.
 USUAL = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-
-Dataset = Literal["samples", "filtered", "unique"]
-
-_FILLS: dict[Dataset, str] = {
-    "samples": "datasets/fill_evals",
-    "filtered": "datasets/fill_filtered",
-    "unique": "datasets/fill_unique",
-}
 
 
 def seq_len(total_tokens: int) -> int:
@@ -87,11 +80,11 @@ class LengthStore:
         self._store = store
         self._key = {"tokenizer": tokenizer, "template_hash": template_hash}
 
-    def choose(self, dataset: Dataset, source_ids: Sequence[int] | None) -> None:
+    def choose(self, query: DatasetQuery) -> None:
         """Takes the rollouts of a dataset; of some sources alone, before its rules apply, unless None."""
         self._store.connection.execute("pragma temp_store = file")
         with self._store.transaction(writes=False):
-            for query in (
+            for statement in (
                 "lengths/drop_measuring",
                 "lengths/drop_eligible",
                 "lengths/drop_dataset_rows",
@@ -99,9 +92,8 @@ class LengthStore:
                 "datasets/eligible_table",
                 "datasets/dataset_rows_table",
             ):
-                self._store.execute(query)
-            self._store.execute("datasets/fill_eligible", {"kind": "rollout", **_sources(source_ids)})
-            self._store.execute(_FILLS[dataset], {"by": "name"})
+                self._store.execute(statement)
+            choose_rows(self._store, query)
             self._store.execute("lengths/measure_rows")
             self._store.execute("lengths/drop_eligible")
             self._store.execute("lengths/drop_dataset_rows")

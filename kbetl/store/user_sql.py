@@ -13,6 +13,7 @@ from typing import Any
 
 from kbetl.errors import BadQuery, ConfigError, KbetlError, StoreError
 from kbetl.store.connection import empty_in_memory, explain, open_read_only
+from kbetl.text import blanked
 
 _ALLOWED = frozenset(
     (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
@@ -103,8 +104,7 @@ def _translate_errors(error: sqlite3.Error, path: Path) -> BadQuery | StoreError
 
 
 def _one_line(error: Exception) -> str:
-    text = "".join(char if char.isprintable() else " " for char in str(error))
-    return " ".join(text.split())
+    return " ".join(blanked(str(error)).split())
 
 
 def _authorize(

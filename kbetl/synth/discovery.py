@@ -14,8 +14,8 @@ from kbetl import rollouts
 from kbetl.errors import BadRow, ConfigError, SourceError
 from kbetl.json_codec import read_json
 from kbetl.readers.lines import decompressed, printable_path, read_lines
-from kbetl.rollouts import Run, Shape, Tool, shape_of, tool_of
-from kbetl.rollouts.detect import WORDS, why_no_rollout
+from kbetl.rollouts import REQUESTS, Run, Tool, is_joined, shape_of, tool_of
+from kbetl.rollouts.detect import SHAPES, why_no_rollout
 from kbetl.samples.rollout_facts import rollout_facts
 from kbetl.tasks.answer_formats import check_unicode
 from kbetl.text import plain_text
@@ -47,7 +47,7 @@ class RecordOptions:
 class DetectedFile:
     """What the first line that is any says of a file. `shape` is None where there is no rollout."""
 
-    shape: Shape | None = None
+    shape: str | None = None
     model: str | None = None
     environment: str | None = None
     tool: Tool = _NO_TOOL
@@ -65,7 +65,7 @@ class RunFiles:
     files: Sequence[Path]
     inputs: Sequence[Path]
     run: Run
-    shape: Shape
+    shape: str
     notes: Sequence[str] = ()
     model_given: str | None = None
     """By an option alone: a rollout that says another one is not of this run. So below."""
@@ -80,7 +80,7 @@ class RunFiles:
     def run_text(self) -> str:
         """The column `sources.run`."""
         run = self.run
-        told = {"tool": run.tool, "version": run.version, "shape": WORDS[self.shape], **run.settings}
+        told = {"tool": run.tool, "version": run.version, "shape": SHAPES[self.shape].words, **run.settings}
         return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)
 
 
@@ -110,12 +110,12 @@ class RunFinder:
             for run in self._find(text, inputs):
                 found.setdefault(os.path.realpath(run.uri), run)
         if not found and inputs:
-            raise SourceError(_why_nothing(inputs[0], DetectedFile("batch input")))
+            raise SourceError(_why_nothing(inputs[0], DetectedFile(REQUESTS)))
         return _named(list(found.values()), self.options.name)
 
     def _inputs_among(self, texts: Sequence[str]) -> list[Path]:
         files = [path for path in map(Path, texts) if path.is_file()]
-        return [path for path in files if self.sniff(path).shape == "batch input"]
+        return [path for path in files if self.sniff(path).shape == REQUESTS]
 
     def _find(self, text: str, inputs: Sequence[Path]) -> Iterator[RunFiles]:
         path = Path(text)
@@ -126,7 +126,7 @@ class RunFinder:
             raise SourceError(f"{printable_path(text)} is no file or folder")
         elif path not in inputs:
             sniffed = self.sniff(path)
-            if sniffed.shape is None or sniffed.shape == "batch input":
+            if sniffed.shape is None or sniffed.shape == REQUESTS:
                 raise SourceError(_why_nothing(path, sniffed))
             yield self._run(os.path.normpath(text), path.parent, [path], inputs, sniffed.shape)
 
@@ -152,7 +152,7 @@ class RunFinder:
             except SourceError as error:
                 self.notes.append(str(error))
                 continue
-            if sniffed.shape not in (None, "batch input"):
+            if sniffed.shape not in (None, REQUESTS):
                 files.append(path)
             elif sniffed.shape is None and path.name.lower().endswith(_DATA):
                 why = "empty so far" if sniffed.is_empty else f"skipped, no rollouts in it ({sniffed.why})"
@@ -160,13 +160,13 @@ class RunFinder:
         return files
 
     def _run(
-        self, name: str, folder: Path, files: Sequence[Path], given: Sequence[Path], shape: Shape
+        self, name: str, folder: Path, files: Sequence[Path], given: Sequence[Path], shape: str
     ) -> RunFiles:
         first = self.sniff(files[0])
         (told, note), options = _told(folder), self.options
         run, notes = _described(name, folder, told, first, options)
-        beside = [] if shape != "batch" else self._inputs_in(folder)
-        inputs = list(dict.fromkeys([*given, *beside])) if shape == "batch" else []
+        beside = [] if not is_joined(shape) else self._inputs_in(folder)
+        inputs = list(dict.fromkeys([*given, *beside])) if is_joined(shape) else []
         return RunFiles(
             printable_path(name),
             name,
@@ -183,7 +183,7 @@ class RunFinder:
         files = [
             path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")
         ]
-        return [path for path in files if self.sniff(path).shape == "batch input"]
+        return [path for path in files if self.sniff(path).shape == REQUESTS]
 
     def _folders(self, folder: Path) -> Iterator[Path]:
         """A folder and all below it in order of their path; hidden ones left out, links out of it noted."""
@@ -248,10 +248,10 @@ def _sniff_line(text: bytes) -> DetectedFile:
         shape = shape_of(parsed.value)
         if shape is None:
             return DetectedFile(why=why_no_rollout(parsed.value))
-        if shape == "batch input":
+        if shape == REQUESTS:
             return DetectedFile(shape)
         tool = tool_of(parsed.value)
-        if shape == "batch":
+        if is_joined(shape):
             return DetectedFile(shape, tool=tool)
         facts = rollout_facts(rollouts.rows_of(parsed)[0].value)
     except BadRow as bad:
@@ -261,7 +261,7 @@ def _sniff_line(text: bytes) -> DetectedFile:
 
 def _why_nothing(path: Path, sniffed: DetectedFile) -> str:
     name = printable_path(path)
-    if sniffed.shape == "batch input":
+    if sniffed.shape == REQUESTS:
         return f"{name} holds the requests of a batch; name its output file, and this one with --input"
     if sniffed.is_empty:
         return f"{name} is empty; with --follow it is waited for"
@@ -299,7 +299,7 @@ def _described(
             f"{printable_path(name)}: {' and '.join(guessed)}, by the name of its folder; "
             "--model and --env say otherwise"
         )
-    if first.shape != "batch" and not (model or run.model):
+    if not is_joined(first.shape) and not (model or run.model):
         notes.append(f"{printable_path(name)}: its files do not say the model; --model does")
     return run, notes
 

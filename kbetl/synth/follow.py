@@ -14,6 +14,7 @@ from types import FrameType
 
 from kbetl.errors import Busy, Interrupted, SourceError
 from kbetl.readers.lines import CHUNK_BYTES, RawRow, is_packed, printable_path
+from kbetl.rollouts import is_joined
 from kbetl.row_writer import IngestReport, ReadProgress, Rejections, counts_of, exit_status
 from kbetl.store import Store
 from kbetl.store.samples import ReadCounts, SampleWriter
@@ -257,7 +258,7 @@ class _Follower:
 
     def _take(self, run: FollowedRun, *, whole: bool = False) -> None:
         tails = list(run.tails.values())
-        if whole or run.found.shape == "batch" or any(tail.is_rewritten() for tail in tails):
+        if whole or is_joined(run.found.shape) or any(tail.is_rewritten() for tail in tails):
             run.position = 0
             for tail in tails:
                 tail.start_over()

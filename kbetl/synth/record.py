@@ -181,7 +181,7 @@ class Requests:
                     value = read_json(line.raw.text).value
                 except BadRow:
                     continue  # answers to it, if there are any, are rejected by name
-                if rollouts.shape_of(value) == "batch input":
+                if rollouts.shape_of(value) == rollouts.REQUESTS:
                     yield {"custom_id": value["custom_id"], "body": orjson.dumps(value["body"]).decode()}
 
 
@@ -192,7 +192,7 @@ class RolloutRecorder:
         self.report = report
         self._store = store
         self._model, self._environment = found.model_given, found.environment_given
-        self._requests = Requests(store, found.inputs) if found.shape == "batch" else None
+        self._requests = Requests(store, found.inputs) if rollouts.is_joined(found.shape) else None
 
     def start_file(self) -> None:
         """Another file of the run begins."""
@@ -245,7 +245,7 @@ class RolloutRecorder:
 
     def _request(self, parsed: Parsed) -> Mapping[str, Any] | None:
         value = parsed.value
-        if self._requests is None or rollouts.shape_of(value) != "batch":
+        if self._requests is None or not rollouts.is_joined(rollouts.shape_of(value)):
             return None
         return self._requests.take(value["custom_id"])
 

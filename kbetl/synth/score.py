@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kbetl.errors import BadRow, ConfigError, SourceError, exit_status_for
-from kbetl.json_codec import read_json
+from kbetl.json_codec import LARGEST_INTEGER, read_json
 from kbetl.readers import rows_of_file, rows_of_pipe, rows_of_stream
 from kbetl.readers.lines import RawRow
 from kbetl.row_writer import Rejections
@@ -21,8 +21,6 @@ from kbetl.text import plain_text
 STDIN = "-"
 SHOWN_REASONS = 20
 """More than of rows that are stored: of these nothing is kept."""
-_LARGEST = 2**63 - 1
-"""The largest integer that SQLite holds."""
 _FIELDS = {"example": "example_id", "attempt": "attempt", "source": "source"}
 """How a row of a file calls what an example is looked up by."""
 
@@ -151,8 +149,8 @@ class _Scores:
             raise BadRow(f"field 'attempt' is {attempt!r}, not a number from 0")
         if source is not None and not isinstance(source, str):
             raise BadRow(f"field 'source' is {type_name(source)}, not text")
-        if attempt is not None and attempt > _LARGEST:
-            raise BadRow(f"field 'attempt' is larger than {_LARGEST}")
+        if attempt is not None and attempt > LARGEST_INTEGER:
+            raise BadRow(f"field 'attempt' is larger than {LARGEST_INTEGER}")
         text = str(_whole(example))
         wanted = {"example": text, "attempt": attempt, "source": source or self._source}
         return self._only_one(wanted)

@@ -1,21 +1,21 @@
-"""How an answer is read: the five forms of a task's `answer` table, and their one spelling in the store."""
+"""How an answer is read: the forms of a task's `answer` table, and their one spelling in the store."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kbetl.errors import BadRow, ConfigError
 from kbetl.json_codec import canonical_json, read_json
 from kbetl.samples.messages import THOUGHT_TAGS
+from kbetl.text import on_one_line
 
 _TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _MARK = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DECORATION = "\"'`*\u201c\u201d\u2018\u2019 \t\r\n\f\v"
-_FORMS = "{tag}, {tag, one_of}, {tag, min, max}, {begin, end} or {json}"
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,17 @@ def format_from_spec(text: str) -> AnswerFormat:
 def answer_format(table: Any) -> AnswerFormat:
     """The reader that a task's `answer` table describes.
 
-    Raises ConfigError unless it has exactly one of the five forms.
+    Raises ConfigError unless its keys are those of one of FORMS.
     """
     if not isinstance(table, Mapping):
         raise ConfigError(f"key 'answer' is {type_name(table)}, not a table such as {{tag = \"difficulty\"}}")
-    keys = set(table)
-    if keys == {"tag"}:
-        return Text(_tag(table["tag"]))
-    if keys == {"tag", "one_of"}:
-        return Label(_tag(table["tag"]), _labels(table["one_of"]))
-    if keys == {"tag", "min", "max"}:
-        return _number(table)
-    if keys == {"begin", "end"}:
-        return _block(table)
-    if keys == {"json"}:
-        return Json(_schema(table["json"]))
-    raise ConfigError(f"key 'answer' has {', '.join(sorted(keys)) or 'no key'}; it takes {_FORMS}")
+    form = next((form for form in FORMS if set(form) == set(table)), None)
+    if form is not None:
+        return FORMS[form](table)
+    *others, last = (f"{{{', '.join(form)}}}" for form in FORMS)
+    raise ConfigError(
+        f"key 'answer' has {', '.join(sorted(table)) or 'no key'}; it takes {', '.join(others)} or {last}"
+    )
 
 
 def normal_label(text: str) -> str:
@@ -156,6 +151,28 @@ def _block(table: Mapping[str, Any]) -> Block:
     return Block(table["begin"], table["end"])
 
 
+def _text(table: Mapping[str, Any]) -> Text:
+    return Text(_tag(table["tag"]))
+
+
+def _label(table: Mapping[str, Any]) -> Label:
+    return Label(_tag(table["tag"]), _labels(table["one_of"]))
+
+
+def _json(table: Mapping[str, Any]) -> Json:
+    return Json(_schema(table["json"]))
+
+
+FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], AnswerFormat]] = {
+    ("tag",): _text,
+    ("tag", "one_of"): _label,
+    ("tag", "min", "max"): _number,
+    ("begin", "end"): _block,
+    ("json",): _json,
+}
+"""The keys of each form of a task's `answer` table, and what checks them and makes the format."""
+
+
 def _schema(value: Any) -> Mapping[str, Any]:
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
@@ -216,12 +233,6 @@ def shown(text: str, limit: int = 60) -> str:
     Control characters, escape codes and lone surrogates are spelled out, so any store or terminal bears it.
     """
     return repr(text) if len(text) <= limit else repr(text[:limit]) + "..."
-
-
-def on_one_line(text: str, limit: int = 200) -> str:
-    """The same without quotes, for a message that another library wrote."""
-    cut = text if len(text) <= limit else text[:limit] + "..."
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
 
 
 def check_json_value(value: Any, path: str) -> None:

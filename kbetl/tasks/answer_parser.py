@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ from kbetl.tasks.answer_formats import (
     format_spec,
     is_unicode,
     normal_label,
-    on_one_line,
     shown,
     undecorated,
 )
+from kbetl.text import on_one_line
 
 PARSER_VERSION = "2"
 """Of the code here, in `json_answers` and in `samples.messages`: raised when an answer may be read anew."""
@@ -189,11 +189,7 @@ def _inside(name: str, text: str) -> _Inside:
 def _read_value(reader: Text | Label | Number, inner: str) -> ParsedAnswer:
     if not inner.strip():
         return _unparsed(f"<{reader.tag}> is empty")
-    if isinstance(reader, Label):
-        return _read_label(reader, inner)
-    if isinstance(reader, Number):
-        return _read_number(reader, inner)
-    return _read_text(reader, inner)
+    return _TAGGED[type(reader)].read(reader, inner)
 
 
 def _read_label(reader: Label, inner: str) -> ParsedAnswer:
@@ -233,13 +229,27 @@ def _read_text(reader: Text, inner: str) -> ParsedAnswer:
     return ParsedAnswer("ok", text)
 
 
+class _Tagged(NamedTuple):
+    """How the text inside a tag is read, and what its values are called where they differ."""
+
+    read: Callable[[Any, str], ParsedAnswer]
+    values: str
+    shown: slice = slice(None)
+    """Those of them that are shown then."""
+
+
+_TAGGED: Mapping[type, _Tagged] = {
+    Text: _Tagged(_read_text, "texts", slice(0)),
+    Label: _Tagged(_read_label, "ratings"),
+    Number: _Tagged(_read_number, "numbers", slice(10)),
+}
+
+
 def _disagreement(reader: AnswerFormat, values: list[str]) -> str:
     number = "two" if len(values) == 2 else str(len(values))
-    if isinstance(reader, Label):
-        return f"{number} different ratings: {', '.join(values)}"
-    if isinstance(reader, Number):
-        return f"{number} different numbers: {', '.join(values[:10])}"
-    return f"{number} different texts"
+    tagged = _TAGGED[type(reader)]
+    named = ", ".join(values[tagged.shown])
+    return f"{number} different {tagged.values}{f': {named}' if named else ''}"
 
 
 def _unparsed(reason: str) -> ParsedAnswer:

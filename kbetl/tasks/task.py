@@ -15,7 +15,8 @@ from kbetl.errors import BadRow, ConfigError, MissingField
 from kbetl.records import Completion, Kind, ParsedAnswer, content_hash
 from kbetl.samples import fields
 from kbetl.tasks import answer_formats, answer_parser
-from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_unicode, is_unicode, on_one_line
+from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_unicode, is_unicode
+from kbetl.text import on_one_line
 
 RESERVED = ("model", "messages", "stream", "n")
 """Request parameters that are not the task's to set: `kbetl` does."""

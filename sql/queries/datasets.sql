@@ -125,73 +125,6 @@ where samples.kind = :kind
     )
   )
 
--- name: fill_evals
--- Every eligible rollout, in source order; reward is the newest known.
-insert into temp.dataset_rows (sample_hash, reward)
-select
-  samples.hash,
-  coalesce(
-    (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
-    samples.reward
-  )
-from temp.eligible
-join samples indexed by samples_by_hash on samples.hash = eligible.sample_hash
-order by eligible.place, eligible.sample_hash
-
--- name: fill_filtered
--- The rows of `filtered` among the eligible samples, in source order.
-insert into temp.dataset_rows (sample_hash, reward, difficulty)
-select
-  filtered.sample_hash,
-  filtered.reward,
-  filtered.difficulty
-from filtered
-join temp.eligible on eligible.sample_hash = filtered.sample_hash
-order by eligible.place, eligible.sample_hash
-
--- name: fill_synthetic
--- The eligible modules that have a specification by the task `prompts` in use, in source order.
-insert into temp.dataset_rows (sample_hash)
-select outcomes.sample_hash
-from tasks
-join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
-join temp.eligible on eligible.sample_hash = outcomes.sample_hash
-where tasks.name = 'prompts'
-  and tasks.in_use = 1
-order by eligible.place, eligible.sample_hash
-
--- name: fill_unique
--- The highest reward per module among the eligible rows of `filtered`; on a tie the first in source order.
--- Sorted by reward, descending; equal rewards by where the name first appears in `filtered`. Rows without the name or code that they are grouped by are each their own.
--- :by name or code
-insert into temp.dataset_rows (sample_hash, reward, difficulty)
-select
-  ranked.sample_hash,
-  ranked.reward,
-  ranked.difficulty
-from (
-  select
-    filtered.sample_hash as sample_hash,
-    filtered.reward as reward,
-    filtered.difficulty as difficulty,
-    eligible.place as place,
-    min(eligible.place) over (
-      partition by coalesce(samples.module_name, filtered.sample_hash)
-    ) as name_place,
-    row_number() over (
-      partition by coalesce(
-        case :by when 'code' then samples.code_hash else samples.module_name end,
-        filtered.sample_hash
-      )
-      order by filtered.reward desc, eligible.place, filtered.sample_hash
-    ) as rank
-  from filtered
-  join temp.eligible on eligible.sample_hash = filtered.sample_hash
-  join samples indexed by samples_by_hash on samples.hash = filtered.sample_hash
-) as ranked
-where ranked.rank = 1
-order by ranked.reward desc, ranked.name_place, ranked.place, ranked.sample_hash
-
 -- name: keep_wanted
 -- Of a dataset's rows those alone for which the user's own condition holds.
 delete from temp.dataset_rows
@@ -369,6 +302,73 @@ select
 from temp.dataset_rows
 group by dataset_rows.split
 order by dataset_rows.split
+
+-- name: select_best
+-- The highest reward per module among the eligible rows of `filtered`; on a tie the first in source order.
+-- Sorted by reward, descending; equal rewards by where the name first appears in `filtered`. Rows without the name or code that they are grouped by are each their own.
+-- :by name or code
+insert into temp.dataset_rows (sample_hash, reward, difficulty)
+select
+  ranked.sample_hash,
+  ranked.reward,
+  ranked.difficulty
+from (
+  select
+    filtered.sample_hash as sample_hash,
+    filtered.reward as reward,
+    filtered.difficulty as difficulty,
+    eligible.place as place,
+    min(eligible.place) over (
+      partition by coalesce(samples.module_name, filtered.sample_hash)
+    ) as name_place,
+    row_number() over (
+      partition by coalesce(
+        case :by when 'code' then samples.code_hash else samples.module_name end,
+        filtered.sample_hash
+      )
+      order by filtered.reward desc, eligible.place, filtered.sample_hash
+    ) as rank
+  from filtered
+  join temp.eligible on eligible.sample_hash = filtered.sample_hash
+  join samples indexed by samples_by_hash on samples.hash = filtered.sample_hash
+) as ranked
+where ranked.rank = 1
+order by ranked.reward desc, ranked.name_place, ranked.place, ranked.sample_hash
+
+-- name: select_described
+-- The eligible modules that have a specification by the task `prompts` in use, in source order.
+insert into temp.dataset_rows (sample_hash)
+select outcomes.sample_hash
+from tasks
+join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
+join temp.eligible on eligible.sample_hash = outcomes.sample_hash
+where tasks.name = 'prompts'
+  and tasks.in_use = 1
+order by eligible.place, eligible.sample_hash
+
+-- name: select_from_view
+-- The rows of the chosen dataset's view among the eligible samples, in source order.
+insert into temp.dataset_rows (sample_hash, reward, difficulty)
+select
+  dataset_view.sample_hash,
+  dataset_view.reward,
+  dataset_view.difficulty
+from temp.dataset_view
+join temp.eligible on eligible.sample_hash = dataset_view.sample_hash
+order by eligible.place, eligible.sample_hash
+
+-- name: select_rollouts
+-- Every eligible rollout, in source order; reward is the newest known.
+insert into temp.dataset_rows (sample_hash, reward)
+select
+  samples.hash,
+  coalesce(
+    (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+    samples.reward
+  )
+from temp.eligible
+join samples indexed by samples_by_hash on samples.hash = eligible.sample_hash
+order by eligible.place, eligible.sample_hash
 
 -- name: sources_named
 -- All sources: id and name, in the order in which they came.
