@@ -4,13 +4,11 @@
         dataset.counts                        # {"train": 6463, "validation": 718}
         for row in dataset.rows("train"):     # row.text is one line of JSONL, less its line end
             ...
-        columns = arrow_columns(dataset)      # of all rows, so that all splits have the same .schema
-        write_parquet(file, columns, arrow_batches(dataset, columns, "train"))
 
 The same store gives the same rows and, with one version of pyarrow, the same bytes.
 """
 
-from kbetl.dataset.arrow import Columns, arrow_batches, arrow_columns, batches_of, columns_of, write_parquet
+from kbetl.dataset.arrow import Columns, batches_of, columns_of, write_parquet
 from kbetl.dataset.dataset import (
     SPLIT_BY_DEFAULT,
     Dataset,
@@ -33,8 +31,6 @@ __all__ = [
     "Name",
     "Row",
     "Split",
-    "arrow_batches",
-    "arrow_columns",
     "batches_of",
     "check_sources",
     "columns_of",

@@ -2,5 +2,16 @@
 
 from kbetl.export.export import ExportOptions, ExportReport, check, export, export_query
 from kbetl.export.formats import FORMATS, Format
+from kbetl.export.source import DatasetSource, LeftOut
 
-__all__ = ["FORMATS", "ExportOptions", "ExportReport", "Format", "check", "export", "export_query"]
+__all__ = [
+    "FORMATS",
+    "DatasetSource",
+    "ExportOptions",
+    "ExportReport",
+    "Format",
+    "LeftOut",
+    "check",
+    "export",
+    "export_query",
+]

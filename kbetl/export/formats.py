@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from kbetl.dataset import Row
-from kbetl.errors import BadRow
+from kbetl.errors import BadRow, ConfigError
 from kbetl.export.strip_reasoning import check_no_leak, row_without_reasoning, without_reasoning
 from kbetl.json_codec import json_bytes, stored_value
 from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
-from kbetl.samples.messages import REASONING_FIELDS
+from kbetl.samples.messages import REASONING_FIELDS, read_message
 
 Format = Literal["rows", "messages", "prompt-completion", "sharegpt", "alpaca"]
 FORMATS: tuple[Format, ...] = ("rows", "messages", "prompt-completion", "sharegpt", "alpaca")
+TRAINERS: Mapping[Format, str] = {
+    "rows": "every column as its source has it; of these prime-rl and TRL read `messages`, or `prompt` and "
+    "`completion`",
+    "messages": "`messages`, which prime-rl, TRL and axolotl (`type: chat_template`) read",
+    "prompt-completion": "`prompt` and `completion`, which prime-rl and TRL read, TRL with the loss on the "
+    "completion alone",
+    "sharegpt": "`conversations` with `from` and `value`, which LLaMA-Factory reads",
+    "alpaca": "`instruction` and `output`, which LLaMA-Factory reads",
+}
+"""What each format holds, and for whom."""
 METADATA = ("sample_hash", "module_name", "reward", "difficulty")
 
 _THOUGHT = ("<think>\n", "\n</think>\n\n")
@@ -27,6 +38,52 @@ _THOUGHT = ("<think>\n", "\n</think>\n\n")
 
 
 Convert = Callable[[Row], bytes]
+
+UNREAD_REASONING = (
+    "rows have reasoning that is not in `reasoning_content`, and prime-rl reads no other field; "
+    "--format messages or prompt-completion writes it there"
+)
+_OTHER_REASONING = "|".join(name for name in REASONING_FIELDS if name != "reasoning_content")
+_MAY_BE_UNREAD = re.compile(rf'"(?:{_OTHER_REASONING})"\s*:\s*["\[{{]'.encode())
+
+
+def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> None:
+    """Raises ConfigError for a format that there is not, or that a dataset cannot have."""
+    if format_ not in FORMATS:
+        raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
+    if dataset == "synthetic" and (format_ != "rows" or not has_reasoning):
+        raise ConfigError("synthetic has prompts and no completions: only --format rows, with all columns")
+
+
+def format_of(columns: Collection[str]) -> Format:
+    """The format that rows with these columns are in."""
+    if "sample_hash" in columns:
+        for format_, column in _COLUMN.items():
+            if column in columns:
+                return format_
+    return "rows"
+
+
+def has_unread_reasoning(text: bytes) -> bool:
+    """Whether a row, as its source has it, says to itself what prime-rl does not read."""
+    if _MAY_BE_UNREAD.search(text) is None:
+        return False
+    row = stored_value(text)
+    messages = [each for name in ("messages", "completion") for each in _list(row.get(name))]
+    return any(_is_unread(each) for each in messages)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_unread(message: Any) -> bool:
+    if not isinstance(message, Mapping) or message.get("reasoning_content"):
+        return False
+    try:
+        return read_message(message).reasoning is not None
+    except ValueError:
+        return False
 
 
 def converter(format_: Format, *, has_reasoning: bool, left_out: set[str]) -> Convert:
@@ -143,6 +200,13 @@ def _joined(messages: Sequence[Message]) -> str:
     return "\n\n".join(each.content for each in messages)
 
 
+_COLUMN: Mapping[Format, str] = {
+    "messages": "messages",
+    "prompt-completion": "completion",
+    "sharegpt": "conversations",
+    "alpaca": "instruction",
+}
+"""The column by which the format of rows is known; all but `rows` have `sample_hash` too."""
 _SHAPES: Mapping[str, Callable[[Conversation], dict[str, Any]]] = {
     "messages": _messages,
     "prompt-completion": _prompt_completion,

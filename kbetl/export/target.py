@@ -149,12 +149,15 @@ def readme(name: str, rows: Mapping[Split, int]) -> str:
 
 def dataset_info(name: str, format_: Format, splits: Sequence[Split], columns: Sequence[str]) -> str:
     """`dataset_info.json` of LLaMA-Factory for `sharegpt` and `alpaca`: its name for each split."""
-    entry = _SHAREGPT if format_ == "sharegpt" else _ALPACA
-    wanted = {key: column for key, column in entry["columns"].items() if column in columns}
-    described = {
-        f"{name}_{split}": {"file_name": data_path(split), **entry, "columns": wanted} for split in splits
-    }
+    entry = trainer_entry(format_, columns)
+    described = {f"{name}_{split}": {"file_name": data_path(split), **entry} for split in splits}
     return json.dumps(described, indent=2) + "\n"
+
+
+def trainer_entry(format_: Format, columns: Sequence[str]) -> dict[str, Any]:
+    """What LLaMA-Factory has to be told of rows with these columns, less where they are."""
+    entry = _SHAREGPT if format_ == "sharegpt" else _ALPACA
+    return {**entry, "columns": {key: name for key, name in entry["columns"].items() if name in columns}}
 
 
 _SHAREGPT: dict[str, Any] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 from typing import Any
 
 import kbetl
+from kbetl.export.formats import METADATA, TRAINERS
+from kbetl.export.target import trainer_entry
 from kbetl.hub.card_data import Facts, Length, Source
 from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
@@ -24,6 +27,7 @@ TITLES: Mapping[Name, str] = {
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _MOST_ENTRIES = 20
+_BESIDE = f"Beside the text stand {', '.join(f'`{name}`' for name in METADATA)}"
 _ACTIVE = re.compile(r"[\\`*_\[\]#|~$!@]")
 _ADDRESS = re.compile(r"(?i)(://|www\.|mailto:)")
 _REWARD_BUCKETS: Mapping[int | None, str] = {
@@ -41,7 +45,8 @@ def make_card(facts: Facts, built: Built) -> Card:
     sections = {
         "title": TITLES[facts.dataset],
         "summary": _summary(facts),
-        "chosen": _section("How the rows were chosen", _bullets(_chosen(facts))),
+        "format": _section("Format", _format(built)),
+        "chosen": _section("How the rows were chosen", _bullets(_chosen(facts, built))),
         "labels": _section("Labels", _labels(facts)),
         "counts": _section("Counts", _counts(facts)),
         "rewards": _section("Rewards", _rewards(facts)),
@@ -115,16 +120,32 @@ def _summary(facts: Facts) -> str:
     return f"{facts.total:,} rows ({rows}), made by kbetl {kbetl.__version__}."
 
 
-def _chosen(facts: Facts) -> Iterable[str]:
+def _format(built: Built) -> str:
+    told = f"`{built.format}`: {TRAINERS[built.format]}."
+    if built.format in ("sharegpt", "alpaca"):
+        columns = [str(column["name"]) for column in built.features]
+        entry = json.dumps(trainer_entry(built.format, columns), indent=2)
+        told += (
+            "\n\nIts entry in `dataset_info.json`, beside `hf_hub_url` with the name of this dataset:"
+            f"\n\n```json\n{entry}\n```"
+        )
+    if built.left_out.reasons:
+        told += f"\n\nLeft out, since this format cannot carry them: {inert(built.left_out.why())}."
+    return told
+
+
+def _chosen(facts: Facts, built: Built) -> Iterable[str]:
     good = f"a reward above {facts.settings['min_reward']}"
     rated = f"{good} and a difficulty that could be read from the answer"
+    is_plain = built.format == "rows"
+    columns = "Every column of the source, unchanged and in order" if is_plain else _BESIDE
     yield {
-        "filtered": f"Rollouts with {rated}. Every column of the source, unchanged and in order, and "
-        "`difficulty` and `evaluation_raw` (the answer as it came).",
+        "filtered": f"Rollouts with {rated}. {columns}"
+        f"{', and `difficulty` and `evaluation_raw` (the answer as it came)' if is_plain else ''}.",
         "unique": f"Of the rollouts with {rated} the one with the highest reward per `module_name`; on a tie "
         "the first in source order. Sorted by reward, descending; ties by where the name first came.",
         "synthetic": "For each module a specification as `prompt`, where the answer could be read.",
-        "evals": "All rollouts of the sources, each once, every column unchanged and in order.",
+        "evals": f"All rollouts of the sources, each once. {columns}.",
     }[facts.dataset]
     if facts.models:
         named = [f"{inert(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]]
