@@ -22,7 +22,7 @@ from kbetl.store.samples import ReadCounts, SampleWriter
 from kbetl.text import plain_text
 
 _LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
-_PARTICULAR = re.compile(r'"[^"]*"|0x[0-9a-f]+|s1:[0-9a-f]+|\d+')
+_PARTICULAR = re.compile(r'"[^"]*"|0x[0-9a-f]+|[a-z]1:[0-9a-f]+|\d+')
 """What a reason says of one row: the same reason may say it otherwise of the next."""
 SHOWN_REASONS = 10
 SHOWN_PLACES = 3

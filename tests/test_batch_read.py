@@ -21,6 +21,8 @@ from batch_case import (
 )
 from enrich_case import Case, ended, rollout, rollouts, started, until
 
+from kbetl.batch.files import custom_id
+
 pytest_plugins = ["enrich_fixtures"]
 
 BAD_REQUEST = {"message": "too long", "type": "BadRequestError", "param": "input_tokens", "code": 400}
@@ -264,6 +266,18 @@ def test_lines_that_are_no_results_of_this_store_are_named(case):
     assert "was not handed out by kbetl.db" in said[5]
     assert "read 7, new 1, known 0, rejected 6" in done.out
     assert case.statuses() == {"ok": 1}
+
+
+def test_lines_rejected_for_one_reason_are_one_line(case):
+    """With their number and the first places, however their ids differ."""
+    [asked] = handed_out(case, 1)
+    other = [{**rated(asked), "custom_id": custom_id(f"r1:{n * 7919 << 220:064x}", 0)} for n in range(40)]
+    (case.folder / "results.jsonl").write_text("\n".join(map(json.dumps, [*other, rated(asked)])) + "\n")
+    done = read(case, "results.jsonl")
+    [line] = [line for line in done.out.splitlines() if "was not handed out" in line]
+    assert line.startswith("40 rows: its request ")
+    assert line.endswith("(results.jsonl:1, results.jsonl:2, results.jsonl:3 and 37 more)")
+    assert (done.status, case.statuses()) == (3, {"ok": 1})
 
 
 ODD = {

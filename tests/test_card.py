@@ -13,6 +13,7 @@ from filling import TIME, Filling
 import kbetl
 from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.errors import HubError
+from kbetl.export.source import DatasetSource
 from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
 from kbetl.hub.parquet_files import Built, column_types, described, differences, with_features, write_files
@@ -71,10 +72,12 @@ def filling(tmp_path: Path) -> Filling:
     return store
 
 
-def built(path: Path, folder: Path, dataset: Dataset, shard_bytes: int = 2**30) -> tuple[Built, Card]:
+def built(
+    path: Path, folder: Path, dataset: Dataset, shard_bytes: int = 2**30, format_: str = "rows"
+) -> tuple[Built, Card]:
     folder.mkdir()
     with Store.read(path) as store, open_dataset(store, dataset) as rows:
-        files = write_files(rows, folder, shard_bytes)
+        files = write_files(DatasetSource(rows, format_), folder, shard_bytes)
         return files, make_card(read_facts(rows, files.rows, files.notes), files)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from filling import Filling
 
-from kbetl.dataset.arrow import arrow_batches, arrow_columns, columns_of, write_parquet
+from kbetl.dataset.arrow import batches_of, columns_of, write_parquet
 from kbetl.dataset.column_types import declared_columns
 from kbetl.dataset.dataset import Dataset, open_dataset
 from kbetl.errors import ConfigError
 from kbetl.json_codec import append_keys
+from kbetl.samples.fields import LABELS
 from kbetl.store import Store
 
 
@@ -202,8 +203,9 @@ def test_a_parquet_file_holds_the_rows_and_is_the_same_twice(store):
     files = [io.BytesIO(), io.BytesIO()]
     with Store.read(store.path) as reading, open_dataset(reading, Dataset("filtered", splits=False)) as rows:
         for file in files:
-            columns = arrow_columns(rows)
-            assert write_parquet(file, columns, arrow_batches(rows, columns)) == 3
+            values = [(json.loads(row.text), len(row.text)) for row in rows.rows()]
+            columns = columns_of((value for value, _ in values), last=LABELS)
+            assert write_parquet(file, columns, batches_of(values, columns)) == 3
         expected = [json.loads(row.text) for row in rows.rows()]
     assert files[0].getvalue() == files[1].getvalue()
     assert pq.read_table(files[0]).to_pylist() == expected

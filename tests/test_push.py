@@ -18,6 +18,7 @@ from fake_hub import TOKEN, FakeHub
 from filling import Filling
 
 from kbetl.dataset.dataset import Dataset, open_dataset
+from kbetl.export.formats import UNREAD_REASONING
 from kbetl.hub.readme import BEGIN, END
 from kbetl.store import Store
 
@@ -120,7 +121,7 @@ def test_datasets_reads_what_push_wrote(push, store, hub, tmp_path):
     """All four, unmodified `datasets`: splits, columns in order, every value. And nothing says the token."""
     result = push("all", "--private")
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, f"{UNREAD_REASONING}\n")
     expected = {repo: rows_of(store, name) for name, repo in REPOS.items()}
     assert result.stdout.splitlines() == [
         f"{name}: {repo}, rows {', '.join(f'{side} {len(rows)}' for side, rows in expected[repo].items())}: "

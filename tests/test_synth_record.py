@@ -503,6 +503,29 @@ def test_files_beside_the_rollouts_are_left_alone(home, query, capfd):
     assert err == f"{folder}/requests.jsonl: skipped, no rollouts in it (line 1: {words})\n"
 
 
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("compleiton", "completion"),
+        ("Completion", "completion"),
+        ("exampleId", "example_id"),
+        ("example-id", "example_id"),
+        ("trace", "traces"),
+        ("node", "nodes"),
+        ("customId", "custom_id"),
+    ],
+)
+def test_a_field_that_is_nearly_one_of_a_shape_is_named(home, query, capfd, misspelt, meant):
+    """Beside a good row: each name of which a shape is known."""
+    file = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-tool/*")
+    shaped = json.loads(file.read_text("utf-8").splitlines()[0])
+    kept = {"example_id": 1} if meant == "completion" else {"completion": []} if meant == "example_id" else {}
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps({**kept, misspelt: shaped["completion"]}) + "\n")
+    assert kbetl(["synth", "record", str(file)]) == 3
+    assert f"'{misspelt}': did you mean '{meant}'?" in capfd.readouterr()[1]
+
+
 def test_packed_files_are_read_too(home, query):
     file = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-err500/*")
     content = file.read_bytes()

@@ -18,6 +18,7 @@ from kbetl.inference.plan import BatchPlan
 from kbetl.inference.report import RunProgress
 from kbetl.readers.lines import decompressed, read_lines
 from kbetl.records import Completion, Outcome, ParsedAnswer, Request
+from kbetl.row_writer import Rejections
 from kbetl.store import Store
 from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, newest_try, record_outcomes
 from kbetl.store.batches import (
@@ -68,8 +69,7 @@ class BatchReadReport:
     """What `batch read` did."""
 
     files: dict[str, FileCounts] = field(default_factory=dict)
-    rejections: list[str] = field(default_factory=list)
-    """The first of them, as `FILE:LINE: why`."""
+    rejections: Rejections = field(default_factory=lambda: Rejections("rejected lines", SHOWN_REJECTIONS))
     tally: RunProgress = field(default_factory=RunProgress)
     in_use: list[InUse] = field(default_factory=list)
     """The tasks that came into use."""
@@ -89,9 +89,7 @@ class BatchReadReport:
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
-        lines = [f"{file} holds no results" for file in self.empty] + self.rejections
-        if self.rejected > len(self.rejections):
-            lines.append(f"... and {self.rejected - len(self.rejections)} more lines were rejected")
+        lines = [f"{file} holds no results" for file in self.empty] + self.rejections.lines()
         lines += [
             f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
         ]
@@ -256,8 +254,7 @@ class _Reading:
 
     def _reject(self, place: str, reason: str, counts: FileCounts) -> None:
         counts.rejected += 1
-        if len(self.report.rejections) < SHOWN_REJECTIONS:
-            self.report.rejections.append(plain_text(f"{place}: {reason}"))
+        self.report.rejections.add(plain_text(place), plain_text(reason))
 
     def _take(self, chunk: Sequence[_Line], counts: FileCounts) -> None:
         for line in chunk:  # runs and tasks that are new begin outside the transaction

@@ -11,6 +11,7 @@ import click
 
 from kbetl.cli.params import FiniteNumber, common, names_datasets, unique_values
 from kbetl.errors import StoreError
+from kbetl.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from kbetl.hub import Pushed, PushOptions
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 @names_datasets
 @click.argument("datasets", nargs=-1, metavar="[DATASET...|all]")
 @click.option("--repo", metavar="OWNER/NAME", help="Where to, in place of the usual name; for one DATASET.")
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS), default="rows", show_default=True, help="Columns."
+)
 @click.option("--owner", help="Owner of the usual names.  [default: siro1]")
 @click.option("--model-name", help="Model part of the usual names.  [default: glm4_7]")
 @click.option("--private", is_flag=True, help="Make what is new private; refuse what is public.")
@@ -38,18 +42,20 @@ if TYPE_CHECKING:
 )
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
 @click.option("--first-wait-s", type=FiniteNumber(min=0), default=1.0, hidden=True)
-def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
+def push(datasets: tuple[str, ...], database: Path, **given: Any) -> int:
     """Push datasets to the Hub, each as one commit, with splits and a card made from the store.
 
     DATASET is {datasets}; all: those that have rows. What the Hub has already is
-    not sent again. Of a card only the part between its kbetl marks is written. The token is HF_TOKEN.
+    not sent again. Of a card only the part between its kbetl marks is written. The token is HF_TOKEN. Rows
+    that a format cannot carry are named, and the exit status is 3.
 
     \b
     Examples:
       kbetl push filtered unique --dry-run          # needs the Hub
       kbetl push all --owner my-name --private      # needs HF_TOKEN
-      kbetl push unique --repo my-name/best-kernels # needs HF_TOKEN
+      kbetl push unique --repo my-name/best-kernels --format messages  # needs HF_TOKEN
     """
+    from kbetl.hub import exit_status
     from kbetl.hub import push as run
     from kbetl.store import Store
 
@@ -59,7 +65,7 @@ def push(datasets: tuple[str, ...], database: Path, **given: Any) -> None:
     options = _options(datasets, given)
     reads_only = given["dry_run"] or not datasets
     with Store.read(database) if reads_only else Store.open(database) as store:
-        run(store, options, say, _print)
+        return exit_status(run(store, options, say, _print))
 
 
 def check_ready(context: click.Context, store: Store | None) -> None:
@@ -79,6 +85,7 @@ def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> PushOptions
         is_private=given["private"],
         is_dry_run=given["dry_run"],
         allow_schema_change=given["allow_schema_change"],
+        format=given["format_"],
         sources=given["source"],
         all_sources=given["all_sources"],
         is_quiet=given["quiet"],

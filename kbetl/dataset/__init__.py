@@ -4,8 +4,6 @@
         dataset.counts                        # {"train": 6463, "validation": 718}
         for row in dataset.rows("train"):     # row.text is one line of JSONL, less its line end
             ...
-        columns = arrow_columns(dataset)      # of all rows, so that all splits have the same .schema
-        write_parquet(file, columns, arrow_batches(dataset, columns, "train"))
 
 The same store gives the same rows and, with one version of pyarrow, the same bytes. Names are imported from
 the files of this folder, so that a command that only lists the datasets does not wait for the rest.

@@ -22,13 +22,9 @@ from kbetl.dataset.column_types import (
     TEXT,
     DeclaredType,
     SeenTypes,
-    declared_columns,
 )
-from kbetl.dataset.dataset import DatasetRows, Row
-from kbetl.json_codec import json_bytes, stored_value
+from kbetl.json_codec import json_bytes
 from kbetl.readers import IS_JSON_TEXT
-from kbetl.samples.fields import LABELS
-from kbetl.store.datasets import Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,25 +64,6 @@ def columns_of(
     for value in values:
         seen.see_object(value)  # type: ignore[arg-type]
     return columns_of_shape(seen, declared or {}, last)
-
-
-def arrow_columns(dataset: DatasetRows) -> Columns:
-    """The columns of a dataset, over all rows of all sides."""
-    values = (row_value(row) for row in dataset.every_row())
-    return columns_of(values, declared_columns(dataset.declared), LABELS)
-
-
-def row_value(row: Row) -> Value:
-    """What a row's text says, numbers exact."""
-    value: Value = stored_value(row.text)
-    return value
-
-
-def arrow_batches(
-    dataset: DatasetRows, columns: Columns, split: Split | None = None
-) -> Iterator[pa.RecordBatch]:
-    """The rows of one side of a dataset, in order, a few megabytes at a time."""
-    return batches_of(((row_value(row), len(row.text)) for row in dataset.rows(split)), columns)
 
 
 def batches_of(values: Iterable[tuple[Value, int]], columns: Columns) -> Iterator[pa.RecordBatch]:

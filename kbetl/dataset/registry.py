@@ -28,6 +28,8 @@ class DatasetEntry:
     """Of its card."""
     chosen: str
     """How its rows were chosen, for the card; {good} and {rated} stand for the conditions of `filtered`."""
+    columns: str = ""
+    """What columns its rows have as they are, for the card; empty if `chosen` says enough."""
     repository: str
     """Its usual name on the Hub, of {owner} and {model}."""
     view: str
@@ -62,8 +64,9 @@ _ENTRIES = (
     DatasetEntry(
         name="filtered",
         title="KernelBook rollouts with their difficulty",
-        chosen="Rollouts with {rated}. Every column of the source, unchanged and in order, and "
-        "`difficulty` and `evaluation_raw` (the answer as it came).",
+        chosen="Rollouts with {rated}.",
+        columns="Every column of the source, unchanged and in order, and `difficulty` and `evaluation_raw` "
+        "(the answer as it came).",
         repository="{owner}/kernelbook-{model}-evals-filtered",
         view="filtered",
         is_split=True,
@@ -96,7 +99,8 @@ _ENTRIES = (
     DatasetEntry(
         name="evals",
         title="KernelBook rollouts",
-        chosen="All rollouts of the sources, each once, every column unchanged and in order.",
+        chosen="All rollouts of the sources, each once.",
+        columns="Every column of the source, unchanged and in order.",
         repository="{owner}/kernelbook-{model}-evals",
         view="rollouts",
         select_rows="datasets/select_rollouts",

@@ -6,16 +6,17 @@ import contextlib
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.dataset.column_types import DeclaredType, declared_columns
-from kbetl.dataset.dataset import Dataset, DatasetRows, Row, check_sources, open_dataset
+from kbetl.dataset.column_types import DeclaredType
+from kbetl.dataset.dataset import Dataset, check_sources, open_dataset
 from kbetl.dataset.registry import DATASETS
-from kbetl.errors import BadQuery, BadRow, ConfigError, EmptyDataset, exit_status_for
-from kbetl.export.formats import FORMATS, ExportedFolder, converter
+from kbetl.errors import BadQuery, ConfigError, EmptyDataset, exit_status_for
+from kbetl.export.formats import FORMATS, ExportedFolder, check_format
+from kbetl.export.source import DatasetSource, LeftOut
 from kbetl.export.target import (
     ExportTarget,
     as_open_as,
@@ -28,12 +29,8 @@ from kbetl.export.target import (
 )
 from kbetl.export.writers import FileWriter
 from kbetl.json_codec import json_bytes
-from kbetl.samples.fields import LABELS
 from kbetl.store import Store, check_conditions, read_only_query
 from kbetl.store.datasets import Split, longest_rows
-from kbetl.text import plain_text
-
-SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +69,7 @@ class ExportReport:
 
     def remarks(self) -> list[str]:
         """What was left out and what is peculiar, a line each."""
-        lines = [f"left out {sample}: {reason}" for sample, reason in self.examples.items()]
-        hidden = sum(self.left_out.values()) - len(self.examples)
-        if hidden:
-            lines.append(f"... and {hidden:,} more rows")
-        reasons = [f"left out {number:,} rows: {why}" for why, number in self.left_out.most_common()]
-        return [*lines, *reasons, *self.notes]
+        return [*LeftOut(self.left_out, self.examples).lines(), *self.notes]
 
     def as_text(self) -> str:
         """One line: rows in all and on each side, where, how large."""
@@ -87,41 +79,6 @@ class ExportReport:
             f"{self.name}: wrote {sum(self.rows.values()):,} rows{f' ({sides})' if sides else ''}, "
             f"left out {out:,}, to {', '.join(map(str, self.files))} ({self.size_bytes:,} bytes)"
         )
-
-
-@dataclass(slots=True)
-class LeftOut:
-    """Rows of one side that a format cannot carry."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def add(self, sample_hash: str, reason: str) -> None:
-        """One more."""
-        self.reasons[reason] += 1
-        if len(self.examples) < SHOWN:
-            self.examples[sample_hash] = reason
-
-
-class DatasetSource:
-    """A dataset's rows in a format; `left_out` is what it could not carry when a side was read last."""
-
-    def __init__(self, dataset: DatasetRows, convert: Callable[[Row], bytes], *, is_plain: bool) -> None:
-        self.splits: Sequence[Split | None] = list(dataset.counts)
-        self.declared: dict[str, DeclaredType] = declared_columns(dataset.declared) if is_plain else {}
-        self.last: Sequence[str] = LABELS if is_plain else ()
-        self.left_out: dict[Split | None, LeftOut] = {}
-        self._dataset = dataset
-        self._convert = convert
-
-    def texts(self, split: Split | None) -> Iterator[bytes]:
-        """The rows of one side that the format can carry."""
-        left_out = self.left_out[split] = LeftOut()
-        for row in self._dataset.rows(split):
-            try:
-                yield self._convert(row)
-            except BadRow as bad:
-                left_out.add(row.sample_hash, plain_text(str(bad)))
 
 
 def export(database: Path, options: ExportOptions) -> ExportReport:
@@ -137,10 +94,7 @@ def export(database: Path, options: ExportOptions) -> ExportReport:
     with Store.read(database) as store, open_dataset(store, options.dataset) as dataset:
         if dataset.why_empty is not None:
             raise EmptyDataset(dataset.why_empty)
-        is_plain = FORMATS[options.format].columns is None
-        gone: set[str] = set()
-        convert = converter(options.format, has_reasoning=options.has_reasoning, left_out=gone)
-        rows = DatasetSource(dataset, convert, is_plain=is_plain)
+        rows = DatasetSource(dataset, options.format, has_reasoning=options.has_reasoning)
         report = ExportReport(options.dataset.name, notes=dataset.notes)
         if target.kind is None:
             _write_folder(store, target, rows, options, report)
@@ -150,8 +104,7 @@ def export(database: Path, options: ExportOptions) -> ExportReport:
             f"rows had a column {name} of their own; ours stands in its place"
             for name in sorted(dataset.replaced)
         ]
-        if gone:
-            report.notes.append(f"columns left out with the reasoning: {', '.join(sorted(gone))}")
+        report.notes += rows.notes
     return report
 
 
@@ -164,12 +117,7 @@ def check(options: ExportOptions, store: Store | None = None) -> None:
     target = target_of(options.output)
     if store is not None:
         refuse_store(target, store.path)
-    if options.format not in FORMATS:
-        raise ConfigError(f"--format {options.format}: choose from {', '.join(FORMATS)}")
-    if not dataset.entry.has_completions and (options.format != "rows" or not options.has_reasoning):
-        raise ConfigError(
-            f"{dataset.name} has prompts and no completions: only --format rows, with all columns"
-        )
+    check_format(dataset.name, options.format, has_reasoning=options.has_reasoning)
     if dataset.by != "name" and not dataset.entry.is_grouped:
         grouped = ", ".join(name for name, entry in DATASETS.items() if entry.is_grouped)
         raise ConfigError(f"--by {dataset.by} is for {grouped} alone")
@@ -248,12 +196,10 @@ def _settings(
 
 def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:
     """Raises EmptyDataset where not one row is left."""
-    for side in rows.left_out.values():
-        report.left_out += side.reasons
-        report.examples |= dict(list(side.examples.items())[: SHOWN - len(report.examples)])
+    left_out = rows.all_left_out()
+    report.left_out, report.examples = left_out.reasons, left_out.examples
     if not sum(report.rows.values()):
-        why = "; ".join(f"{number:,} rows: {why}" for why, number in report.left_out.most_common(3))
-        raise EmptyDataset(f"nothing is left of the dataset {report.name} to write: {why}")
+        raise EmptyDataset(f"nothing is left of the dataset {report.name} to write: {left_out.why()}")
 
 
 class QueryRows:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kbetl.errors import BadRow
+from kbetl.dataset.registry import DATASETS
+from kbetl.errors import BadRow, ConfigError
 from kbetl.export.target import data_path
 from kbetl.json_codec import json_bytes, stored_value
 from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
-from kbetl.samples.messages import REASONING_FIELDS
+from kbetl.samples.messages import REASONING_FIELDS, read_message
 from kbetl.store.datasets import Split
 from kbetl.store.lengths import seq_len
 
@@ -31,6 +33,49 @@ _THOUGHT = ("<think>\n", "\n</think>\n\n")
 
 
 Convert = Callable[["Row"], bytes]
+
+UNREAD_REASONING = (
+    "rows have reasoning that is not in `reasoning_content`, and prime-rl reads no other field; "
+    "--format messages or prompt-completion writes it there"
+)
+_OTHER_REASONING = "|".join(name for name in REASONING_FIELDS if name != "reasoning_content")
+_MAY_BE_UNREAD = re.compile(rf'"(?:{_OTHER_REASONING})"\s*:\s*["\[{{]'.encode())
+
+
+def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> None:
+    """Raises ConfigError for a format that there is not, or that a dataset cannot have."""
+    if format_ not in FORMATS:
+        raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
+    if not DATASETS[dataset].has_completions and (format_ != "rows" or not has_reasoning):
+        raise ConfigError(f"{dataset} has prompts and no completions: only --format rows, with all columns")
+
+
+def format_of(columns: Collection[str]) -> str:
+    """The format that rows with these columns are in."""
+    found = (name for name, each in FORMATS.items() if each.column in columns)
+    return next(found, "rows") if "sample_hash" in columns else "rows"
+
+
+def has_unread_reasoning(text: bytes) -> bool:
+    """Whether a row, as its source has it, says to itself what prime-rl does not read."""
+    if _MAY_BE_UNREAD.search(text) is None:
+        return False
+    row = stored_value(text)
+    messages = [each for name in ("messages", "completion") for each in _list(row.get(name))]
+    return any(_is_unread(each) for each in messages)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_unread(message: Any) -> bool:
+    if not isinstance(message, Mapping) or message.get("reasoning_content"):
+        return False
+    try:
+        return read_message(message).reasoning is not None
+    except ValueError:
+        return False
 
 
 class ExportedFolder(NamedTuple):
@@ -51,6 +96,12 @@ class Format(NamedTuple):
     """None: the row as it is."""
     settings: Callable[[ExportedFolder], dict[str, str]]
     """Files with the settings of a trainer, by name."""
+    column: str | None
+    """The column by which its rows are known, beside `sample_hash`; None for rows as they are."""
+    read_by: str
+    """What it holds, and which trainers read it."""
+    llama_factory: Mapping[str, Any] | None = None
+    """Its entry in LLaMA-Factory's `dataset_info.json`; None if that does not read it."""
 
 
 def converter(format_: str, *, has_reasoning: bool, left_out: set[str]) -> Convert:
@@ -172,13 +223,21 @@ def _joined(messages: Sequence[Message]) -> str:
 
 def _dataset_info(entry: Mapping[str, Any], folder: ExportedFolder) -> dict[str, str]:
     """`dataset_info.json` of LLaMA-Factory: its name for each split."""
-    columns = folder.columns()
-    wanted = {key: column for key, column in entry["columns"].items() if column in columns}
+    wanted = _with_columns(entry, folder.columns())
     described = {
-        f"{folder.dataset}_{split}": {"file_name": data_path(split), **entry, "columns": wanted}
-        for split in folder.splits
+        f"{folder.dataset}_{split}": {"file_name": data_path(split), **wanted} for split in folder.splits
     }
     return {"dataset_info.json": json.dumps(described, indent=2) + "\n"}
+
+
+def trainer_entry(format_: str, columns: Collection[str]) -> dict[str, Any] | None:
+    """The entry of LLaMA-Factory for rows with these columns, less where they are; None if it reads none."""
+    entry = FORMATS[format_].llama_factory
+    return None if entry is None else _with_columns(entry, columns)
+
+
+def _with_columns(entry: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    return {**entry, "columns": {key: name for key, name in entry["columns"].items() if name in columns}}
 
 
 _SHAREGPT: dict[str, Any] = {
@@ -223,9 +282,37 @@ def _nothing(_folder: ExportedFolder) -> dict[str, str]:
 
 
 FORMATS: Mapping[str, Format] = {
-    "rows": Format(None, _nothing),
-    "messages": Format(_messages, _sft_toml),
-    "prompt-completion": Format(_prompt_completion, _sft_toml),
-    "sharegpt": Format(_sharegpt, partial(_dataset_info, _SHAREGPT)),
-    "alpaca": Format(_alpaca, partial(_dataset_info, _ALPACA)),
+    "rows": Format(
+        None,
+        _nothing,
+        None,
+        "every column as its source has it; of these prime-rl and TRL read `messages`, or `prompt` and "
+        "`completion`",
+    ),
+    "messages": Format(
+        _messages,
+        _sft_toml,
+        "messages",
+        "`messages`, which prime-rl, TRL and axolotl (`type: chat_template`) read",
+    ),
+    "prompt-completion": Format(
+        _prompt_completion,
+        _sft_toml,
+        "completion",
+        "`prompt` and `completion`, which prime-rl and TRL read, TRL with the loss on the completion alone",
+    ),
+    "sharegpt": Format(
+        _sharegpt,
+        partial(_dataset_info, _SHAREGPT),
+        "conversations",
+        "`conversations` with `from` and `value`, which LLaMA-Factory reads",
+        _SHAREGPT,
+    ),
+    "alpaca": Format(
+        _alpaca,
+        partial(_dataset_info, _ALPACA),
+        "instruction",
+        "`instruction` and `output`, which LLaMA-Factory reads",
+        _ALPACA,
+    ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import Template
@@ -9,6 +10,7 @@ from typing import Any
 
 import kbetl
 from kbetl.dataset.registry import DATASETS
+from kbetl.export.formats import FORMATS, METADATA, trainer_entry
 from kbetl.hub.card_data import Facts, Length, Source
 from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
@@ -18,6 +20,7 @@ from kbetl.text import inert_markdown
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _MOST_ENTRIES = 20
+_BESIDE = f"Beside the text stand {', '.join(f'`{name}`' for name in METADATA)}"
 _REWARD_BUCKETS: Mapping[int | None, str] = {
     None: "none",
     -1: "below 0",
@@ -33,7 +36,8 @@ def make_card(facts: Facts, built: Built) -> Card:
     sections = {
         "title": DATASETS[facts.dataset].title,
         "summary": _summary(facts),
-        "chosen": _section("How the rows were chosen", _bullets(_chosen(facts))),
+        "format": _section("Format", _format(built)),
+        "chosen": _section("How the rows were chosen", _bullets(_chosen(facts, built))),
         "labels": _section("Labels", _labels(facts)),
         "counts": _section("Counts", _counts(facts)),
         "rewards": _section("Rewards", _rewards(facts)),
@@ -100,10 +104,25 @@ def _summary(facts: Facts) -> str:
     return f"{facts.total:,} rows ({rows}), made by kbetl {kbetl.__version__}."
 
 
-def _chosen(facts: Facts) -> Iterable[str]:
+def _format(built: Built) -> str:
+    told = f"`{built.format}`: {FORMATS[built.format].read_by}."
+    entry = trainer_entry(built.format, [str(column["name"]) for column in built.features])
+    if entry is not None:
+        told += (
+            "\n\nIts entry in `dataset_info.json`, beside `hf_hub_url` with the name of this dataset:"
+            f"\n\n```json\n{json.dumps(entry, indent=2)}\n```"
+        )
+    if built.left_out.reasons:
+        told += f"\n\nLeft out, since this format cannot carry them: {inert_markdown(built.left_out.why())}."
+    return told
+
+
+def _chosen(facts: Facts, built: Built) -> Iterable[str]:
     good = f"a reward above {facts.settings['min_reward']}"
     rated = f"{good} and a difficulty that could be read from the answer"
-    yield DATASETS[facts.dataset].chosen.format(good=good, rated=rated)
+    entry = DATASETS[facts.dataset]
+    columns = entry.columns if FORMATS[built.format].columns is None else f"{_BESIDE}."
+    yield f"{entry.chosen.format(good=good, rated=rated)} {columns if entry.columns else ''}".rstrip()
     if facts.models:
         named = [
             f"{inert_markdown(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]

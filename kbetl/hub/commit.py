@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import kbetl
 from kbetl.dataset.registry import DATASETS
 from kbetl.errors import HubBusy, HubError
+from kbetl.export.formats import format_of
 from kbetl.hub.parquet_files import Built, DataFile, column_types, differences
 from kbetl.hub.readme import Card, merged, read_readme
 from kbetl.hub.remote import (
@@ -67,6 +68,8 @@ class Pushed:
     commit: str | None
     """The commit made; None where nothing was changed."""
     is_dry_run: bool = False
+    left_out: int = 0
+    """Rows that the format could not carry."""
 
     @property
     def is_changed(self) -> bool:
@@ -80,6 +83,8 @@ class Pushed:
             outcome = f"commit {self.commit}"
         else:
             outcome = "would change" if self.is_changed else "unchanged"
+        if self.left_out:
+            rows += f", left out {self.left_out:,}"
         details = [f"  {change.as_text()}" for change in self.changes] if self.is_dry_run else []
         return [f"{self.dataset}: {self.repo}, rows {rows}: {outcome}", *details]
 
@@ -123,7 +128,7 @@ def send(target: Target, made: Made, say: Say) -> Pushed:
         reraise=True,
     )
     try:
-        return trying(_Sending(target, made).once)
+        return trying(_Sending(target, made, say).once)
     except HubBusy as error:
         longest = error.wait_s > LONGEST_ASKED_WAIT_S
         why = f"it asks to wait {error.wait_s:.0f} s" if longest else f"{TRIES} tries were in vain"
@@ -146,9 +151,10 @@ def _asked_wait_s(state: RetryCallState) -> float:
 class _Sending:
     """The tries of one dataset."""
 
-    def __init__(self, target: Target, made: Made) -> None:
+    def __init__(self, target: Target, made: Made, say: Say) -> None:
         self.target = target
         self.made = made
+        self.say = say
         self.has_tried = False
         """Whether a commit was asked for: it may have been made though its reply was lost."""
 
@@ -157,10 +163,18 @@ class _Sending:
         target, built = self.target, self.made.built
         remote = _remote(target)
         if remote is not None:
-            _refuse_other_schema(target, built, remote)
+            self._compare(remote)
         readme = _readme(target.repo, self.made.card, remote)
         changes = _changes(built.files, readme, remote)
-        planned = Pushed(target.name, target.repo, built.rows, changes, None, target.options.is_dry_run)
+        planned = Pushed(
+            target.name,
+            target.repo,
+            built.rows,
+            changes,
+            None,
+            target.options.is_dry_run,
+            sum(built.left_out.reasons.values()),
+        )
         if planned.is_dry_run:
             return planned
         if remote is None:
@@ -169,8 +183,19 @@ class _Sending:
             )
         if planned.is_changed:
             self.has_tried = True
-            return replace(planned, commit=_commit(target, planned, built.files, readme, remote.sha))
+            return replace(planned, commit=_commit(target, planned, built, readme, remote.sha))
         return replace(planned, commit=remote.sha) if self.has_tried else planned
+
+    def _compare(self, remote: Remote) -> None:
+        """Refuses another schema, or names the other format that a forced push replaces."""
+        target, built = self.target, self.made.built
+        theirs = declared(target.api, remote)
+        there = format_of(theirs.columns) if theirs.columns else built.format
+        other = "" if there == built.format else f"holds rows in the format {there}, not {built.format}"
+        if not target.options.allow_schema_change:
+            _refuse_other_schema(target, built, remote, theirs, other)
+        elif other and not self.has_tried:
+            self.say(f"{target.repo} {other}; --force replaces them")
 
 
 def _remote(target: Target) -> Remote | None:
@@ -189,10 +214,9 @@ def _remote(target: Target) -> Remote | None:
     return remote
 
 
-def _refuse_other_schema(target: Target, built: Built, remote: Remote) -> None:
-    if target.options.allow_schema_change:
-        return
-    theirs = declared(target.api, remote)
+def _refuse_other_schema(
+    target: Target, built: Built, remote: Remote, theirs: Declared, other_format: str
+) -> None:
     lines = [f"- split {name}" for name in theirs.splits if name not in built.splits]
     lines += [f"- configuration {name}" for name in theirs.configs]
     lines += [f"- data files {pattern}" for pattern in theirs.patterns]
@@ -205,8 +229,8 @@ def _refuse_other_schema(target: Target, built: Built, remote: Remote) -> None:
     if lines:
         listed = "".join(f"\n  {plain_text(line)}" for line in lines)
         raise HubError(
-            f"{target.repo} differs in its schema from what would be pushed (- there, + here), so nothing "
-            f"was sent; --force replaces it:{listed}"
+            f"{target.repo} {f'{other_format}; it ' if other_format else ''}differs in its schema from what "
+            f"would be pushed (- there, + here), so nothing was sent; --force replaces it:{listed}"
         )
 
 
@@ -259,10 +283,10 @@ def _what(there: RemoteFile | None, sha256: str) -> What:
     return "unchanged" if there.sha256 == sha256 else "changed"
 
 
-def _commit(target: Target, planned: Pushed, files: Sequence[DataFile], readme: bytes, parent: str) -> str:
+def _commit(target: Target, planned: Pushed, built: Built, readme: bytes, parent: str) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    content: dict[str, bytes | Path] = {README: readme, **{file.path: file.local for file in files}}
+    content: dict[str, bytes | Path] = {README: readme, **{file.path: file.local for file in built.files}}
     operations: list[CommitOperationAdd | CommitOperationDelete] = []
     for change in planned.changes:
         if change.what == "deleted":
@@ -270,11 +294,12 @@ def _commit(target: Target, planned: Pushed, files: Sequence[DataFile], readme: 
         elif change.what != "unchanged":
             operations.append(CommitOperationAdd(change.path, content[change.path]))
     rows = ", ".join(f"{split} {number:,}" for split, number in planned.rows.items())
+    as_format = "" if built.format == "rows" else f" as {built.format}"
     with explained(target.repo, may_have_happened=True):
         made = target.api.create_commit(
             target.repo,
             operations,
-            commit_message=f"Push {target.name} with kbetl {kbetl.__version__}: {rows} rows",
+            commit_message=f"Push {target.name}{as_format} with kbetl {kbetl.__version__}: {rows} rows",
             repo_type=TYPE,
             parent_commit=parent,
         )
@@ -300,11 +325,17 @@ class PushOptions:
     is_private: bool = False
     is_dry_run: bool = False
     allow_schema_change: bool = False
+    format: str = "rows"
     sources: tuple[str, ...] = ()
     all_sources: bool = False
     is_quiet: bool = False
     first_wait_s: float = 1.0
     """Seconds before the second try of a commit; they double from try to try."""
+
+
+def format_of_dataset(name: str, options: PushOptions) -> str:
+    """The format that a dataset is pushed in: `all` is not about those without completions."""
+    return options.format if DATASETS[name].has_completions or ALL not in options.datasets else "rows"
 
 
 def repo_of(name: str, options: PushOptions) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kbetl.dataset.arrow import Columns, arrow_batches, arrow_columns, write_parquet
-from kbetl.dataset.dataset import DatasetRows
+from kbetl.dataset.arrow import Columns, batches_of, columns_of, write_parquet
 from kbetl.errors import HubError
-from kbetl.store.datasets import SPLITS, Split
+from kbetl.export.source import DatasetSource, LeftOut
+from kbetl.json_codec import stored_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,6 +48,9 @@ class Built:
     features: Sequence[Mapping[str, Any]]
     """Columns as a card lists them."""
     notes: Sequence[str]
+    format: str = "rows"
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Rows that the format could not carry."""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -55,39 +58,35 @@ class Built:
         return {split: size.rows for split, size in self.splits.items()}
 
 
-def write_files(dataset: DatasetRows, folder: Path, shard_bytes: int = SHARD_BYTES) -> Built:
+def write_files(rows: DatasetSource, folder: Path, shard_bytes: int = SHARD_BYTES) -> Built:
     """Writes the rows of all splits; the same rows give the same bytes. Raises HubError where it cannot."""
     try:
-        return _write(dataset, folder, shard_bytes)
+        return _write(rows, folder, shard_bytes)
     except OSError as error:
         raise HubError(f"the files to push cannot be written to {folder}: {error.strerror}") from None
 
 
-def _write(dataset: DatasetRows, folder: Path, shard_bytes: int) -> Built:
-    columns = arrow_columns(dataset)
+def _write(rows: DatasetSource, folder: Path, shard_bytes: int) -> Built:
+    values = (stored_value(text) for side in rows.splits for text in rows.texts(side))
+    columns = columns_of(values, rows.declared, rows.last)
     columns = replace(columns, schema=with_features(columns.schema))
     files: list[DataFile] = []
     splits: dict[str, SplitSize] = {}
-    for side, name in _sides(dataset):
-        shards = _Shards(arrow_batches(dataset, columns, side), shard_bytes)
+    for side in rows.splits:
+        name = side or "train"
+        batches = batches_of(((stored_value(text), len(text)) for text in rows.texts(side)), columns)
+        shards = _Shards(batches, shard_bytes)
         files += _write_split(folder, name, columns, shards)
-        splits[name] = SplitSize(shards.rows, shards.size_bytes)
-    return Built(files, splits, described(columns.schema), _notes(dataset, columns))
+        if shards.rows:
+            splits[name] = SplitSize(shards.rows, shards.size_bytes)
+    notes = _notes(rows, columns, splits)
+    return Built(files, splits, described(columns.schema), notes, rows.format, rows.all_left_out())
 
 
-def _sides(dataset: DatasetRows) -> Iterator[tuple[Split | None, str]]:
-    if not dataset.dataset.is_split:
-        yield None, "train"
-        return
-    for split in SPLITS:
-        if dataset.counts[split]:
-            yield split, split
-
-
-def _notes(dataset: DatasetRows, columns: Columns) -> list[str]:
-    empty = [f"no row is on the side {split}" for split, rows in dataset.counts.items() if split and not rows]
-    replaced = [f"column {name} of the rows gave way to ours" for name in sorted(dataset.replaced)]
-    return [*dataset.notes, *columns.notes, *replaced, *empty]
+def _notes(rows: DatasetSource, columns: Columns, splits: Collection[str]) -> list[str]:
+    empty = [f"no row is on the side {side}" for side in rows.splits if side and side not in splits]
+    replaced = [f"column {name} of the rows gave way to ours" for name in sorted(rows.dataset.replaced)]
+    return [*rows.dataset.notes, *columns.notes, *replaced, *empty]
 
 
 class _Shards:

@@ -11,10 +11,22 @@ from typing import Any
 from kbetl import config
 from kbetl.dataset.dataset import Dataset, check_sources, open_dataset
 from kbetl.dataset.registry import NAMES
-from kbetl.errors import ConfigError, HubError
+from kbetl.errors import ConfigError, HubError, exit_status_for
+from kbetl.export.formats import check_format
+from kbetl.export.source import DatasetSource
 from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
-from kbetl.hub.commit import ALL, Made, Pushed, PushOptions, Say, Target, repo_of, send
+from kbetl.hub.commit import (
+    ALL,
+    Made,
+    Pushed,
+    PushOptions,
+    Say,
+    Target,
+    format_of_dataset,
+    repo_of,
+    send,
+)
 from kbetl.hub.parquet_files import write_files
 from kbetl.hub.remote import has_token, make_api
 from kbetl.store import Store
@@ -29,9 +41,10 @@ def push(store: Store, options: PushOptions, say: Say, done: Callable[[Pushed], 
     names = check_ready(options, store)
     api = make_api(is_quiet=options.is_quiet)
     pushed: list[Pushed] = []
+    told: set[str] = set()
     with _recorded(store, names, options, pushed):
         for name in names:
-            one = _push_one(store, Target(api, name, repo_of(name, options), options), say)
+            one = _push_one(store, Target(api, name, repo_of(name, options), options), say, told)
             if one is not None:
                 pushed.append(one)
                 done(one)
@@ -83,6 +96,7 @@ def _names(options: PushOptions, store: Store | None) -> list[str]:
         raise ConfigError(f"--repo is for one dataset; {len(names)} are named")
     for name in names:
         repo_of(name, options)
+        check_format(name, format_of_dataset(name, options))
     return names
 
 
@@ -101,17 +115,24 @@ def _recorded(
         "all_sources": options.all_sources,
         "private": options.is_private,
         "allow_schema_change": options.allow_schema_change,
+        "format": options.format,
     }
-    with store.run("push", described, counts=lambda: _counts(pushed)):
+    with store.run("push", described, counts=lambda: _counts(pushed)) as run:
         yield
+        run.status = exit_status(pushed)
+
+
+def exit_status(pushed: Sequence[Pushed]) -> int:
+    """3 if a format could not carry some rows, else 0."""
+    return exit_status_for(*(one.left_out for one in pushed))
 
 
 def _counts(pushed: Sequence[Pushed]) -> dict[str, Any]:
     return {one.dataset: {"repo": one.repo, "rows": dict(one.rows), "commit": one.commit} for one in pushed}
 
 
-def _push_one(store: Store, target: Target, say: Say) -> Pushed | None:
-    """None where a dataset of `all` has no rows."""
+def _push_one(store: Store, target: Target, say: Say, told: set[str]) -> Pushed | None:
+    """None where a dataset of `all` has no rows. What is true of several datasets is `told` once."""
     options = target.options
     with _folder() as folder:
         dataset = Dataset(target.name, options.sources, options.all_sources)
@@ -124,10 +145,18 @@ def _push_one(store: Store, target: Target, say: Say) -> Pushed | None:
                     f"{target.name} has no rows, so there is nothing to push; "
                     f"{config.command_line(store.path, 'status')} says why"
                 )
-            built = write_files(rows, Path(folder))
+            source = DatasetSource(rows, format_of_dataset(target.name, options))
+            built = write_files(source, Path(folder))
             facts = read_facts(rows, built.rows, built.notes)
-        for note in built.notes:
-            say(f"{target.name}: {note}")
+        for line in (*built.left_out.lines(), *built.notes):
+            say(f"{target.name}: {line}")
+        for line in source.notes:
+            if line not in told:
+                told.add(line)
+                say(line)
+        if not built.files:
+            why = built.left_out.why()
+            raise HubError(f"nothing is left of the dataset {target.name} to push as {built.format}: {why}")
         return send(target, Made(built, make_card(facts, built)), say)
 
 

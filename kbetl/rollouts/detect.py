@@ -93,16 +93,23 @@ def is_joined(shape: str | None) -> bool:
     return shape is not None and SHAPES[shape].is_joined
 
 
+_SHAPE_FIELDS = ("completion", "example_id", "traces", "nodes", "custom_id")
+"""By which a shape is known."""
+
+
 def why_no_rollout(value: Any) -> str:
     """Why a line of no shape cannot be recorded, and what reads it."""
     if not isinstance(value, Mapping):
         return f"the line is {fields.type_name(value)}, not an object with fields"
     if value.get("completion") is not None or any(key in value for key in fields.PYTHON_CODE):
-        return "no rollout of a run (no field 'example_id'); `kbetl ingest` reads modules and evals rows"
+        meant = fields.meant_words(value, ("example_id",))
+        return (
+            f"no rollout of a run (no field 'example_id'{meant}); `kbetl ingest` reads modules and evals rows"
+        )
     if value.get("example_id") is not None and "completion" in value:
         return "field 'completion' is null: no rollout of a known shape"
     names = ", ".join(list(value)[:12]) or "no fields"
-    return f"no rollout of a known shape; it has {names}"
+    return f"no rollout of a known shape; it has {names}{fields.meant_words(value, _SHAPE_FIELDS)}"
 
 
 class Tool(NamedTuple):

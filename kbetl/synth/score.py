@@ -41,6 +41,11 @@ class ScoreReport:
 
     @property
     def exit_status(self) -> int:
+        """3 if a row was refused, also by a repeat.
+
+        A refused row is not known as such: whether it counts hangs on the store, and it may name a rollout
+        that has come since. Each invocation tries it anew, and left it over itself.
+        """
         return exit_status_for(self.refused)
 
     def remarks(self) -> list[str]:
