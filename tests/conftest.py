@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from preloaded import run_preloaded
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -35,17 +35,8 @@ def run(tmp_path: Path) -> Run:
     def run_kbetl(
         *arguments: object, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120
     ) -> Result:
-        return subprocess.run(
-            [sys.executable, "-m", "kbetl", *map(str, arguments)],
-            cwd=tmp_path,
-            env=clean_environment(HOME=str(tmp_path), **(env or {})),
-            input=input or "",
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=timeout,
-            check=False,
-        )
+        environment = clean_environment(HOME=str(tmp_path), **(env or {}))
+        return run_preloaded([*map(str, arguments)], tmp_path, environment, input or "", timeout)
 
     return run_kbetl
 

@@ -6,7 +6,7 @@ In a test:
         ...                       # ask llm.url
         assert len(llm.requests) == 4
 
-As a process of its own, for kills and for load: `python tests/fake_llm.py --latency-s 2` prints its base
+As a process of its own: `python tests/fake_llm.py --latency-s 2` prints its base
 URL and serves until it is killed; `-h` lists what may be ordered. `GET /fake/stats`, `/fake/requests`,
 `/fake/log` (a line per request: when it came, when its reply was delivered, what it would have cost) and
 `/fake/forget` say and forget what it saw.

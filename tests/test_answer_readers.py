@@ -503,8 +503,8 @@ def test_free_text_numbers_and_json_stand_in_the_visible_text(content: str) -> N
     "reader", [RATING, SCORE, SPECIFICATION, LEVEL, KERNEL], ids=["label", "number", "text", "json", "block"]
 )
 def test_a_long_answer_of_one_repeated_piece_is_read(piece: str, reader: AnswerFormat) -> None:
-    """Half a million characters: a pattern that backtracks would not come back."""
-    content = piece * (500_000 // len(piece))
+    """Two hundred thousand characters: a pattern that backtracks would not come back."""
+    content = piece * (200_000 // len(piece))
     inside = f"<difficulty>{content}</difficulty><score>{content}</score>"
     block = f"BEGIN_PYTHON x{content}x END_PYTHON"
     for text in (content, inside, "{" + content, block):
