@@ -490,9 +490,7 @@ def damage(path: Path, table: str) -> None:
     """Writes over the first page of a table and of each of its indexes."""
     with closing(sqlite3.connect(path)) as store:
         store.execute("pragma wal_checkpoint(truncate)")
-        pages = store.execute(
-            "select rootpage from sqlite_schema where tbl_name = ?", (table,)
-        ).fetchall()
+        pages = store.execute("select rootpage from sqlite_schema where tbl_name = ?", (table,)).fetchall()
     with path.open("r+b") as file:
         for (page,) in pages:
             if page:

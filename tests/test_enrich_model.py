@@ -24,8 +24,8 @@ REWARDS = (0.9, 1.0)
 class Asking(RuleBasedStateMachine):
     """`samples`: in the order in which they came; `outcomes`: by temperature and sample, as they must be.
 
-    `answers`: the status that each question's newest usable answer has, by temperature and module. `recorded`:
-    the statuses that the last run recorded, which alone decide how it ended.
+    `answers`: the status that each question's newest usable answer has, by temperature and module.
+    `recorded`: the statuses that the last run recorded, which alone decide how it ended.
     """
 
     def __init__(self) -> None:
