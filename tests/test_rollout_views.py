@@ -75,6 +75,9 @@ ODD_ROWS = {
     "empty reasoning in parts": {
         "completion": [{"role": "assistant", "content": "a", "reasoning": [], "reasoning_content": "z"}]
     },
+    "blank reasoning before reasoning": {
+        "completion": [{"role": "assistant", "content": "a", "reasoning": "\t", "reasoning_content": "z"}]
+    },
     "other roles": {
         "completion": [{"role": "user", "content": "u", "reasoning": "r"}, {"content": "nobody"}]
     },

@@ -263,7 +263,7 @@ class Said(NamedTuple):
 
 
 REASONING_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking_blocks", "thinking")
-"""Where messages keep their thoughts apart; the first that holds text counts, then parts of the content."""
+"""Where messages keep their thoughts apart; the first that is not blank counts, then parts of the content."""
 
 
 def read_message(message: Mapping[str, Any]) -> Said:
@@ -276,10 +276,11 @@ def read_message(message: Mapping[str, Any]) -> Said:
         found.take(content)
     text = content if isinstance(content, str) else "".join(found.texts) if found.texts else None
     fields = (_thoughts_of(message.get(name)) for name in REASONING_FIELDS)
-    reasoning = next((each for each in fields if each), "") or "".join(found.thoughts)
+    told = [each for each in (*fields, "".join(found.thoughts)) if each]
+    reasoning = next((each for each in told if each.strip()), told[0] if told else None)
     refusal = message.get("refusal")
     refusal = refusal if isinstance(refusal, str) and refusal else "".join(found.refusals)
-    return Said(text, reasoning or None, refusal or None, tuple(found.others))
+    return Said(text, reasoning, refusal or None, tuple(found.others))
 
 
 class _Parts:
