@@ -38,7 +38,7 @@ HOMES = {
     "transformers": {"lengths"},
     "tokenizers": {"lengths"},
     "datasets": {"ingest", "hub"},
-    "huggingface_hub": {"ingest", "hub", "lengths"},
+    "huggingface_hub": {"huggingface", "ingest", "hub", "lengths"},
     "jinja2": {"lengths"},
     "pyarrow": {"readers", "dataset", "export", "hub"},
     "numpy": {"dataset"},

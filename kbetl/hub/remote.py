@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kbetl.errors import HubBusy, HubError
 from kbetl.hub.parquet_files import column_types, described
 from kbetl.hub.readme import read_readme
+from kbetl.huggingface import connection_failures, quiet_imports
 from kbetl.text import plain_text
 
 if TYPE_CHECKING:
@@ -65,22 +64,15 @@ class Declared(NamedTuple):
 
 def make_api(*, is_quiet: bool) -> HfApi:
     """The Hub's client. Progress bars only where somebody watches."""
-    _hush(is_quiet=is_quiet)
+    quiet_imports(is_quiet=is_quiet)
     from huggingface_hub import HfApi
 
     return HfApi(library_name="kbetl")
 
 
-def _hush(*, is_quiet: bool) -> None:
-    """Set before the first import, or it has no effect."""
-    if is_quiet or not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-
-
 def has_token(*, is_quiet: bool) -> bool:
     """Whether there is a token: HF_TOKEN, or the one that `hf auth login` stored."""
-    _hush(is_quiet=is_quiet)
+    quiet_imports(is_quiet=is_quiet)
     from huggingface_hub import get_token
 
     return get_token() is not None
@@ -196,13 +188,9 @@ def explained(repo: str, *, may_have_happened: bool = False) -> Iterator[None]:
     `may_have_happened`: that a lost connection leaves open whether the Hub did it, so that asking again is
     the way to know.
     """
-    from huggingface_hub.errors import HfHubHTTPError
-
-    failures: list[type[Exception]] = [RuntimeError, ValueError]
-    failures += [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
     try:
         yield
-    except tuple(failures) as error:
+    except connection_failures(RuntimeError, ValueError) as error:
         # an upload that failed is a RuntimeError around what the server said
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         found = _explained(repo, cause, may_have_happened=may_have_happened)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +12,7 @@ from typing import Any
 
 from kbetl import readers
 from kbetl.errors import SourceError
+from kbetl.huggingface import connection_failures, quiet_imports
 from kbetl.ingest.source import IngestOptions, Part, Source
 from kbetl.ingest.sources import DEFAULT_SPLIT
 from kbetl.readers.lines import RawRow
@@ -62,12 +61,12 @@ def _part(repo: str, listing: Listing, path: str) -> Part:
 
 def _fetched(repo: str, path: str, revision: str) -> Path:
     """A file of a dataset in Hugging Face's cache, downloaded unless it is there."""
-    _hush()
+    quiet_imports()
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(repo, path, repo_type="dataset", revision=revision))
-    except _failures() as error:
+    except connection_failures() as error:
         raise _explained(repo, error) from None
 
 
@@ -82,7 +81,7 @@ def _listing_of_child(repo: str, revision: str | None, split: str) -> Listing:
 
 def list_split(repo: str, revision: str | None, split: str) -> Listing:
     """Asks the Hub which commit a revision is, and `datasets` which files a split is; raises SourceError."""
-    _hush()
+    quiet_imports()
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
@@ -92,7 +91,7 @@ def list_split(repo: str, revision: str | None, split: str) -> Listing:
         raise SourceError(
             f"{plain_text(repo)} is neither a file nor a name of a dataset on the Hub"
         ) from None
-    except _failures() as error:
+    except connection_failures() as error:
         raise _explained(repo, error, revision) from None
     if about.sha is None:
         raise SourceError(f"{repo}: the Hub names no commit of it")
@@ -110,7 +109,7 @@ def _files_by_datasets(repo: str, revision: str, split: str) -> tuple[list[str],
     datasets.logging.set_verbosity_error()
     try:
         builder = datasets.load_dataset_builder(repo, revision=revision)
-    except _failures(ValueError, RuntimeError) as error:
+    except connection_failures(ValueError, RuntimeError) as error:
         raise _explained(repo, error) from None
     by_split: Mapping[str, Sequence[str]] = builder.config.data_files or {}
     if split not in by_split:
@@ -120,21 +119,6 @@ def _files_by_datasets(repo: str, revision: str, split: str) -> tuple[list[str],
     paths = [file.partition(mark)[2] for file in by_split[split]]
     features = builder.info.features
     return paths, None if features is None else features.to_dict()
-
-
-def _hush() -> None:
-    """No progress bars where nobody watches, and no notices between our lines; set before the import."""
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-
-
-def _failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What fails between here and the Hub: OSError, the base class of the HTTP library in use, and `more`."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (*(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)), *more)
 
 
 def _explained(repo: str, error: BaseException, revision: str | None = None) -> SourceError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kbetl.errors import ConfigError, SourceError
+from kbetl.huggingface import connection_failures, quiet_imports
 from kbetl.records import content_hash
 from kbetl.samples.conversation import MAPPING_VERSION
 from kbetl.text import plain_text
@@ -97,7 +96,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
-    _hush()
+    quiet_imports()
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -110,13 +109,11 @@ def _cached(repo: str, revision: str | None) -> Path | None:
 
 
 def _fetched(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    # the base classes of HfHubHTTPError are OSError and that of the HTTP library in use
-    bases = tuple(base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
     try:
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(PATTERNS)))
-    except bases as error:
+    except connection_failures() as error:
         name = f"{repo}@{revision}" if revision else repo
         raise SourceError(f"tokenizer {name}: {_why(error)}") from None
     if not _is_whole(folder):  # without a network the cache comes back as it is
@@ -140,10 +137,3 @@ def _why(error: BaseException) -> str:
         "it is not in the cache and the Hub cannot be reached; "
         "connect, set HF_TOKEN if it is private, or name a folder that holds its files"
     )
-
-
-def _hush() -> None:
-    """No progress bars where nobody watches, and no notices between our lines; set before the import."""
-    if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
