@@ -55,7 +55,7 @@ def test_a_push_holds_what_an_export_writes_and_is_made_once(run, push, store, h
     assert all(set(entry["columns"].values()) <= set(columns) for entry in entries)
 
 
-@pytest.mark.parametrize(("there", "here"), itertools.pairwise((*FORMATS, "rows")))
+@pytest.mark.parametrize(("there", "here"), list(itertools.pairwise((*FORMATS, "rows"))))
 def test_another_format_over_the_same_dataset_is_named(push, store, hub, there, here):
     """And replaces it only where it is forced to, which is said too."""
     assert push("filtered", "--format", there).returncode == 0
@@ -74,8 +74,9 @@ def test_rows_that_a_format_cannot_carry_are_named_and_exit_3(push, hub, tmp_pat
     """On the card too; a dataset of which nothing is left is not pushed."""
     two_turns = rollout(3) | {"completion": [{"role": "assistant", "content": "a"}] * 2}
     with Filling(tmp_path / "kbetl.db") as filling:
-        filling.source("evals", filling.sample(rollout(1)), filling.sample(two_turns))
-        filling.source("odd", filling.sample(two_turns))
+        odd = filling.sample(two_turns)
+        filling.source("evals", filling.sample(rollout(1)), odd)
+        filling.source("odd", odd)
     result = push("evals", "--format", "messages", "--repo", "me/sft", "--source", "evals")
 
     assert result.returncode == 3
@@ -95,7 +96,7 @@ def test_synthetic_goes_as_rows_with_all_and_is_refused_by_name(push, store, hub
     assert push("all", "--format", "messages").returncode == 0
     assert "python_code" in pq.read_schema(_file(store, hub)).names
     refused = push("synthetic", "--format", "messages")
-    assert (refused.returncode, "synthetic has prompts and no completions" in refused.stderr) == (1, True)
+    assert (refused.returncode, "synthetic has prompts and no completions" in refused.stderr) == (2, True)
 
 
 def _file(store, hub):
