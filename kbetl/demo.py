@@ -140,7 +140,7 @@ def _remove(database: Path) -> None:
     if not database.exists():
         return
     if database.stat().st_size:
-        with Store.read(database) as store:
+        with Store.read(database, checks_schema=False, checks_views=False) as store:
             first = store.rows("status/first_run")
             is_unused = not first and store.rows("status/row_counts")[0] == ("samples", 0)
         if first != [("demo",)] and not is_unused:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, Run
+from test_migrations import old_store
 
 from kbetl.store import Store
 
@@ -45,6 +48,18 @@ def test_demo_makes_its_store_anew(run: Run, tmp_path: Path) -> None:
     """Twice the same, and the second time as if there had been no first."""
     assert run("demo").stdout == run("demo").stdout
     assert rows(tmp_path / "kbetl-demo.db", "select count(*) from runs where command = 'demo'") == [(4,)]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_demo_makes_the_store_of_an_older_kbetl_anew(run: Run, tmp_path: Path, schema: int) -> None:
+    """What an earlier demo made is no store to migrate, nor one to refuse."""
+    path = old_store(tmp_path / "kbetl-demo.db", schema)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("update runs set command = 'demo' where id = (select min(id) from runs)")
+        connection.commit()
+    done = run("demo")
+    assert done.returncode == 0, done.stderr
+    assert rows(path, "select count(*) from samples") == [(30,)]
 
 
 def test_demo_leaves_its_rows_to_try(run: Run, tmp_path: Path) -> None:

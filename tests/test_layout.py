@@ -287,3 +287,11 @@ def test_no_pattern_repeats_a_group_possessively() -> None:
         if _POSSESSIVE_GROUP.search(line)
     ]
     assert found == []
+
+
+def test_the_architecture_names_files_that_there_are() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    there = {path.name for path in MODULES} | {name(path) for path in MODULES}
+    named = re.findall(r"`(?:kbetl/)?([a-z_]+(?:/[a-z_]+)*\.py)`", text)
+    assert [each for each in named if each not in there and not (PACKAGE.parent / each).exists()] == []
+    assert len(named) > 30

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What every command that pays sees to before it asks: its locks, and the limit of TEST_MODE."""
 
 from __future__ import annotations
 

@@ -52,17 +52,20 @@ def real_path(path: Path) -> Path:
     return path if found == os.path.normpath(os.path.abspath(path)) else Path(found)
 
 
-def open_read_only(path: Path, *, checks_views: bool = True) -> sqlite3.Connection:
+def open_read_only(
+    path: Path, *, checks_schema: bool = True, checks_views: bool = True
+) -> sqlite3.Connection:
     """A connection that cannot write; raises StoreError where there is no store this kbetl can read.
 
-    Views of another version would give other rows without a word, so they are refused as an older schema is.
+    Views of another version would give other rows without a word, so they are refused as an older schema is,
+    unless the caller reads nothing that differs between versions.
     """
     _inspect(path)
     connection = _connect(path, "ro")
     with _named(path), _closed_on_error(connection):
         connection.execute("pragma query_only = on")
         schema = _schema_of(connection, path)
-        if schema < latest_schema():
+        if checks_schema and schema < latest_schema():
             raise StoreError(
                 f"store {path} has schema {schema}; this kbetl reads {latest_schema()}. "
                 "Any writing command migrates it after a backup; this one asks nothing: "

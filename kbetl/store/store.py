@@ -73,10 +73,11 @@ class Store:
         return cls(path, connection.open_for_writing(path))
 
     @classmethod
-    def read(cls, path: Path, *, checks_views: bool = True) -> Self:
+    def read(cls, path: Path, *, checks_schema: bool = True, checks_views: bool = True) -> Self:
         """Opens for reading alone. Raises StoreError where there is no store, and makes none."""
         path = connection.real_path(path)
-        return cls(path, connection.open_read_only(path, checks_views=checks_views))
+        opened = connection.open_read_only(path, checks_schema=checks_schema, checks_views=checks_views)
+        return cls(path, opened)
 
     def another(self) -> Self:
         """A second writing connection to the same store, for another thread."""

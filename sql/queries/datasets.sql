@@ -442,7 +442,7 @@ create temp table wanted (sample_hash text primary key) strict, without rowid
 
 -- name: why_no_rows
 -- Of a dataset without rows: how many samples were eligible, how many of them have a reward above min_reward,
--- and how many were rated or described. :task name of the task whose outcomes the dataset uses
+-- and how many were rated (of those) or described. :task name of the task whose outcomes the dataset uses
 select
   (select count(*) from temp.eligible) as eligible,
   (
@@ -459,7 +459,15 @@ select
     from tasks
     join outcomes on outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
     join temp.eligible on eligible.sample_hash = outcomes.sample_hash
+    join samples indexed by samples_by_hash on samples.hash = outcomes.sample_hash
     where tasks.name = :task
       and tasks.in_use = 1
+      and (
+        samples.kind = 'module'
+        or coalesce(
+          (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+          samples.reward
+        ) > (select settings.value from settings where settings.key = 'min_reward')
+      )
   ) as answered,
   (select settings.value from settings where settings.key = 'min_reward') as min_reward

@@ -1,5 +1,5 @@
 -- The dataset `synthetic`: a specification per module, as a prompt, by the task `prompts` in use.
--- Code is looked for in `info` (an object, or JSON as text), then in the row itself, as kbetl/fields.py does.
+-- Code is looked for in `info` (an object, or JSON as text), then in the row itself, as kbetl/samples/fields.py does.
 create view synthetic as
 select
   described.sample_hash as sample_hash,
