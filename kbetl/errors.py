@@ -45,6 +45,12 @@ class EmptyDataset(KbetlError):
     """A dataset without rows; the message says why, and what to run."""
 
 
+class NothingCarried(EmptyDataset):
+    """A format can carry no row of a dataset; nothing is written, and what stood there before is unchanged."""
+
+    exit_status = LEFT_OVER
+
+
 class ExportFailed(KbetlError):
     """A file or folder could not be written; what stood there before is unchanged."""
 

@@ -127,10 +127,12 @@ def test_where_all_rows_are_left_out_nothing_is_written(folder, capfd):
     store_with(Path("kbetl.db"), evals=[row_with(said(None))])
     Path("f.jsonl").write_text("old")
     for output in ("f.jsonl", "new"):
-        assert run(["export", "filtered", "-o", output, "--format", "alpaca"]) == 1
-        assert (
-            "nothing is left of the dataset filtered to write: 1 rows: no assistant" in capfd.readouterr().err
+        assert run(["export", "filtered", "-o", output, "--format", "alpaca"]) == 3
+        told, named, *_ = capfd.readouterr().err.splitlines()
+        assert told.startswith(
+            "kbetl: nothing is left of the dataset filtered to write: 1 rows: no assistant"
         )
+        assert named.startswith("left out s1:")
     assert Path("f.jsonl").read_text() == "old"
     assert not Path("new").exists()
 

@@ -14,7 +14,7 @@ from typing import Any
 from kbetl.dataset.column_types import DeclaredType
 from kbetl.dataset.dataset import Dataset, check_sources, open_dataset
 from kbetl.dataset.registry import DATASETS
-from kbetl.errors import BadQuery, ConfigError, EmptyDataset, exit_status_for
+from kbetl.errors import BadQuery, ConfigError, EmptyDataset, NothingCarried, exit_status_for
 from kbetl.export.formats import FORMATS, ExportedFolder, check_format
 from kbetl.export.source import DatasetSource, LeftOut
 from kbetl.export.target import (
@@ -195,11 +195,14 @@ def _settings(
 
 
 def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:
-    """Raises EmptyDataset where not one row is left."""
+    """Raises NothingCarried, naming the first rows, if not one is left."""
     left_out = rows.all_left_out()
     report.left_out, report.examples = left_out.reasons, left_out.examples
     if not sum(report.rows.values()):
-        raise EmptyDataset(f"nothing is left of the dataset {report.name} to write: {left_out.why()}")
+        rows_left_out = "\n".join(left_out.lines())
+        raise NothingCarried(
+            f"nothing is left of the dataset {report.name} to write: {left_out.why()}\n{rows_left_out}"
+        )
 
 
 class QueryRows:
