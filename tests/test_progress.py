@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,11 @@ def test_a_count_that_begins_anew_has_a_rate_of_its_own():
     assert found == pytest.approx(8)
 
 
+def test_what_came_before_the_first_look_counts():
+    """A run may have all its first answers before it is shown for the first time."""
+    assert Rate(100.0).per_s(104.0, 8) == pytest.approx(2)
+
+
 def test_a_count_that_stands_still_tells_no_time_left():
     tally = RunProgress(waiting=100, statuses=Counter(ok=10))
     assert isinstance(shown_run(tally, 0.0), Shown)
@@ -156,8 +162,8 @@ def on_terminal(case: Case, columns: int, **variables: str) -> Iterator[tuple[su
 
 def lines_until(ours: int, what: str) -> list[str]:
     """What the terminal shows, without its codes, up to the first whole line that matches."""
-    shown = b""
-    while select.select([ours], [], [], DEADLINE_S)[0]:
+    shown, end_s = b"", time.monotonic() + DEADLINE_S
+    while time.monotonic() < end_s and select.select([ours], [], [], DEADLINE_S)[0]:
         shown += os.read(ours, 4096)
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace"))
         lines = re.split(r"[\r\n]+", text)

@@ -80,8 +80,11 @@ class _Seen(NamedTuple):
 class Rate:
     """How fast a count grows, per second, now: over the last minute, longer where little was done in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, started_s: float | None = None) -> None:
+        """The count is 0 at `started_s`, by the clock of the looks; None: the first look says what it is."""
         self._seen: deque[_Seen] = deque()
+        if started_s is not None:
+            self._seen.append(_Seen(0, started_s, started_s))
 
     def per_s(self, now_s: float, count: int) -> float:
         """The rate after one more look at the count; one that has fallen begins anew."""
@@ -107,7 +110,7 @@ def progress_of_run(*, is_quiet: bool) -> Iterator[RunTally]:
     from kbetl.inference import RunProgress
 
     tally = RunProgress()
-    rate = Rate()
+    rate = Rate(time.monotonic())
 
     def show(now_s: float) -> Shown | None:
         return shown_run(tally, rate.per_s(now_s, tally.asked)) if tally.waiting else None
@@ -152,7 +155,7 @@ def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadTally]:
     from kbetl.row_writer import ReadProgress
 
     tally = ReadProgress()
-    of_rows, of_bytes = Rate(), Rate()
+    of_rows, of_bytes = Rate(time.monotonic()), Rate(time.monotonic())
 
     def show(now_s: float) -> Shown:
         return shown_reading(tally, of_rows.per_s(now_s, tally.rows), of_bytes.per_s(now_s, tally.read_bytes))
@@ -183,7 +186,7 @@ def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureTally]:
     from kbetl.lengths import MeasureProgress
 
     tally = MeasureProgress()
-    of_samples, of_tokens = Rate(), Rate()
+    of_samples, of_tokens = Rate(time.monotonic()), Rate(time.monotonic())
 
     def show(now_s: float) -> Shown | None:
         rates_per_s = of_samples.per_s(now_s, tally.done), of_tokens.per_s(now_s, tally.tokens)
