@@ -46,7 +46,7 @@ class EmptyDataset(KbetlError):
 
 
 class NothingCarried(EmptyDataset):
-    """A format can carry no row of a dataset; nothing is written, and what stood there before is unchanged."""
+    """A format can carry no row of a dataset; nothing is written, and what stood there is unchanged."""
 
     exit_status = LEFT_OVER
 
