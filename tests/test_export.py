@@ -20,6 +20,7 @@ from filling import Filling
 
 from kbetl.cli import run
 from kbetl.errors import ConfigError
+from kbetl.export.formats import UNREAD_REASONING
 from kbetl.export.target import target_of
 
 ROWS = evals_rows()
@@ -70,7 +71,7 @@ def test_rows_are_the_stored_text_with_ours_at_the_end(store, capfd):
     out, err = capfd.readouterr()
     size = Path("f.jsonl").stat().st_size
     assert out == f"filtered: wrote 9 rows, left out 0, to f.jsonl ({size:,} bytes)\n"
-    assert err == ""
+    assert err == f"{UNREAD_REASONING}\n"
 
 
 def test_spelling_of_a_row_is_kept(tmp_path, monkeypatch):
@@ -106,6 +107,7 @@ def test_a_column_of_the_same_name_gets_our_value_and_that_is_said(tmp_path, mon
     assert capfd.readouterr().err.splitlines() == [
         "rows had a column difficulty of their own; ours stands in its place",
         "rows had a column evaluation_raw of their own; ours stands in its place",
+        UNREAD_REASONING,
     ]
 
 
@@ -145,7 +147,9 @@ def test_a_later_score_is_the_reward_that_goes_out(store, capfd):
     store.add("scores", sample_hash=sample, reward=0.5, scored_at="2027", run_id=store.run_id)
     assert run(["export", "evals", "-o", "e.jsonl", "--where", "module_name = 'NoReward'"]) == 0
     assert [row["reward"] for row in lines("e.jsonl")] == [0.5]
-    assert capfd.readouterr().err == "1 rows have a reward that came later than the row\n"
+    assert (
+        capfd.readouterr().err == f"1 rows have a reward that came later than the row\n{UNREAD_REASONING}\n"
+    )
 
 
 def test_a_repeat_goes_out_once_and_that_is_said(tmp_path, monkeypatch, capfd):
@@ -153,7 +157,9 @@ def test_a_repeat_goes_out_once_and_that_is_said(tmp_path, monkeypatch, capfd):
     store_with(Path("kbetl.db"), evals=[ROWS[0], ROWS[1], ROWS[0]])
     run(["export", "evals", "-o", "e.jsonl"])
     assert lines("e.jsonl") == ROWS[:2]
-    assert capfd.readouterr().err == "1 repeats in a source: a row is in the dataset once\n"
+    assert capfd.readouterr().err == (
+        f"1 repeats in a source: a row is in the dataset once\n{UNREAD_REASONING}\n"
+    )
 
 
 # kinds of files
@@ -253,7 +259,9 @@ def test_a_side_without_rows_is_not_in_a_folder(tmp_path, monkeypatch, capfd):
     assert run(["export", "filtered", "-o", "sft"]) == 0
     (path,) = Path("sft/data").iterdir()
     side, other = ("train", "validation")[:: 1 if path.name.startswith("train") else -1]
-    assert capfd.readouterr().err == f"there is no row in {other}, so the folder has no such side\n"
+    assert capfd.readouterr().err == (
+        f"there is no row in {other}, so the folder has no such side\n{UNREAD_REASONING}\n"
+    )
     assert len(load("sft", side)) == 1
 
 

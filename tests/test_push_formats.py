@@ -12,7 +12,7 @@ import yaml
 from filling import Filling
 from test_push import FILTERED, SYNTHETIC, TRAIN, commits, hub, push, rollout, runs, store, writes
 
-from kbetl.export.formats import FORMATS, TRAINERS, UNREAD_REASONING
+from kbetl.export.formats import FORMATS, UNREAD_REASONING
 
 __all__ = ["hub", "push", "store"]
 
@@ -48,7 +48,7 @@ def test_a_push_holds_what_an_export_writes_and_is_made_once(run, push, store, h
 
     card = hub.files(FILTERED)["README.md"].decode()
 
-    assert f"`{format_}`: {TRAINERS[format_]}." in card
+    assert f"`{format_}`: {FORMATS[format_].read_by}." in card
     columns = [each["name"] for each in yaml.safe_load(card.split("---\n")[1])["dataset_info"]["features"]]
     entries = [json.loads(found) for found in re.findall(r"```json\n(.*?)```", card, re.DOTALL)]
     assert [entry["formatting"] for entry in entries] == [format_] * (format_ in ("sharegpt", "alpaca"))
