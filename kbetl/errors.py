@@ -104,6 +104,10 @@ class HubError(KbetlError):
     """The Hub cannot be reached, or did not take or give what was asked of it."""
 
 
+class UnreadableFile(HubError):
+    """A file of a dataset on the Hub that is not what its name says."""
+
+
 class HubBusy(HubError):
     """A try at the Hub that failed where a later one may not; raised and caught inside `hub`."""
 

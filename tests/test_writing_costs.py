@@ -21,6 +21,9 @@ FRAME_BYTES = 4096 + 24
 """A page in the WAL, with its header."""
 
 
+ASKED = {"prompt": [{"role": "user", "content": "Write a kernel."}]}
+
+
 @dataclass
 class Counted:
     """What commands did to the store while they were watched."""
@@ -38,8 +41,9 @@ def counted(case: Case) -> Iterator[Counted]:
     found = Counted()
     connect = sqlite3.connect
 
-    def count(_statement: str) -> None:
-        found.statements += 1
+    def count(statement: str) -> None:
+        # how long to wait for a lock is a number in memory; it is set anew around each `begin`
+        found.statements += "busy_timeout" not in statement
 
     def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*arguments, **options)
@@ -64,7 +68,7 @@ def wal_bytes(folder: Path) -> int:
 
 def store_made(case: Case) -> None:
     """A store with what a first command leaves besides rows."""
-    case.ingest(rollouts(1), "first.jsonl")
+    case.ingest([{**rollouts(1)[0], **ASKED}], "first.jsonl")
     assert case.enrich().status == 0
 
 
@@ -82,7 +86,7 @@ def asking(case: Case, first: int, count: int) -> Counted:
 
 
 def exporting(case: Case, first: int, count: int) -> Counted:
-    case.ingest(rollouts(first + count)[first:], f"{first}.jsonl")
+    case.ingest([{**row, **ASKED} for row in rollouts(first + count)[first:]], f"{first}.jsonl")
     with counted(case) as found:
         arguments = ("export", "evals", "--all-sources", "-o", "x.jsonl", "--format", "messages")
         assert case.kbetl(*arguments).status == 0

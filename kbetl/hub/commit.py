@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import kbetl
 from kbetl.dataset.registry import DATASETS
-from kbetl.errors import HubBusy, HubError
+from kbetl.errors import HubBusy, HubError, UnreadableFile
 from kbetl.export.formats import format_of
 from kbetl.hub.parquet_files import Built, DataFile, column_types, differences
 from kbetl.hub.readme import Card, merged, read_readme
@@ -189,7 +189,12 @@ class _Sending:
     def _compare(self, remote: Remote) -> None:
         """Refuses another schema, or names the other format that a forced push replaces."""
         target, built = self.target, self.made.built
-        theirs = declared(target.api, remote)
+        try:
+            theirs = declared(target.api, remote)
+        except UnreadableFile:
+            if not target.options.allow_schema_change:
+                raise
+            return  # what cannot be read is replaced as it was asked for
         there = format_of(theirs.columns) if theirs.columns else built.format
         other = "" if there == built.format else f"holds rows in the format {there}, not {built.format}"
         if not target.options.allow_schema_change:

@@ -150,14 +150,15 @@ def _push_one(store: Store, target: Target, say: Say, told: set[str]) -> Pushed 
             facts = read_facts(rows, built.rows, built.notes)
         for line in (*built.left_out.lines(), *built.notes):
             say(f"{target.name}: {line}")
+        if not built.files:
+            why = built.left_out.why()
+            raise HubError(f"nothing is left of the dataset {target.name} to push as {built.format}: {why}")
+        pushed = send(target, Made(built, make_card(facts, built)), say)
         for line in source.notes:
             if line not in told:
                 told.add(line)
                 say(line)
-        if not built.files:
-            why = built.left_out.why()
-            raise HubError(f"nothing is left of the dataset {target.name} to push as {built.format}: {why}")
-        return send(target, Made(built, make_card(facts, built)), say)
+        return pushed
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

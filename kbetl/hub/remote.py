@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kbetl.errors import HubBusy, HubError
+from kbetl.errors import HubBusy, HubError, UnreadableFile
 from kbetl.hub.parquet_files import column_types, described
 from kbetl.hub.readme import read_readme
 from kbetl.huggingface import connection_failures, quiet_imports
@@ -173,7 +173,9 @@ def _footer(api: HfApi, remote: Remote, path: str) -> Any:
             with HfFileSystem(endpoint=api.endpoint).open(name, "rb", block_size=2**16) as file:
                 return pq.read_schema(file)
         except pa.ArrowInvalid as error:
-            raise HubError(f"{remote.repo}: {path} is no Parquet file: {plain_text(str(error))}") from None
+            raise UnreadableFile(
+                f"{remote.repo}: {path} is no Parquet file: {plain_text(str(error))}"
+            ) from None
 
 
 def git_oid(content: bytes) -> str:

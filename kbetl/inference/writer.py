@@ -81,6 +81,8 @@ class AnswerWriter:
         self._on_use = on_use
         self._entries: queue.SimpleQueue[WriteItem | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._labelled: set[str] = set()
+        """Tasks of which an ok outcome is durable: they, or others of their names, are in use."""
         self._loop = asyncio.get_running_loop()
         self.may_pay = asyncio.Event()
         """Set while what comes back can be kept."""
@@ -134,6 +136,9 @@ class AnswerWriter:
             try:
                 with self._store.transaction():
                     in_use = self._write(group)
+                self._labelled.update(
+                    each.task_hash for entry in group for each in entry.outcomes if each.status == "ok"
+                )
                 for each in in_use:
                     self._loop.call_soon_threadsafe(self._on_use, each)
             except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
@@ -148,7 +153,7 @@ class AnswerWriter:
         at = now()
         add_answers(self._store, [each for entry in group for each in entry.tries(self._run_id)], at)
         decisions = [each for entry in group for each in entry.decisions()]
-        in_use = record_outcomes(self._store, decisions, at)
+        in_use = record_outcomes(self._store, decisions, at, labelled_before=self._labelled)
         add_generated(self._store, [each for entry in group if entry.completions for each in entry.rollouts])
         for entry in group:
             if entry.also is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -170,10 +170,13 @@ class NewOutcome(NamedTuple):
     """Whether the newest answer to its request settled it, where the outcome names no try."""
 
 
-def record_outcomes(store: Store, decisions: Sequence[NewOutcome], at: str) -> list[InUse]:
+def record_outcomes(
+    store: Store, decisions: Sequence[NewOutcome], at: str, *, labelled_before: Container[str] = ()
+) -> list[InUse]:
     """Records what a task concluded, in place of what it concluded before. Call within a transaction.
 
     Gives the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
+    `labelled_before` are hashes of tasks that need no look, as one with an ok outcome was recorded already.
     """
     store.execute_many(
         "answers/set_outcome",
@@ -195,7 +198,7 @@ def record_outcomes(store: Store, decisions: Sequence[NewOutcome], at: str) -> l
         ),
     )
     labelled = dict.fromkeys(outcome.task_hash for outcome, _ in decisions if outcome.status == "ok")
-    return use_first_tasks(store, labelled)
+    return use_first_tasks(store, (each for each in labelled if each not in labelled_before))
 
 
 def fail_again(store: Store, task_hash: str, samples: Iterable[tuple[str, int]]) -> None:
