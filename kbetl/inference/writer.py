@@ -88,6 +88,7 @@ class AnswerWriter:
         """Set while what comes back can be kept."""
         self.may_pay.set()
         self._is_given_up = threading.Event()
+        store.lock_wait.only_begins = True  # two statements less for each answer
         store.lock_wait.gives_up = self._is_given_up.is_set
         store.lock_wait.on_change = self._on_held
         self._thread = threading.Thread(target=self._run, name="kbetl-writer", daemon=True)

@@ -36,15 +36,22 @@ class LockWait:
     def __init__(self) -> None:
         self.gives_up: Callable[[], bool] = lambda: False
         self.on_change: Callable[[bool], None] = lambda _is_held: None
+        self.only_begins = False
+        """Whether nothing else of the connection ever waits: its time-out then stays at a tick."""
+        self._is_tick = False
 
     def begin(self, connection: sqlite3.Connection, statement: str = "begin immediate") -> None:
         """Begins a transaction that writes. Raises Busy if `gives_up` says so while it waits."""
-        connection.execute(f"pragma busy_timeout = {TICK_MS}")
+        if not self._is_tick:
+            connection.execute(f"pragma busy_timeout = {TICK_MS}")
+            self._is_tick = True
         try:
             if not _begins(connection, statement):
                 self._wait(connection, statement)
         finally:
-            connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
+            if not self.only_begins:
+                connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
+                self._is_tick = False
 
     def _wait(self, connection: sqlite3.Connection, statement: str) -> None:
         began_s, is_said = time.monotonic(), False
