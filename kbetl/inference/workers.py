@@ -426,7 +426,7 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         # by then what waited to be sent has heard of it, and most runs are over
         loop.call_later(_SAY_STOP_AFTER_S, self._say_stop, error)
-        loop.call_later(TERMINATION_GRACE_S, self._cancel)
+        loop.call_later(TERMINATION_GRACE_S, self._cancel_requests)  # what came back is kept all the same
 
     def _say_stop(self, error: KbetlError) -> None:
         in_flight = self._job.answerer.in_flight
@@ -449,6 +449,9 @@ class WorkerPool:
 
     def _cancel(self) -> None:
         self._writer.give_up()
+        self._cancel_requests()
+
+    def _cancel_requests(self) -> None:
         for worker in self._workers:
             worker.cancel()
 
