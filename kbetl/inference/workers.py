@@ -196,8 +196,9 @@ class WorkerPool:
         except KbetlError as error:
             self._end(error)
             self._cancel()
-        except BaseException:
-            self._cancel()
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._cancel()
             raise
 
     async def _handle(self, question: PreparedRequest) -> None:
@@ -429,8 +430,7 @@ class WorkerPool:
         loop.call_later(TERMINATION_GRACE_S, self._cancel_requests)  # what came back is kept all the same
 
     def _say_stop(self, error: KbetlError) -> None:
-        in_flight = self._job.answerer.in_flight
-        if in_flight:
+        if in_flight := self._job.answerer.in_flight:
             self._job.say(
                 f"the run ends: {error}. Waiting for {in_flight} requests in flight, "
                 f"{TERMINATION_GRACE_S:.0f} s at most"
