@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from enrich_case import Case, ended, rollout, rollouts, started, until, write_rows
+from fake_llm import Asked
 
-from kbetl.store import Store
+from kbetl.inference import workers
+from kbetl.store import Store, write_lock
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -176,3 +179,33 @@ def test_a_second_ctrl_c_ends_a_paying_run_that_waits_for_the_store(case):
             process.send_signal(signal.SIGINT)
             done = ended(process)
     assert done.status == 130, done.err
+
+
+def test_answers_are_kept_where_a_fault_ends_the_run_beside_a_held_store(case, monkeypatch):
+    """The grace of a stop is for requests in flight; what was delivered waits for the lock."""
+    case.ingest(rollouts(12))
+    monkeypatch.setattr(workers, "TERMINATION_GRACE_S", 0.2)
+    monkeypatch.setattr(write_lock, "SAY_AFTER_S", 0.1)
+    cancel = workers.WorkerPool._cancel_requests
+    with contextlib.closing(
+        sqlite3.connect(case.folder / "kbetl.db", isolation_level=None, check_same_thread=False)
+    ) as holder:
+
+        def fault(asked: Asked) -> str | None:
+            if asked.index == 7:
+                holder.execute("begin immediate")
+            return "401" if asked.index == 7 else None
+
+        def cancelled(pool: workers.WorkerPool) -> None:
+            cancel(pool)
+            if holder.in_transaction:  # long after the writer would have given up
+                asyncio.get_running_loop().call_later(1.0, holder.commit)
+
+        monkeypatch.setattr(workers.WorkerPool, "_cancel_requests", cancelled)
+        case.llm.latency_s = lambda index: 0.3 if index >= 4 else 0.0
+        case.llm.faults = fault
+        done = case.enrich("-c", 4)
+        assert done.status == 1, done.err
+    answered = case.llm.counts["answered 200"]
+    assert answered == 7
+    assert case.rows("select count(*) from answers") == [(answered,)]
