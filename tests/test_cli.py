@@ -74,6 +74,26 @@ def test_help_is_instant(arguments):
     assert "kbetl" in done.stdout
 
 
+def test_the_start_loads_no_room_that_only_some_commands_need():
+    """Each command waits for what stands at the top of the modules that all of them load."""
+    code = "import sys, kbetl.cli; print(*{name.split('.')[1] for name in sys.modules if 'kbetl.' in name})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    rooms = set(done.stdout.split())
+    assert not rooms & {
+        "samples",
+        "export",
+        "hub",
+        "client",
+        "inference",
+        "readers",
+        "rollouts",
+        "tasks",
+        "offline",
+    }
+
+
 @pytest.mark.parametrize("name", [*NAMES, *(" ".join(names) for names in LEAVES if len(names) > 1)])
 def test_every_command_shows_an_example(name, capfd):
     assert run([*name.split(), "-h"]) == 0

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.params import common, names_datasets, unique_values
+from kbetl.cli.params import FormatName, common, names_datasets, unique_values
 from kbetl.dataset.registry import DATASETS, NAMES
 from kbetl.errors import ConfigError
-from kbetl.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from kbetl.export.export import ExportOptions
@@ -29,7 +28,7 @@ OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(list(FORMATS)),
+    type=FormatName(),
     default="rows",
     show_default=True,
     help="Columns.",

@@ -6,7 +6,7 @@ import functools
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -350,6 +350,22 @@ def pace_options(function: Decorated) -> Decorated:
 
 LONGEST_S = 366 * 86400
 """The longest time that an option may name: a year, and what clocks can count with."""
+
+
+class FormatName(click.Choice[str]):
+    """One of the export formats, whose table is loaded when an option asks for it and not at every start."""
+
+    case_sensitive = True
+
+    def __init__(self) -> None:
+        """Without that of `Choice`, which wants the names at once."""
+
+    @property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]  # there it is an attribute, here it is read alone
+        """The names of the formats."""
+        from kbetl.export.formats import FORMATS
+
+        return tuple(FORMATS)
 
 
 class WholeNumber(click.IntRange):

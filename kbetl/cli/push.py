@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import FiniteNumber, common, names_datasets, unique_values
+from kbetl.cli.params import FiniteNumber, FormatName, common, names_datasets, unique_values
 from kbetl.errors import StoreError
-from kbetl.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from kbetl.hub import Pushed, PushOptions
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 @names_datasets
 @click.argument("datasets", nargs=-1, metavar="[DATASET...|all]")
 @click.option("--repo", metavar="OWNER/NAME", help="Where to, in place of the usual name; for one DATASET.")
-@click.option(
-    "--format", "format_", type=click.Choice(FORMATS), default="rows", show_default=True, help="Columns."
-)
+@click.option("--format", "format_", type=FormatName(), default="rows", show_default=True, help="Columns.")
 @click.option("--owner", help="Owner of the usual names.  [default: siro1]")
 @click.option("--model-name", help="Model part of the usual names.  [default: glm4_7]")
 @click.option("--private", is_flag=True, help="Make what is new private; refuse what is public.")
