@@ -154,19 +154,21 @@ def _read(message: Row, path: str, lost: list[str], *, is_text: bool = False) ->
     if role not in ROLES:
         raise BadRow(f"field '{path}' has role {json.dumps(role)}; trainers know {', '.join(ROLES)}")
     is_assistant = role == "assistant"
-    said = fields.said(message, path)
-    if is_assistant and said.unclosed is not None:
+    said = fields.said(message, path, is_assistant=is_assistant)
+    if said.unclosed is not None:
         raise BadRow(f"{said.unclosed} without its end: the answer was cut off")
     origins = {"content": path if is_text else f"{path}.content"}
     calls = _tool_calls(message, path) if is_assistant else ()
     if calls:
         origins["tool_calls"] = f"{path}.tool_calls"
+    apart = _thoughts_by_field(message)
     if is_assistant and said.reasoning is not None:
-        origins["reasoning_content"] = _origin_of_reasoning(message, path, origins["content"])
-    lost += _lost(message, said.reasoning if is_assistant else None, path)
+        key = next((key for key, thoughts in apart.items() if thoughts), None)
+        origins["reasoning_content"] = origins["content"] if key is None else f"{path}.{key}"
+    lost += _lost(message, apart, said.reasoning if is_assistant else None, path)
     yield Message(
         role,
-        said.answer if is_assistant else said.text or "",
+        said.answer,
         said.reasoning if is_assistant else None,
         calls,
         _text_or_none(message, "tool_call_id", path),
@@ -175,13 +177,13 @@ def _read(message: Row, path: str, lost: list[str], *, is_text: bool = False) ->
     )
 
 
-def _origin_of_reasoning(message: Row, path: str, content: str) -> str:
-    named = (key for key in REASONING_FIELDS if read_message({key: message.get(key)}).reasoning)
-    key = next(named, None)
-    return content if key is None else f"{path}.{key}"
+def _thoughts_by_field(message: Row) -> dict[str, str | None]:
+    """The reasoning of each field that is there for it."""
+    there = (key for key in REASONING_FIELDS if message.get(key) is not None)
+    return {key: read_message({key: message[key]}).reasoning for key in there}
 
 
-def _lost(message: Row, reasoning: str | None, path: str) -> Iterator[str]:
+def _lost(message: Row, apart: Mapping[str, str | None], reasoning: str | None, path: str) -> Iterator[str]:
     """The fields and parts whose text, image or sound the message does not have."""
     content = message.get("content")
     for index, part in enumerate(content if isinstance(content, list) else ()):
@@ -189,8 +191,8 @@ def _lost(message: Row, reasoning: str | None, path: str) -> Iterator[str]:
         is_nothing = isinstance(part, Mapping) and not any(said) and not _is_sealed(part)
         if said.others or is_nothing or _is_other(said.reasoning, reasoning) or said.refusal:
             yield f"{path}.content[{index}]"
-    for key in REASONING_FIELDS:
-        if _is_other(read_message({key: message.get(key)}).reasoning, reasoning):
+    for key, thoughts in apart.items():
+        if _is_other(thoughts, reasoning):
             yield f"{path}.{key}"
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal.strip():
@@ -206,7 +208,8 @@ def _is_sealed(part: Row) -> bool:
 
 
 def _is_other(text: str | None, reasoning: str | None) -> bool:
-    return text is not None and text.strip() not in (reasoning or "")
+    # the same text is the rule, and a search for a long one in itself takes its time
+    return text is not None and text != reasoning and text.strip() not in (reasoning or "")
 
 
 def _tool_calls(message: Row, path: str) -> list[ToolCall]:

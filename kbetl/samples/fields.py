@@ -93,14 +93,19 @@ class Said(NamedTuple):
     """The mark of a thought in its text that never ends; None if each one does."""
 
 
-def said(message: Row, place: str = "") -> Said:
-    """What a message says, whichever tool wrote it. Raises BadRow, with `place`, for other content."""
+def said(message: Row, place: str = "", *, is_assistant: bool = True) -> Said:
+    """What a message says, whichever tool wrote it. Raises BadRow, with `place`, for other content.
+
+    The text of others than the assistant holds no thoughts of a model: all of it is the answer.
+    """
     try:
         read = read_message(message)
     except ValueError as error:
         where = f"field '{place}.content'" if place else "message content"
         kind = type_name(message.get("content"))
         raise BadRow(f"{where} is {kind}, not text or a list of parts") from error
+    if not is_assistant:
+        return Said(read.text, read.text or "", read.reasoning)
     split = split_thoughts(read.text or "")
     thoughts = split.thoughts
     if read.reasoning is not None and thoughts is not None:

@@ -275,7 +275,7 @@ def read_message(message: Mapping[str, Any]) -> Said:
     if isinstance(content, list):
         found.take(content)
     text = content if isinstance(content, str) else "".join(found.texts) if found.texts else None
-    fields = (_thoughts_of(message.get(name)) for name in REASONING_FIELDS)
+    fields = [_thoughts_of(message[name]) for name in REASONING_FIELDS if name in message]
     told = [each for each in (*fields, "".join(found.thoughts)) if each]
     reasoning = next((each for each in told if each.strip()), told[0] if told else None)
     refusal = message.get("refusal")
