@@ -163,7 +163,7 @@ def _counts_index(stored: str, row: str) -> bool:
 
 
 def _sample_again(kind: str, row: str) -> Sample:
-    """The sample that a stored row is; a module that `sample_of` does not take came in as a prompt."""
+    """The sample that a stored row is; a module that `parse_row` does not take came in as a prompt."""
     parsed = read_json(row.encode())
     try:
         return parse_row(parsed)

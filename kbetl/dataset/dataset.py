@@ -81,7 +81,7 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class DatasetRows:
-    """The rows of a dataset. Only valid inside `opened`."""
+    """The rows of a dataset. Only valid inside `open_dataset`."""
 
     dataset: Dataset
     counts: Mapping[Split | None, int]

@@ -59,7 +59,7 @@ def enrich(
     tally: RunProgress | None = None,
     command: str = "enrich",
 ) -> RunReport:
-    """Asks what waits, keeps every answer, and says what came of it; see `carry_out`."""
+    """Asks what waits, keeps every answer, and says what came of it; see `run_plan`."""
     check_options(options)
     return run_plan(plan_of(store, options), store, options, say, tally=tally, command=command)
 

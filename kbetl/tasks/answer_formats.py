@@ -61,12 +61,12 @@ AnswerFormat = Text | Label | Number | Block | Json
 
 
 def format_spec(reader: AnswerFormat) -> str:
-    """The canonical JSON of a reader, as the store keeps it; `reader_from_spec` is its inverse."""
+    """The canonical JSON of a reader, as the store keeps it; `format_from_spec` is its inverse."""
     return canonical_json(asdict(reader)).decode()
 
 
 def format_from_spec(text: str) -> AnswerFormat:
-    """The reader that `reader_spec` spelled. Raises ConfigError where this kbetl cannot read it."""
+    """The reader that `format_spec` spelled. Raises ConfigError where this kbetl cannot read it."""
     try:
         return answer_format(read_json(text.encode("utf-8", "surrogatepass")).value)
     except (BadRow, ConfigError) as error:

@@ -85,7 +85,7 @@ class Task:
 
     @property
     def reader_spec(self) -> str:
-        """The canonical JSON of the reader; `reader_from_spec` reads it."""
+        """The canonical JSON of the reader; `format_from_spec` reads it."""
         return answer_formats.format_spec(self.reader)
 
     @property
