@@ -31,7 +31,7 @@ def running() -> Iterator[dict[Path, Future[str]]]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_helps_outputs_tables_and_views_are_the_real_ones(path, running):
-    """`python tests/readme_blocks.py` writes them anew."""
+    """`python tests/support/readme_blocks.py` writes them anew."""
     assert (running[path].result() if running else rewritten(TEXTS[path])) == TEXTS[path]
 
 

@@ -1,4 +1,4 @@
-"""The public surface, as users type, query and script on it, compared with `tests/surface/`.
+"""The public surface, as users type, query and script on it, compared with `tests/data/surface/`.
 
 `python tests/test_surface.py` writes the files anew; the test names the first line that differs. Each line is
 one fact, in order of its name, so that two branches that add options or columns merge.
@@ -33,7 +33,7 @@ from kbetl.tasks import builtin_names, load_task
 from kbetl.tasks.task import KEYS
 
 ROOT = Path(__file__).parents[1]
-FOLDER = Path(__file__).parent / "surface"
+FOLDER = Path(__file__).parent / "data" / "surface"
 _LENGTHS = ("lengths", "--tokenizer", str(ROOT / "data" / "tokenizer"))
 JSON_OF = {
     "status": ("status", "--json"),

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import orjson
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS.parent)]
 
 from enrich_case import Result, ended, module_of, query, rollouts, started, write_rows  # noqa: E402
 from fake_llm import Allowed, Asked, FakeLlm, Outage, refuse_parameter  # noqa: E402
