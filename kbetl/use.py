@@ -6,11 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from kbetl import offline
 from kbetl.errors import ConfigError
-from kbetl.store import Store
+from kbetl.store import ReportRow, Store
 
 HASH_PREFIX = "t1:"
 
@@ -41,14 +40,6 @@ class Choice:
         )
 
 
-class Changes(NamedTuple):
-    """What another task changes for the datasets, in samples."""
-
-    differing: int
-    gained: int
-    lost: int
-
-
 def use_task(store: Store, name: str, model: str | None, task_hash: str | None) -> list[str]:
     """Puts the one task of this name that matches in use; gives the report.
 
@@ -63,13 +54,13 @@ def use_task(store: Store, name: str, model: str | None, task_hash: str | None) 
     run_id = store.begin_run(
         "use", {"task": name, "model": model, "task_hash": chosen.hash}, task_hash=chosen.hash
     )
-    changes = Changes(
-        *store.rows("use/label_changes", {"before": before.hash if before else None, "after": chosen.hash})[0]
+    (changes,) = store.named_rows(
+        "use/label_changes", {"before": before.hash if before else None, "after": chosen.hash}
     )
     with store.transaction():
         store.execute("use/retire_tasks", {"name": name})
         store.execute("use/use_task", {"hash": chosen.hash})
-    store.end_run(run_id, 0, changes._asdict())
+    store.end_run(run_id, 0, changes)
     return _report(name, before, chosen, changes)
 
 
@@ -143,7 +134,7 @@ def _the_one(store: Store, name: str, choices: list[Choice], matching: list[Choi
     raise ConfigError(f"{problem}:{listed}")
 
 
-def _report(name: str, before: Choice | None, chosen: Choice, changes: Changes) -> list[str]:
+def _report(name: str, before: Choice | None, chosen: Choice, changes: ReportRow) -> list[str]:
     now = f"{name}: {chosen.labels:,} labels of {chosen.model} ({chosen.hash[:11]}) in use now"
     if before is None:
         return [f"{now}, before: none"]
@@ -151,6 +142,7 @@ def _report(name: str, before: Choice | None, chosen: Choice, changes: Changes) 
         return [f"{now}, as before"]
     return [
         f"{now}, before: {before.labels:,} of {before.model} ({before.hash[:11]})",
-        f"{changes.differing:,} labels differ, {changes.gained:,} samples have a label only now, "
-        f"{changes.lost:,} only before",
+        "{differing:,} labels differ, {gained:,} samples have a label only now, {lost:,} only before".format(
+            **changes
+        ),
     ]

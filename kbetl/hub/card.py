@@ -11,10 +11,11 @@ from typing import Any
 import kbetl
 from kbetl.dataset.registry import DATASETS
 from kbetl.export.formats import FORMATS, METADATA, trainer_entry
-from kbetl.hub.card_data import Facts, Length, Source
+from kbetl.hub.card_data import Facts
 from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
 from kbetl.resources import data_path
+from kbetl.store import ReportRow
 from kbetl.text import inert_markdown
 
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
@@ -89,7 +90,7 @@ def _default_keys(facts: Facts) -> dict[str, Any]:
 
 
 def _on_hub(facts: Facts) -> list[str]:
-    return list(dict.fromkeys(source.uri for source in facts.sources if source.kind == "hub"))
+    return list(dict.fromkeys(row["uri"] for row in facts.sources if row["kind"] == "hub"))
 
 
 def _size(rows: int) -> str:
@@ -137,16 +138,16 @@ def _labels(facts: Facts) -> str:
     task = facts.task
     if task is None:
         return ""
-    system = "none" if task.system_sha256 is None else f"`{task.system_sha256}`"
+    system = "none" if task["system"] is None else f"`{task['system']}`"
     return _table(
         ("label", "value"),
         [
-            ("task", inert_markdown(task.name)),
-            ("task hash", f"`{task.hash}`"),
-            ("model", inert_markdown(task.model)),
-            ("prompt template, SHA-256", f"`{task.template_sha256}`"),
+            ("task", inert_markdown(task["name"])),
+            ("task hash", f"`{task['hash']}`"),
+            ("model", inert_markdown(task["model"])),
+            ("prompt template, SHA-256", f"`{task['template']}`"),
             ("system prompt, SHA-256", system),
-            ("parameters", inert_markdown(task.parameters)),
+            ("parameters", inert_markdown(task["parameters"])),
         ],
     )
 
@@ -155,18 +156,18 @@ def _counts(facts: Facts) -> str:
     stages = facts.stages
     entry = DATASETS[facts.dataset]
     rows = [
-        ("rows read", sum(source.read for source in facts.sources)),
-        ("rows rejected", sum(source.rejected for source in facts.sources)),
-        (f"different {entry.kind}s", stages.samples),
+        ("rows read", sum(row["read"] for row in facts.sources)),
+        ("rows rejected", sum(row["rejected"] for row in facts.sources)),
+        (f"different {entry.kind}s", stages["samples"]),
     ]
     if entry.kind == "rollout":
-        rows.append((f"reward above {facts.settings['min_reward']}", stages.meant))
+        rows.append((f"reward above {facts.settings['min_reward']}", stages["meant"]))
     if facts.task is not None:
         rows.append(("asked about", sum(facts.outcomes.values())))
         rows += [(f"answer {status}", number) for status, number in sorted(facts.outcomes.items())]
-        rows.append(("not asked about yet", stages.unasked))
+        rows.append(("not asked about yet", stages["unasked"]))
     if entry.is_grouped:
-        rows.append(("rated, with such a reward", stages.filtered))
+        rows.append(("rated, with such a reward", stages["filtered"]))
     rows.append(("rows in this dataset", facts.total))
     return _table(("stage", "count"), [(label, f"{number:,}") for label, number in rows], right=(1,))
 
@@ -194,17 +195,19 @@ def _shares(title: str, counts: Mapping[str, int]) -> str:
 def _lengths(facts: Facts) -> str:
     if not facts.lengths:
         return ""
-    rows = [_length_cells(length, facts.total) for length in facts.lengths]
+    rows = [
+        (
+            inert_markdown(_less_its_folder(tokenizer)),
+            f"`{template_hash[:15]}`",
+            f"{measured:,} of {facts.total:,}",
+            *(f"{tokens[percentile]:,}" for percentile in (50, 90, 99, 100)),
+        )
+        for (tokenizer, template_hash, measured), tokens in facts.lengths.items()
+    ]
     head = ("tokenizer", "template", "rows measured", "50 %", "90 %", "99 %", "longest")
     return "In tokens, the chat template rendered; percentiles by nearest rank.\n\n" + _table(
         head, rows, right=range(2, len(head))
     )
-
-
-def _length_cells(length: Length, total: int) -> Sequence[str]:
-    tokens = [f"{length.total_tokens[percentile]:,}" for percentile in (50, 90, 99, 100)]
-    tokenizer = inert_markdown(_less_its_folder(length.tokenizer))
-    return (tokenizer, f"`{length.template_hash[:15]}`", f"{length.rows:,} of {total:,}", *tokens)
 
 
 def _splits(facts: Facts) -> str:
@@ -219,17 +222,17 @@ def _splits(facts: Facts) -> str:
     )
 
 
-def _sources(sources: Sequence[Source]) -> str:
+def _sources(sources: Sequence[ReportRow]) -> str:
     rows = [
         (
-            inert_markdown(source.uri if source.kind == "hub" else _less_its_folder(source.name)),
-            source.kind,
-            inert_markdown(source.split or "-"),
-            f"`{source.revision}`" if source.revision else "-",
-            f"{source.read:,}",
-            f"{source.samples:,}",
+            inert_markdown(row["uri"] if row["kind"] == "hub" else _less_its_folder(row["name"])),
+            row["kind"],
+            inert_markdown(row["split"] or "-"),
+            f"`{row['revision']}`" if row["revision"] else "-",
+            f"{row['read']:,}",
+            f"{row['samples']:,}",
         )
-        for source in sources
+        for row in sources
     ]
     head = ("source", "kind", "split", "revision", "rows read", "samples")
     return _table(head, rows, right=(4, 5)) if rows else ""

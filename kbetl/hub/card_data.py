@@ -4,60 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from kbetl.dataset.dataset import DatasetRows, query_of
+from kbetl.store import ReportRow
 from kbetl.store.datasets import source_ids
 
 _DIFFICULTIES = ("low", "medium", "high")
-
-
-class Source(NamedTuple):
-    """Where samples came from; `revision` and `split` are None for what is not on the Hub."""
-
-    name: str
-    kind: str
-    uri: str
-    revision: str | None
-    split: str | None
-    read: int
-    """Rows, rejected ones included."""
-    rejected: int
-    samples: int
-    """Different samples of the kind that the dataset is made of."""
-
-
-class Stages(NamedTuple):
-    """How many samples came how far."""
-
-    samples: int
-    meant: int
-    """Those that the task is about: rollouts above min_reward, or all modules."""
-    unasked: int
-    """Those of `meant` that have no outcome."""
-    filtered: int
-
-
-class Task(NamedTuple):
-    """The task in use, its texts by their SHA-256."""
-
-    name: str
-    hash: str
-    model: str
-    parameters: str
-    template_sha256: str
-    system_sha256: str | None
-
-
-class Length(NamedTuple):
-    """Lengths by one tokenizer and template, of so many rows, in tokens by percentile."""
-
-    tokenizer: str
-    template_hash: str
-    rows: int
-    total_tokens: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +23,20 @@ class Facts:
     rows: Mapping[str, int]
     """By split."""
     settings: Mapping[str, float | str]
-    sources: Sequence[Source]
-    stages: Stages
-    task: Task | None
+    sources: Sequence[ReportRow]
+    """`read` counts rejected rows too; `revision` and `split` are None for a source not on the Hub."""
+    stages: ReportRow
+    task: ReportRow | None
+    """The task in use, its texts by their SHA-256."""
     outcomes: Mapping[str, int]
     """Of the task in use, by status."""
     difficulties: Mapping[str, int]
     rewards: Mapping[int, float]
-    """By percentile; empty where no row has a reward."""
+    """By percentile; empty if no row has a reward."""
     reward_tenths: Mapping[int | None, int]
-    """As `sql/queries/card_reward_tenths.sql` says."""
-    lengths: Sequence[Length]
+    """Rows by tenths of reward, as the query `card/card_reward_tenths` counts them."""
+    lengths: Mapping[tuple[str, str, int], Mapping[int, int]]
+    """Tokens by percentile, for each tokenizer, template hash and number of rows measured."""
     models: Mapping[str, int]
     """What the rows name as the model that wrote them."""
     licences: Mapping[str | None, int]
@@ -103,11 +61,8 @@ def read_facts(opened: DatasetRows, rows: Mapping[str, int], notes: Sequence[str
         dataset=dataset.name,
         rows=rows,
         settings=dict(store.rows("card/all_settings")),
-        sources=[
-            Source(*row)
-            for row in store.rows("card/card_sources", {"source_ids": choice.sources, "kind": choice.kind})
-        ],
-        stages=Stages(*store.rows("card/card_stages", {"task": name})[0]),
+        sources=store.named_rows("card/card_sources", {"source_ids": choice.sources, "kind": choice.kind}),
+        stages=store.named_rows("card/card_stages", {"task": name})[0],
         task=_task(opened, name),
         outcomes=dict(store.rows("card/card_outcomes", {"task": name})),
         difficulties=_in_order(dict(store.rows("card/card_difficulties"))),
@@ -120,16 +75,14 @@ def read_facts(opened: DatasetRows, rows: Mapping[str, int], notes: Sequence[str
     )
 
 
-def _task(opened: DatasetRows, name: str | None) -> Task | None:
-    if name is None:
-        return None
-    for task_hash, model, parameters, template, system in opened.store.rows("card/card_task", {"task": name}):
-        return Task(name, task_hash, model, parameters, _sha256(template), system and _sha256(system))
+def _task(opened: DatasetRows, name: str | None) -> ReportRow | None:
+    for row in opened.store.named_rows("card/card_task", {"task": name}):
+        return {**row, "template": _sha256(row["template"]), "system": _sha256(row["system"])}
     return None
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(text: str | None) -> str | None:
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _in_order(difficulties: Mapping[str, int]) -> dict[str, int]:
@@ -138,31 +91,25 @@ def _in_order(difficulties: Mapping[str, int]) -> dict[str, int]:
     return {name: difficulties[name] for name in (*known, *others)}
 
 
-def _lengths(opened: DatasetRows) -> list[Length]:
+def _lengths(opened: DatasetRows) -> dict[tuple[str, str, int], dict[int, int]]:
     found: dict[tuple[str, str, int], dict[int, int]] = {}
     for tokenizer, template_hash, rows, percentile, tokens in opened.store.rows("card/card_lengths"):
         found.setdefault((tokenizer, template_hash, rows), {})[percentile] = tokens
-    return [Length(*key, tokens) for key, tokens in found.items()]
+    return found
 
 
-class _Origins(NamedTuple):
-    models: dict[str, int]
-    licences: dict[str | None, int]
-
-
-def _origins(opened: DatasetRows) -> _Origins:
-    models: dict[str, int] = {}
-    licences: dict[str | None, int] = {}
+def _origins(opened: DatasetRows) -> tuple[Counter[str], Counter[str | None]]:
+    """The rows by the model and by the licence that they name."""
+    models, licences = Counter[str](), Counter[str | None]()
     for model, text, rows in opened.store.rows("card/card_origins"):
         if model is not None:
-            models[str(model)] = models.get(str(model), 0) + rows
-        licence = _licence(text)
-        licences[licence] = licences.get(licence, 0) + rows
-    return _Origins(models, licences)
+            models[str(model)] += rows
+        licences[_licence(text)] += rows
+    return models, licences
 
 
 def _licence(text: str | None) -> str | None:
-    """One text for a row's `licenses`, a list or a text as JSON; None where there is nothing in it."""
+    """One text for a row's `licenses`, a list or a text as JSON; None if it is empty."""
     if text is None:
         return None
     value = json.loads(text)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl.config import command_line
 from kbetl.errors import LEFT_OVER
 from kbetl.rerun import RECORD, Told, asking_words, recording_words
-from kbetl.store import Store, is_locked
+from kbetl.store import ReportRow, Store, is_locked
 from kbetl.store.datasets import mixed_sources
 from kbetl.store.reservations import OrphanedReservations, orphaned_reservations
 from kbetl.store.selection import PARKED_AFTER
@@ -25,7 +25,7 @@ def read_status(database: Path) -> Status:
     """What the store holds now. Raises StoreError where there is no store to read."""
     with Store.read(database) as store:
         pending = [Pending(*row) for row in store.rows("status/pending_by_task")]
-        handed_out = [HandedOut(*row) for row in store.rows("status/handed_out_by_task")]
+        handed_out = store.named_rows("status/handed_out_by_task")
         failures = [Failure(*row) for row in store.rows("status/failures_by_reason")]
         samples = [Kind(*row) for row in store.rows("status/sample_counts")]
         labels = _labels(store.rows("status/outcomes_by_status"))
@@ -40,13 +40,13 @@ def read_status(database: Path) -> Status:
             failures=failures,
             parked=parked,
             unfinished=_unfinished(store.rows("status/unfinished_runs"), database),
-            sources=[Source(*row) for row in store.rows("status/sources_by_name")],
-            models=[Made(*row) for row in store.rows("status/models_by_source")],
+            sources=store.named_rows("status/sources_by_name"),
+            models=store.named_rows("status/models_by_source"),
             samples=samples,
             labels=labels,
-            difficulties=[Difficulty(*row) for row in store.rows("status/difficulties")],
-            costs=[Cost(*row) for row in store.rows("status/costs_by_task")],
-            served=[Served(*row) for row in store.rows("status/served_models")],
+            difficulties=store.named_rows("status/difficulties"),
+            costs=store.named_rows("status/costs_by_task"),
+            served=store.named_rows("status/served_models"),
             reserved=_reserved(orphaned_reservations(store), database),
             settings=dict(store.rows("card/all_settings")),
             next=command_line(
@@ -174,12 +174,18 @@ def _unfinished(rows: Sequence[_RunRow], database: Path) -> list[Unfinished]:
     ]
 
 
-def _reserved(left: Sequence[OrphanedReservations], database: Path) -> list[Reserved]:
-    """Those of runs that are over: what is in flight now is no news."""
+def _reserved(left: Sequence[OrphanedReservations], database: Path) -> list[ReportRow]:
+    """Those of runs that have ended: requests in flight now are no news."""
     return [
-        Reserved(
-            each.run_id, each.command, each.task, each.is_open, each.requests, each.tokens, each.cost_usd
-        )
+        {
+            "run_id": each.run_id,
+            "command": each.command,
+            "task": each.task,
+            "is_killed": each.is_open,
+            "requests": each.requests,
+            "tokens": each.tokens,
+            "cost_usd": each.cost_usd,
+        }
         for each in left
         if not (each.is_open and _is_running(database, each.task, each.pid))
     ]
@@ -214,43 +220,10 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-class Source(NamedTuple):
-    """One source and what it holds; `samples` are different ones, `rows` are places."""
-
-    name: str
-    rows: int
-    samples: int
-    modules: int
-    rollouts: int
-    rejected: int
-    ingested_at: str
-
-
-class Made(NamedTuple):
-    """Rollouts of one source by one model in one environment; None where nobody says which."""
-
-    source: str
-    model: str | None
-    environment: str | None
-    rows: int
-    rollouts: int
-    empty: int
-    errors: int
-    rewarded: int
-
-
 class Kind(NamedTuple):
     """All samples of one kind; `good` have a reward above min_reward."""
 
     kind: str
-    samples: int
-    good: int
-
-
-class Difficulty(NamedTuple):
-    """Samples rated alike with the labels in use; `good` are in `filtered`."""
-
-    difficulty: str
     samples: int
     good: int
 
@@ -261,14 +234,6 @@ class Pending(NamedTuple):
     task: str
     why: str
     samples: int
-
-
-class HandedOut(NamedTuple):
-    """What waits for batch files, and is not asked meanwhile."""
-
-    task: str
-    samples: int
-    files: int
 
 
 class Parked(NamedTuple):
@@ -285,39 +250,6 @@ class Failure(NamedTuple):
     status: str
     reason: str
     samples: int
-
-
-class Cost(NamedTuple):
-    """Paid answers; `cost_usd` is None where no answer told its cost, `task` where none was asked."""
-
-    task: str | None
-    model: str
-    answers: int
-    cost_usd: float | None
-    answers_without_cost: int
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    computed_usd: float | None
-    """By tokens and price, of answers that told no cost; None where none could be computed."""
-    uncounted: int
-    """Answers whose cost is neither told nor computed."""
-    reserved: int
-    """Requests under a budget that were sent and told no usage; they count in full."""
-    reserved_usd: float | None
-    """What those cost at most; None where there are none, or no price was known."""
-
-
-class Reserved(NamedTuple):
-    """Requests that a run under a budget sent and of which nothing is known since; they count in full."""
-
-    run_id: int
-    command: str
-    task: str
-    is_killed: bool
-    requests: int
-    tokens: int
-    cost_usd: float | None
-    """At most; None where no price was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,33 +279,24 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """Answers whose reply names another model than was asked, a snapshot of it among them."""
-
-    model: str
-    served_model: str
-    answers: int
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """Everything that `kbetl status` says."""
 
     database: str
     size_bytes: int
     pending: Sequence[Pending]
-    handed_out: Sequence[HandedOut]
+    handed_out: Sequence[ReportRow]
     failures: Sequence[Failure]
     parked: Sequence[Parked]
     unfinished: Sequence[Unfinished]
-    sources: Sequence[Source]
-    models: Sequence[Made]
+    sources: Sequence[ReportRow]
+    models: Sequence[ReportRow]
     samples: Sequence[Kind]
     labels: Sequence[Labels]
-    difficulties: Sequence[Difficulty]
-    costs: Sequence[Cost]
-    served: Sequence[Served]
-    reserved: Sequence[Reserved]
+    difficulties: Sequence[ReportRow]
+    costs: Sequence[ReportRow]
+    served: Sequence[ReportRow]
+    reserved: Sequence[ReportRow]
     settings: Mapping[str, Any]
     next: str
     """The command to run next."""
@@ -386,5 +309,7 @@ class Status:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
-        return [item._asdict() if hasattr(item, "_asdict") else asdict(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+        return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value._asdict() if hasattr(value, "_asdict") else value

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from kbetl.config import command_line
-from kbetl.status.read import (
-    Cost,
-    HandedOut,
-    Kind,
-    Made,
-    Parked,
-    Pending,
-    Reserved,
-    Source,
-    Status,
-    Unfinished,
-)
+from kbetl.status.read import Kind, Parked, Pending, Status, Unfinished
+from kbetl.store import ReportRow
 from kbetl.store.selection import PARKED_AFTER
 from kbetl.text import plain_text
 
@@ -40,7 +31,7 @@ def status_lines(status: Status) -> list[str]:
         ("rewards", _reward_lines(status.samples, min_reward)),
         ("labels", _label_lines(status)),
         ("cost", [_cost_line(cost) for cost in status.costs]),
-        ("served", [f"{row.model} by {row.served_model}: {row.answers:,} answers" for row in status.served]),
+        ("served", ["{model} by {served_model}: {answers:,} answers".format(**row) for row in status.served]),
         ("reserved", [_reserved_line(row) for row in status.reserved]),
         ("settings", [", ".join(f"{key} {value}" for key, value in status.settings.items())]),
         ("next", [status.next]),
@@ -57,9 +48,9 @@ def _pending_lines(pending: Sequence[Pending]) -> list[str]:
     return [f"{row.task}: {row.samples:,} {words[row.why]}" for row in pending]
 
 
-def _handed_out_line(row: HandedOut) -> str:
-    files = "a batch file" if row.files == 1 else f"{row.files} batch files"
-    return f"{row.task}: {row.samples:,} samples wait for {files}"
+def _handed_out_line(row: ReportRow) -> str:
+    files = "a batch file" if row["files"] == 1 else f"{row['files']} batch files"
+    return f"{row['task']}: {row['samples']:,} samples wait for {files}"
 
 
 def _parked_line(row: Parked) -> str:
@@ -87,32 +78,23 @@ def _unfinished_line(run: Unfinished) -> str:
     return f"{what}: {how}; {run.resume or 'run the same command again'}"
 
 
-def _source_line(source: Source) -> str:
-    kinds = [
-        f"{number:,} {word}"
-        for number, word in (
-            (source.modules, "modules"),
-            (source.rollouts, "rollouts"),
-            (source.rejected, "rejected"),
-        )
-        if number
-    ]
-    return f"{source.name}: {source.rows:,} rows, {source.samples:,} samples ({', '.join(kinds) or 'empty'})"
+def _source_line(row: ReportRow) -> str:
+    kinds = [f"{row[kind]:,} {kind}" for kind in ("modules", "rollouts", "rejected") if row[kind]]
+    return "{name}: {rows:,} rows, {samples:,} samples".format(**row) + f" ({', '.join(kinds) or 'empty'})"
 
 
-def _model_lines(models: Sequence[Made]) -> list[str]:
-    """Over all sources; `--json` and the view `model_counts` have them apart."""
-    totals: dict[str, list[int]] = {}
-    for made in models:
-        name = f"{made.model or 'unknown model'} in {made.environment or 'no environment'}"
-        total = totals.setdefault(name, [0, 0, 0, 0])
-        for index, count in enumerate((1, made.rollouts, made.empty, made.errors)):
-            total[index] += count
+def _model_lines(models: Sequence[ReportRow]) -> list[str]:
+    """The sum over all sources; `--json` and the view `model_counts` have one row for each source."""
+    totals: dict[str, Counter[str]] = {}
+    for row in models:
+        name = f"{row['model'] or 'unknown model'} in {row['environment'] or 'no environment'}"
+        counted = ("rollouts", "empty", "errors")
+        totals.setdefault(name, Counter()).update({"sources": 1, **{key: row[key] for key in counted}})
     return [
-        f"{name}: {rollouts:,} rollouts in {sources:,} source{'s' if sources > 1 else ''}"
-        + (f", {empty:,} without an answer" if empty else "")
-        + (f", {errors:,} errors" if errors else "")
-        for name, (sources, rollouts, empty, errors) in totals.items()
+        f"{name}: {total['rollouts']:,} rollouts in {total['sources']:,} source{'s' * (total['sources'] > 1)}"
+        + (f", {total['empty']:,} without an answer" if total["empty"] else "")
+        + (f", {total['errors']:,} errors" if total["errors"] else "")
+        for name, total in totals.items()
     ]
 
 
@@ -131,45 +113,37 @@ def _label_lines(status: Status) -> list[str]:
         use = "in use" if label.in_use else "not in use"
         lines.append(f"{label.task} by {label.model} ({label.task_hash[:11]}), {use}: {counts}")
         if label.task == "difficulty" and label.in_use and status.difficulties:
-            rated = sum(row.samples for row in status.difficulties)
-            lines.append(
-                "  "
-                + ", ".join(
-                    f"{row.difficulty} {row.samples:,} ({row.samples / rated:.0%})"
-                    for row in status.difficulties
-                )
+            rated = sum(row["samples"] for row in status.difficulties)
+            shares = (
+                f"{row['difficulty']} {row['samples']:,} ({row['samples'] / rated:.0%})"
+                for row in status.difficulties
             )
+            lines.append(f"  {', '.join(shares)}")
     return lines
 
 
-def _cost_line(cost: Cost) -> str:
-    """What was told, what was computed and what is only reserved stand apart."""
-    told = None if cost.cost_usd is None else f"${cost.cost_usd:,.4f}"
-    computed = None if cost.computed_usd is None else f"${cost.computed_usd:,.4f} by tokens and price"
-    price = " + ".join(part for part in (told, computed) if part is not None) or "unknown cost"
-    untold = (
-        f" ({cost.uncounted:,} did not tell theirs)" if cost.uncounted and price != "unknown cost" else ""
+def _cost_line(row: ReportRow) -> str:
+    """Costs as servers reported them, costs computed from prices, and reservations are named separately."""
+    reported = [] if row["cost_usd"] is None else [f"${row['cost_usd']:,.4f}"]
+    computed = [] if row["computed_usd"] is None else [f"${row['computed_usd']:,.4f} by tokens and price"]
+    cost = " + ".join(reported + computed)
+    if cost and row["uncounted"]:
+        cost += f" ({row['uncounted']:,} did not tell theirs)"
+    line = (
+        f"{row['task'] or 'no task'} by {row['model']}: {row['answers']:,} answers, {cost or 'unknown cost'}"
     )
-    tokens = (
-        ""
-        if cost.prompt_tokens is None
-        else f", {cost.prompt_tokens:,} + {cost.completion_tokens or 0:,} tokens"
-    )
-    what = f"{cost.task or 'no task'} by {cost.model}: {cost.answers:,} answers, {price}{untold}{tokens}"
-    return what + _reserved_text(cost)
+    if row["prompt_tokens"] is not None:
+        line += f", {row['prompt_tokens']:,} + {row['completion_tokens'] or 0:,} tokens"
+    if not row["reserved"]:
+        return line
+    most = "" if row["reserved_usd"] is None else f", ${row['reserved_usd']:,.4f} at most"
+    return f"{line}; {row['reserved']:,} requests sent without an answer that tells its usage{most}"
 
 
-def _reserved_text(cost: Cost) -> str:
-    if not cost.reserved:
-        return ""
-    most = "" if cost.reserved_usd is None else f", ${cost.reserved_usd:,.4f} at most"
-    return f"; {cost.reserved:,} requests sent without an answer that tells its usage{most}"
-
-
-def _reserved_line(row: Reserved) -> str:
-    most = f"{row.tokens:,} tokens" if row.cost_usd is None else f"${row.cost_usd:,.4f}"
-    how = "was killed" if row.is_killed else "is over"
+def _reserved_line(row: ReportRow) -> str:
+    most = f"{row['tokens']:,} tokens" if row["cost_usd"] is None else f"${row['cost_usd']:,.4f}"
+    how = "was killed" if row["is_killed"] else "is over"
     return (
-        f"{row.task} by run {row.run_id} ({row.command}), which {how}: {row.requests:,} requests that "
-        f"nothing is known of count in full, {most} at most"
+        f"{row['task']} by run {row['run_id']} ({row['command']}), which {how}: {row['requests']:,} requests "
+        f"that nothing is known of count in full, {most} at most"
     )

@@ -200,68 +200,6 @@ def _keep_where(store: Store, kind: str, where: str) -> None:
     store.execute("datasets/keep_wanted")
 
 
-class UniqueCounts(NamedTuple):
-    """What `unique` makes of the rows of `filtered`; `lowest` and `highest` are None where it is empty."""
-
-    rows: int
-    names: int
-    codes: int
-    kept: int
-    lowest: float | None
-    highest: float | None
-    lost_names: int
-    """Module names of which no row is kept."""
-    lost_codes: int
-
-
-class UniqueRow(NamedTuple):
-    """A row that `unique` keeps."""
-
-    sample_hash: str
-    module_name: str | None
-    reward: float
-    difficulty: str
-
-
-class NameOverCodes(NamedTuple):
-    """A module name that stands over different code."""
-
-    module_name: str
-    codes: int
-    rows: int
-
-
-class CodeOverNames(NamedTuple):
-    """One code under several module names."""
-
-    code_hash: str
-    names: tuple[str, ...]
-    rows: int
-
-
-def unique_counts(store: Store) -> UniqueCounts:
-    """What the chosen `unique` makes of its rows."""
-    return UniqueCounts(*store.rows("datasets/unique_counts")[0])
-
-
-def unique_top(store: Store, limit: int) -> list[UniqueRow]:
-    """The first rows of the chosen `unique`."""
-    return [UniqueRow(*row) for row in store.rows("datasets/unique_top", {"limit": limit})]
-
-
-def names_over_codes(store: Store, limit: int) -> tuple[int, list[NameOverCodes]]:
-    """How many names of the eligible rows stand over different code, and the first of them."""
-    found = store.rows("datasets/names_over_codes", {"limit": limit})
-    return (found[0][-1] if found else 0), [NameOverCodes(*row[:-1]) for row in found]
-
-
-def codes_over_names(store: Store, limit: int) -> tuple[int, list[CodeOverNames]]:
-    """How many codes of the eligible rows have several names, and the first of them."""
-    found = store.rows("datasets/codes_over_names", {"limit": limit})
-    listed = [CodeOverNames(code, tuple(json.loads(names)), rows) for code, names, rows, _ in found]
-    return (found[0][-1] if found else 0), listed
-
-
 class WhyNoRows(NamedTuple):
     """What a dataset without rows could have been made of, in samples."""
 

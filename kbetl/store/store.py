@@ -23,6 +23,9 @@ from kbetl.store.write_lock import LockWait
 
 Parameters = Mapping[str, Any]
 
+# A row of a report by the names of its columns, which are those of its query and of --json.
+ReportRow = dict[str, Any]
+
 SETTINGS = ("min_reward", "split_by", "split_seed", "split_share")
 
 
@@ -165,6 +168,13 @@ class Store:
         """All rows of a statement of `sql/queries/`, as tuples; for results that are small."""
         with self.translate_errors():
             return self.execute(query, parameters).fetchall()
+
+    def named_rows(self, query: str, parameters: Parameters | None = None) -> list[ReportRow]:
+        """All rows of a statement of `sql/queries/` by the names of their columns; for reports."""
+        with self.translate_errors():
+            cursor = self.execute(query, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def has_rows(self, dataset: str) -> bool:
         """Whether there is anything to make a dataset of; `rollouts` are what `lengths` measures."""

@@ -176,6 +176,7 @@ from (
 -- name: card_task
 -- The task of a name that is in use. :task
 select
+  tasks.name,
   tasks.hash,
   tasks.model,
   tasks.parameters,

@@ -198,7 +198,7 @@ order by answers.model, answers.served_model
 -- name: sources_by_name
 -- What each source holds, in the order in which they were first ingested.
 select
-  source_counts.source,
+  source_counts.source as name,
   source_counts.rows,
   source_counts.samples,
   source_counts.modules,
