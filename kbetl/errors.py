@@ -91,11 +91,13 @@ class Undecided(RequestFailed):
 class TryAgain(RequestFailed):
     """A try that failed where a later one may not; raised and caught inside `client`."""
 
-    def __init__(self, reason: str, *, counts: bool, paid_perhaps: bool = False, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, *, counts: bool, may_be_billed: bool = False, wait_s: float = 0.0
+    ) -> None:
         super().__init__(reason)
         self.counts = counts
         """Whether it uses up one of the request's tries."""
-        self.paid_perhaps = paid_perhaps
+        self.may_be_billed = may_be_billed
         self.wait_s = wait_s
         """Seconds that this request waits on its own; 0 where it waits with all others."""
 

@@ -1,4 +1,4 @@
-"""The async chat-completions client: one request in, one Completion or one error out."""
+"""Sends one request to a chat-completions server; returns one Completion or raises one error."""
 
 from kbetl.client.client import Client, Stats
 from kbetl.client.endpoint import Endpoint, Limits

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible service for batches: files up, a batch begun, files down."""
+"""Talks to an OpenAI-compatible batch service: uploads files, starts batches, downloads results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from kbetl.client.transport import FileTransport, NoResponse
 from kbetl.errors import ServiceError
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-"""What a batch's status may be at the end."""
+"""Statuses of a batch that has ended."""
 METADATA_KEY = "kbetl"
+"""Key of the batch's `metadata` that holds the hash of its input file."""
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}")
 _TRIES = 4
@@ -29,7 +30,7 @@ _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
 class RemoteBatch(NamedTuple):
-    """A batch as the service tells it."""
+    """A batch as the service describes it."""
 
     id: str
     status: str
@@ -37,59 +38,59 @@ class RemoteBatch(NamedTuple):
     output_file_id: str | None
     error_file_id: str | None
     file_hash: str | None
-    """What `metadata` says under METADATA_KEY."""
+    """Hash of the input file, from `metadata`; None if it has none."""
     created_at: int
-    """Unix time in seconds; 0 where it says none."""
+    """Unix time in seconds; 0 if the service names none."""
     counts: str
-    """`3 of 8 done, 1 failed`; empty where it tells none."""
+    """`3 of 8 done, 1 failed`; empty if the service has no counts."""
     errors: str
-    """Why it failed as a whole; empty where it did not."""
+    """Why the batch failed; empty if it did not."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether no more results will come."""
         return self.status in ENDED
 
 
 class BatchApi:
-    """One service, open for the length of a command."""
+    """An HTTP session with one batch service; an async context manager. Its methods raise ServiceError."""
 
     def __init__(self, endpoint: Endpoint, limits: Limits | None = None) -> None:
         self.host = endpoint.host
-        self._wire = FileTransport(endpoint, limits or Limits())
+        self._transport = FileTransport(endpoint, limits or Limits())
 
     async def __aenter__(self) -> Self:
-        await self._wire.__aenter__()
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._wire.__aexit__(*_)
+        await self._transport.__aexit__(*_)
 
     async def upload(self, file: Path, name: str) -> str:
-        """Uploads an input file under a name; gives its id. Raises ServiceError."""
-        reply = await self._wire.post_file("files", file, name, {"purpose": "batch"})
+        """Uploads an input file under a name; returns its id."""
+        reply = await self._transport.post_file("files", file, name, {"purpose": "batch"})
         return _text(self._object(reply, "files"), "id", self.host)
 
     async def uploaded(self, name: str) -> str | None:
-        """The id of an input file that was uploaded under a name; None where there is none."""
+        """Returns the id of the input file that was uploaded under a name; None if there is none."""
         async for found in self._listed("files", {"purpose": "batch"}):
             if found.get("filename") == name:
                 return _text(found, "id", self.host)
         return None
 
     async def begin(self, input_file_id: str, endpoint: str, file_hash: str) -> RemoteBatch:
-        """Asks the service to begin: from here on it costs. A ServiceError says whether it may have begun."""
+        """Starts a batch, which costs from then on. `ServiceError.is_certain`: it surely did not start."""
         body = {
             "input_file_id": input_file_id,
             "endpoint": endpoint,
             "completion_window": "24h",
             "metadata": {METADATA_KEY: file_hash},
         }
-        reply = await self._wire.post_json("batches", orjson.dumps(body))
+        reply = await self._transport.post_json("batches", orjson.dumps(body))
         return _batch(self._object(reply, "batches"), self.host)
 
     async def find_batches(self, file_hash: str, input_file_id: str | None) -> list[RemoteBatch]:
-        """The batches of a file, the oldest first."""
+        """Returns the batches of an input file, oldest first."""
         found = [
             _batch(each, self.host)
             async for each in self._listed("batches", {})
@@ -98,28 +99,28 @@ class BatchApi:
         return sorted(found, key=lambda batch: (batch.created_at, batch.id))
 
     async def batch(self, batch_id: str) -> RemoteBatch:
-        """What the service says of a batch now."""
+        """Returns the batch as it is now."""
         path = f"batches/{batch_id}"
         return _batch(
-            self._object(await self._with_retries(lambda: self._wire.get(path, {})), path), self.host
+            self._object(await self._with_retries(lambda: self._transport.get(path, {})), path), self.host
         )
 
     async def cancel(self, batch_id: str) -> None:
-        """Asks the service to end a batch."""
+        """Asks the service to cancel a batch."""
         path = f"batches/{batch_id}/cancel"
-        self._object(await self._wire.post_json(path, b"{}"), path)
+        self._object(await self._transport.post_json(path, b"{}"), path)
 
     async def download(self, file_id: str, target: Path) -> None:
-        """Writes a file of the service to `target`, whole. Raises ServiceError, OSError."""
+        """Writes a file of the service to `target`. Raises OSError too."""
         path = f"files/{file_id}/content"
-        reply = await self._with_retries(lambda: self._wire.download(path, target))
+        reply = await self._with_retries(lambda: self._transport.download(path, target))
         self._check(reply, path)
 
     async def _listed(self, path: str, parameters: Mapping[str, str]) -> Any:
         after: dict[str, str] = {}
         while True:
             query = {**parameters, "limit": str(_PAGE), **after}
-            reply = await self._with_retries(lambda query=query: self._wire.get(path, query))  # type: ignore[misc]
+            reply = await self._with_retries(lambda query=query: self._transport.get(path, query))  # type: ignore[misc]
             page = self._value(reply, path)
             data = page.get("data") if isinstance(page, dict) else page
             rows = [each for each in data or () if isinstance(each, dict)]
@@ -133,12 +134,12 @@ class BatchApi:
     async def _with_retries(
         self, exchange: Callable[[], Awaitable[HttpResponse | NoResponse]]
     ) -> HttpResponse | NoResponse:
-        """What asks and changes nothing is asked again when it may do better."""
+        """Retries a request that changes nothing at the service."""
         for usual_s in _waits():
             wait_s = usual_s
             reply = await exchange()
             if isinstance(reply, HttpResponse):
-                if reply.status not in _LATER and reply.cut is None:
+                if reply.status not in _LATER and reply.truncated is None:
                     return reply
                 wait_s = min(retry_after_s(reply.headers) or usual_s, _MAX_WAIT_S)
             await asyncio.sleep(wait_s)
@@ -159,8 +160,8 @@ class BatchApi:
     def _check(self, reply: HttpResponse | NoResponse, path: str) -> HttpResponse:
         if isinstance(reply, NoResponse):
             raise ServiceError(f"{self.host}: /{path}: {reply.reason}", is_certain=not reply.was_sent)
-        if reply.cut is not None:
-            raise ServiceError(f"{self.host}: /{path}: {reply.cut}", is_certain=False)
+        if reply.truncated is not None:
+            raise ServiceError(f"{self.host}: /{path}: {reply.truncated}", is_certain=False)
         if not 200 <= reply.status < 300:
             error = read_error(reply.body)
             help_ = advice(reply.status, error) if reply.status in (401, 402, 403) else ""
@@ -206,7 +207,7 @@ def _text(row: Mapping[str, Any], key: str, host: str) -> str:
 
 
 def _optional(row: Mapping[str, Any], key: str) -> str | None:
-    """A plain word: ids go into addresses."""
+    """Returns a value that is safe as a part of a URL, such as an id; None for any other."""
     value = row.get(key)
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 

@@ -1,4 +1,4 @@
-"""One request in, one Completion or one error out; all that lies between is decided here."""
+"""Sends a request, with retries, and returns its Completion or raises why there is none."""
 
 from __future__ import annotations
 
@@ -26,58 +26,58 @@ if TYPE_CHECKING:
     from kbetl.client.transport import NoResponse, Transport
 
 _BYTES_PER_TOKEN = 4
+# After a stop of this process time seems to be up: what has arrived meanwhile is read first.
 _LOOK_AGAIN_S = 0.5
-"""After a stop of this process time seems to be up: what has arrived meanwhile is read first."""
 
 
 class Stats(NamedTuple):
-    """Counters of a run so far, for its progress display."""
+    """Counters of the run so far, for its progress display."""
 
     in_flight: int
     waiting: int
-    """Requests that wait for the gate."""
+    """Requests that wait for the concurrency limiter."""
     allowed: int
-    """Requests that the gate lets be in flight now."""
+    """Requests that may be in flight now."""
     hold_s: float
-    """Seconds for which nothing is sent, as the server wants it; 0 where it is open."""
+    """Seconds for which nothing more is sent, because the server asked for it; 0 if requests are sent."""
     sent: int
     answered: int
     throttled: int
-    """Tries that the server asked to make later."""
+    """Tries that the server refused as too many."""
     repeated: int
-    """Tries after the first."""
+    """Tries after the first of a request."""
     wasted: int
-    """Tries that may have been paid for and brought nothing usable."""
+    """Tries that may be billed and brought nothing usable."""
 
 
 class Client:
-    """Asks one endpoint within its limits; an async context manager, one per run.
+    """Sends requests to one endpoint within its limits; an async context manager, one per run.
 
-    There is one loop of tries, and one gate for all requests. Once something is found that would hit
-    every request, nothing is sent any more: what is in flight is still awaited, the rest gets RunStopped.
+    All requests share one retry loop and one concurrency limiter. After an error that every request
+    would get, nothing more is sent: requests in flight are awaited, all others raise RunStopped.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits | None = None, say: Say | None = None) -> None:
-        """`say` is told when nothing is sent for a while, why, and for how long."""
+        """`say` gets a line whenever nothing is sent for a while: the reason and the seconds."""
         self._endpoint = endpoint
         self._limits = limits or Limits()
         self._host = endpoint.host
-        self._gate = ConcurrencyLimiter(self._limits, lambda: self._sent - self._judge.throttled)
-        self._adaptations = ParameterFallbacks(is_streamed=endpoint.is_streamed)
-        self._judge = RetryPolicy(self._host, self._limits, self._gate, self._adaptations, say)
-        self._health = self._judge.health
+        self._limiter = ConcurrencyLimiter(self._limits, lambda: self._sent - self._policy.throttled)
+        self._fallbacks = ParameterFallbacks(is_streamed=endpoint.is_streamed)
+        self._policy = RetryPolicy(self._host, self._limits, self._limiter, self._fallbacks, say)
+        self._health = self._policy.health
         self._exit = AsyncExitStack()
-        self._wire: Transport | None = None
+        self._transport: Transport | None = None
+        # Since when each has been in flight, the oldest first, and what ends it.
         self._in_flight: dict[TryState, tuple[float, asyncio.Timeout]] = {}
-        """Since when each has been in flight, the oldest first, and what ends it."""
         self._watching: asyncio.Task[None] | None = None
-        self._sent = self._answered = self._repeated = self._wasted = 0
+        self._sent = self._answered = self._repeated = self._billed_failures = 0
 
     async def __aenter__(self) -> Self:
-        from kbetl.client.transport import Transport  # 0.1 s to import; a run with nothing to ask has none
+        from kbetl.client.transport import Transport  # aiohttp takes 0.1 s to import
 
-        wire = Transport(self._endpoint, self._limits, self._health.spoke)
-        self._wire = await self._exit.enter_async_context(wire)
+        transport = Transport(self._endpoint, self._limits, self._health.text_arrived)
+        self._transport = await self._exit.enter_async_context(transport)
         self._watching = asyncio.create_task(self._watch())
         return self
 
@@ -88,7 +88,7 @@ class Client:
         await self._exit.aclose()
 
     async def _watch(self) -> None:
-        """Ends what is in flight when nothing has come of anything for too long."""
+        """Ends all requests in flight after `give_up_after_s` without a success or a text of an answer."""
         limit_s = self._limits.give_up_after_s
         was_due = False
         while True:
@@ -96,7 +96,7 @@ class Client:
             since = max(oldest_s, self._health.alive_at)
             left_s = since + limit_s - time.monotonic()
             if left_s <= 0 and was_due:
-                self._judge.given_up()
+                self._policy.given_up()
                 for _, ending in self._in_flight.values():
                     ending.reschedule(asyncio.get_running_loop().time())
                 return
@@ -105,51 +105,55 @@ class Client:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the server was given up: it said nothing at all, or failed for too long."""
-        return self._judge.is_gone
+        """Whether the run gave the server up: it never replied, or only failed for too long."""
+        return self._policy.is_gone
 
     @property
-    def refused(self) -> Mapping[str, str | None]:
-        """Parameters that the model refused in this run: the name sent instead, None if left out."""
-        return MappingProxyType(self._adaptations.refused)
+    def replaced(self) -> Mapping[str, str | None]:
+        """Parameters that the model refused in this run: the name sent instead of each, None if left out."""
+        return MappingProxyType(self._fallbacks.replaced)
 
     @property
     def stats(self) -> Stats:
-        gate = self._gate
+        """The counters of now."""
+        limiter = self._limiter
         return Stats(
-            gate.in_flight,
-            gate.waiting,
-            gate.allowed,
-            gate.hold_s(),
+            limiter.in_flight,
+            limiter.waiting,
+            limiter.allowed,
+            limiter.hold_s(),
             self._sent,
             self._answered,
-            self._judge.throttled,
+            self._policy.throttled,
             self._repeated,
-            self._wasted,
+            self._billed_failures,
         )
 
     def stop(self, reason: str) -> None:
-        """Sends nothing any more. What is in flight is kept; who waits or asks later gets RunStopped."""
-        self._gate.close(reason)
+        """Sends nothing more. Requests in flight are still awaited; all others raise RunStopped."""
+        self._limiter.close(reason)
 
     async def complete(
-        self, request: Request, on_wasted: OnBilledFailure | None = None, meter: RequestMeter | None = None
+        self,
+        request: Request,
+        on_billed_failure: OnBilledFailure | None = None,
+        meter: RequestMeter | None = None,
     ) -> Completion:
-        """The answer to one request.
+        """Returns the answer to one request.
 
-        Raises RequestFailed where this request got none after its tries, or never will; RunStopped
-        where none of the run would. A Completion that is returned has no `fault`; those that have one
-        go to `on_wasted`. `meter` hears of every try.
+        Raises RequestFailed if this request got no answer in its tries or never can, and RunStopped if
+        no request of the run can. A returned Completion has no `fault`; one with a fault is passed to
+        `on_billed_failure`. `meter` is called before and after every try.
         """
-        asked = RequestState(request, on_wasted, meter)
+        state = RequestState(request, on_billed_failure, meter)
         try:
-            return await self._try(asked)
+            return await self._try(state)
         except TryAgain as error:
             first = error
-        return await self._try_again(asked, first)
+        return await self._try_again(state, first)
 
-    async def _try_again(self, asked: RequestState, first: TryAgain) -> Completion:
-        """The loop of tries. The first one ran outside it: the loop's own cost is that of a request."""
+    async def _try_again(self, state: RequestState, first: TryAgain) -> Completion:
+        """Retries after a first try, which ran outside: tenacity's loop costs as much CPU as a request."""
         from tenacity import AsyncRetrying, retry_if_exception_type
 
         before = [first]
@@ -158,107 +162,107 @@ class Client:
             if before:
                 raise before.pop()
             self._repeated += 1
-            return await self._try(asked)
+            return await self._try(state)
 
         tries = AsyncRetrying(
-            sleep=self._gate.sleep,
+            sleep=self._limiter.sleep,
             retry=retry_if_exception_type(TryAgain),
-            stop=lambda _: asked.tries >= self._limits.tries,
+            stop=lambda _: state.tries >= self._limits.tries,
             wait=_wait_s,
             reraise=True,
         )
         try:
             return await tries(next_try)
         except TryAgain as error:
-            times = "once" if asked.tries == 1 else f"{asked.tries} times"
+            times = "once" if state.tries == 1 else f"{state.tries} times"
             raise RequestFailed(f"{error}; tried {times}") from error
 
-    async def _try(self, asked: RequestState) -> Completion:
-        """One request out, one Completion back. Raises TryAgain where a later one may do better."""
+    async def _try(self, state: RequestState) -> Completion:
+        """Sends the request once; returns the Completion. Raises TryAgain if another try may succeed."""
         try:
-            completion = await self._exchange(asked)
+            completion = await self._exchange(state)
         except TryAgain as error:
-            if error.paid_perhaps:
-                await self._waste(asked, None)
-            if asked.meter is not None:
-                asked.meter.finished()
+            if error.may_be_billed:
+                await self._count_billed_failure(state, None)
+            if state.meter is not None:
+                state.meter.finished()
             raise
         if completion.fault is None:
             return completion
-        await self._waste(asked, completion)
-        raise self._judge.on_bad_body(asked, completion.fault)
+        await self._count_billed_failure(state, completion)
+        raise self._policy.on_bad_body(state, completion.fault)
 
-    async def _waste(self, asked: RequestState, completion: Completion | None) -> None:
-        self._wasted += 1
-        if asked.on_wasted is not None:
-            await asked.on_wasted(completion)
+    async def _count_billed_failure(self, state: RequestState, completion: Completion | None) -> None:
+        self._billed_failures += 1
+        if state.on_billed_failure is not None:
+            await state.on_billed_failure(completion)
 
-    async def _exchange(self, asked: RequestState) -> Completion:
-        if self._wire is None:
+    async def _exchange(self, state: RequestState) -> Completion:
+        if self._transport is None:
             raise RuntimeError("the client is not open; use it as `async with Client(...)`")
         tokens = 0.0
         if self._limits.tpm is not None:
-            tokens = len(asked.request.text) / _BYTES_PER_TOKEN
-        round_number = await self._gate.acquire(tokens)
+            tokens = len(state.request.text) / _BYTES_PER_TOKEN
+        round_number = await self._limiter.acquire(tokens)
         try:
-            if asked.meter is not None:
-                await asked.meter.before_send()
-            # Made behind the gate: what is refused may have been learned while this one waited.
-            body = self._adaptations.body(asked.request)
+            if state.meter is not None:
+                await state.meter.before_send()
+            # Made after the wait: which parameters the model refuses may have been learned meanwhile.
+            body = self._fallbacks.body(state.request)
             health = self._health
             sent = TryState(body, round_number, health.successes, health.silences, tokens, health.suspects)
             self._sent += 1
             if not self._in_flight:
                 health.begins()
-            reply = await self._post(self._wire, sent)
+            reply = await self._post(self._transport, sent)
             if isinstance(reply, HttpResponse):
-                return self._read(asked, sent, reply)
-            raise self._judge.on_no_reply(asked, sent, reply)
+                return self._read(state, sent, reply)
+            raise self._policy.on_no_reply(state, sent, reply)
         finally:
-            self._gate.release()
+            self._limiter.release()
 
-    async def _post(self, wire: Transport, sent: TryState) -> HttpResponse | NoResponse:
-        """Sends a try; ended where nothing has come of anything for too long."""
+    async def _post(self, transport: Transport, sent: TryState) -> HttpResponse | NoResponse:
+        """Sends one try. Raises RunStopped if `_watch` ended it."""
         try:
             async with asyncio.timeout(None) as ending:
                 self._in_flight[sent] = (time.monotonic(), ending)
-                return await wire.post(sent.body.data)
+                return await transport.post(sent.body.data)
         except TimeoutError:
-            raise self._judge.given_up() from None
+            raise self._policy.given_up() from None
         finally:
             del self._in_flight[sent]
 
-    def _read(self, asked: RequestState, sent: TryState, reply: HttpResponse) -> Completion:
+    def _read(self, state: RequestState, sent: TryState, reply: HttpResponse) -> Completion:
         self._health.replied = True
         if not 200 <= reply.status < 300:
-            self._judge.on_error(asked, sent, reply, reply.status, read_error(reply.body))
+            self._policy.on_error(state, sent, reply, reply.status, read_error(reply.body))
         found = read_completion(reply, self._host, sent.body.sent)
-        if reply.is_overlong and isinstance(found, Completion):
-            asked.is_overlong, found = True, _without_usage(found)
+        if reply.exceeded_timeout and isinstance(found, Completion):
+            state.exceeded_timeout, found = True, _without_usage(found)
         if isinstance(found, ProviderError):
-            self._judge.on_error(asked, sent, reply, status_of(found), found)
+            self._policy.on_error(state, sent, reply, status_of(found), found)
         if found.fault is None:
             self._answered += 1
             self._health.succeeded()
-            self._gate.succeeded(sent.round_number)
-        self._pace(sent, reply, found)
+            self._limiter.succeeded(sent.round_number)
+        self._apply_rate_headers(sent, reply, found)
         return found
 
-    def _pace(self, sent: TryState, reply: HttpResponse, found: Completion) -> None:
-        """What an answer says about how fast the next ones may go."""
+    def _apply_rate_headers(self, sent: TryState, reply: HttpResponse, found: Completion) -> None:
+        """Applies the rate-limit headers and the token usage of an answer to the next requests."""
         wait_s = reset_after_s(reply.headers)
-        # a longer one is not waited out: if it is true, the next reply is a refusal that says so
+        # a longer wait is ignored: if it is true, the next reply is a refusal that names it
         if wait_s is not None and wait_s <= self._limits.give_up_after_s:
-            self._gate.on_exhausted(wait_s)
-            self._judge.say_hold(f"{self._host}: nothing is left of a rate limit")
+            self._limiter.on_exhausted(wait_s)
+            self._policy.report_pause(f"{self._host}: nothing is left of a rate limit")
         if sent.tokens and found.prompt_tokens is not None:
-            self._gate.settle(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)
+            self._limiter.correct(found.prompt_tokens + (found.completion_tokens or 0) - sent.tokens)
 
 
-def _without_usage(cut: Completion) -> Completion:
-    """An answer that was not awaited to its end: what it told so far is not what it takes."""
+def _without_usage(completion: Completion) -> Completion:
+    """Returns an answer that was cut off by the time limit without its usage, which is not final."""
     return replace(
-        cut,
+        completion,
         prompt_tokens=None,
         cached_tokens=None,
         completion_tokens=None,
@@ -268,6 +272,6 @@ def _without_usage(cut: Completion) -> Completion:
 
 
 def _wait_s(state: RetryCallState) -> float:
-    """How long a request waits on its own; for all others the gate does the waiting."""
+    """Returns the seconds that one request waits alone; waits that hold for all are the limiter's."""
     error = state.outcome.exception() if state.outcome is not None else None
     return error.wait_s if isinstance(error, TryAgain) else 0.0

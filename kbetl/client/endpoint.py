@@ -1,4 +1,4 @@
-"""Whom to ask, and within which limits."""
+"""Describes a chat-completions server: its address, headers and key, and the limits of a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _SECRET_PARAMETER = re.compile(
     re.IGNORECASE,
 )
 _PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}=[A-Za-z0-9._~-]{1,40}")
+# A value with so long a word, or a UUID, may be a key; versions and regions are shorter.
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{16}|^[0-9a-fA-F-]{32,}$")
-"""A version or a region has no word so long, and is no UUID."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Headers that the HTTP library sets itself; other values break the request.
 _FRAMING = frozenset(
     {
         "accept-encoding",
@@ -37,23 +38,22 @@ _FRAMING = frozenset(
         "upgrade",
     }
 )
-"""Headers that say how the exchange itself goes: the HTTP library sets them, and fails on other values."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Endpoint:
-    """A chat-completions server: `base_url` as in `https://host/api/v1`, and the headers it wants.
+    """A chat-completions server: `base_url` as in `https://host/api/v1`, and the headers it requires.
 
-    Headers carry the key, so they are shown nowhere. Raises ConfigError for an address or a header
-    that cannot be used; the message never holds a header's value, a password or a query.
+    Headers hold the key, so `repr` has their names alone. Raises ConfigError for an address or a header
+    that cannot be used; the message never has a header's value, a password or a query.
     """
 
     base_url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     is_streamed: bool = False
-    """Whether answers are sent as they are made."""
+    """Whether answers are streamed."""
 
     def __post_init__(self) -> None:
         _check_address(self.base_url)
@@ -75,7 +75,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """`host` or `host:port`, lower case, the scheme's own port left out."""
+        """`host` or `host:port`, in lower case, without the default port of the scheme."""
         parts = urlsplit(self.base_url)
         name = parts.hostname or ""
         name = f"[{name}]" if ":" in name else name
@@ -83,13 +83,13 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where requests are posted."""
+        """The URL to which requests are posted."""
         parts = urlsplit(self.base_url)
         return parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The header values that may be shown or stored nowhere, longest first."""
+        """The header values that must never be shown or stored, longest first."""
         found = set(self.headers.values())
         found.update(
             value.split()[-1]
@@ -124,7 +124,7 @@ def _check_address(address: str) -> None:
 
 
 def _is_harmless(query: str) -> bool:
-    """Whether every parameter of a query is plainly none that grants access: by its name, and its value."""
+    """Whether no parameter of a query can be a key, by its name and its value."""
     return all(
         _PARAMETER.fullmatch(each)
         and not _SECRET_PARAMETER.search(each.partition("=")[0])
@@ -139,31 +139,31 @@ def _shown(parts: SplitResult) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much to ask at once, and how long to keep trying. Raises ConfigError for a number below zero."""
+    """Limits on concurrency, rate, retries and waits. Raises ConfigError for a negative number."""
 
     concurrency: int = 256
-    """Requests in flight at most; the gate goes below where the server does not bear it."""
+    """Most requests in flight; the limiter lowers it if the server refuses as many."""
     rpm: int | None = None
-    """Requests per minute at most; None for no limit of ours."""
+    """Most requests per minute; None for no limit of ours."""
     tpm: int | None = None
-    """Tokens per minute at most, prompt and completion; None for no limit of ours."""
+    """Most tokens per minute, prompt and completion; None for no limit of ours."""
     tries: int = 3
     """Tries per request; throttling and outages use up none."""
     give_up_after_s: float = 1800.0
-    """Without a success or a text of any answer for so long, the run stops; no longer wait is obeyed."""
+    """Seconds without a success or text of an answer after which the run stops; bounds every wait."""
     patience_s: float | None = None
-    """With nothing but failures for so long, one of several servers is let alone; None: as above."""
+    """Seconds of failures alone after which one of several servers is given up; None: as above."""
     backoff_s: float = 1.0
-    """The second wait where the server names none; the first is a quarter, later ones double."""
+    """The second wait if the server names none; the first is a quarter of it, later ones double."""
     backoff_max_s: float = 6.0
-    """The longest wait, so also how long at most a server that was away is not noticed to be there again."""
+    """The longest wait, so also the longest time until a server that is back is noticed."""
     alone_s: float = 1.0
-    """How long the run's first request goes alone, so that a wrong key or parameter costs one request."""
+    """Seconds that the first request is in flight alone, so that a wrong key costs one request."""
     connect_timeout_s: float = 30.0
     idle_timeout_s: float = 600.0
     """Longest silence of the server after a request was sent or between two parts of its answer."""
     timeout_s: float | None = None
-    """Longest time for a whole request, which is not sent again after it; None: no limit."""
+    """Longest time of a request, which is not sent again after it; None for no limit."""
     body_max_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -182,10 +182,10 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 def endpoint_at(
     base_url: str, api_key_var: str | None, headers: Iterable[str] = (), *, is_streamed: bool = False
 ) -> Endpoint:
-    """The server at an address; `headers` as `Name: $VARIABLE`.
+    """Returns the endpoint at an address, with key and headers; `headers` are given as `Name: $VARIABLE`.
 
-    The default key and the team's id go to the default host alone. Raises KbetlError (exit status 1)
-    where the key is missing, before anything is asked.
+    The default key and the team's id are sent to the default host alone. Raises KbetlError (exit status
+    1) if the key or a variable is not set, and ConfigError for an unusable address or header.
     """
     check_address(base_url)
     found = {}
@@ -203,14 +203,14 @@ def endpoint_at(
 
 
 def check_address(base_url: str) -> None:
-    """Raises ConfigError for an address that is none, or that holds a password: it is kept with the run."""
+    """Raises ConfigError for an unusable address, or one with a password: it is stored with the run."""
     Endpoint(base_url)
 
 
 def check_names(api_key_var: str | None, headers: Iterable[str]) -> None:
-    """Raises ConfigError for a key or a header's value that was typed in: these options are kept with runs.
+    """Raises ConfigError if a key or a header's value was typed in: these options are stored with runs.
 
-    The message does not hold it.
+    The message does not repeat it.
     """
     if api_key_var is not None and not _is_name(api_key_var):
         raise ConfigError(
@@ -222,12 +222,12 @@ def check_names(api_key_var: str | None, headers: Iterable[str]) -> None:
 
 
 def _is_name(text: str) -> bool:
-    """Whether it names a variable. A key may look like a name, but not like a usual one, and none is set."""
+    """Whether a text names a variable: a usual name, or one that is set. A key may look like a name."""
     return bool(_USUAL_NAME.fullmatch(text) or (_NAME.fullmatch(text) and config.variable(text)))
 
 
 def is_local(base_url: str) -> bool:
-    """Whether an address is this machine's own."""
+    """Whether an address is on this machine."""
     return urlsplit(base_url).hostname in {"127.0.0.1", "localhost", "::1"}
 
 
@@ -242,13 +242,13 @@ def _key(variable: str) -> str:
 
 
 def _header(text: str) -> tuple[str, str]:
-    """`Name: $VARIABLE` as a header, with the variable's value."""
+    """Returns name and value of a header given as `Name: $VARIABLE`."""
     name, value = _header_parts(text)
     return name, _VARIABLE.sub(lambda found: _value(found[1] or found[2], name), value)
 
 
 def _header_parts(text: str) -> tuple[str, str]:
-    """Name and value; a value typed in would show in the process list, so it is refused."""
+    """Returns name and value; refuses a value without variable, which the process list would show."""
     name, colon, value = text.partition(":")
     name, value = (name.strip(), value.strip()) if colon else ("", "")
     if not name or not _VARIABLE.search(value):

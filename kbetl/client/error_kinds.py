@@ -1,4 +1,4 @@
-"""Sorts what went wrong, by the provider's words and the status: what it is about, and so what it costs."""
+"""Classifies the error that a provider sent, by its words and its HTTP status."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ErrorKind = Literal[
     "gateway",
     "again",
 ]
-"""What an error reply is about.
+"""The class of an error reply.
 
-key, funds, model: everybody's, the run stops. unsure: a status that may be everybody's or this request's
-alone. moderation, too_long: this request's own. refused: this request's, unless the same words come to
-all. throttled: time; gateway: time where the server behind it is away, else a try; again: a try, or time
-where many get the same.
+key, funds, model: every request gets it, the run stops. unsure: either every request gets it or this one
+alone. moderation, too_long: this request alone. refused: this request, unless all get the same words.
+throttled: all requests pause. gateway: all pause if the server behind it is down, else a retry. again: a
+retry, or a pause for all if many requests get it.
 """
-FOR_ALL: Collection[ErrorKind] = ("key", "funds", "model")
+AFFECTS_ALL: Collection[ErrorKind] = ("key", "funds", "model")
 
 _FUNDS_NAMES = re.compile(
     "insufficient_?(quota|funds|balance|credit|user_?quota)|billing|payment_?required|out_?of_?credit"
@@ -47,8 +47,8 @@ _FUNDS_WORDS = re.compile(
     "|余额不足|额度不足|欠费|请充值",
     re.I,
 )
+# Out of funds if no wait is named; with a wait it is a rate limit, in the words of Gemini.
 _QUOTA_WORDS = re.compile(r"exceeded your current quota", re.I)
-"""Out of funds where no wait is named; else, as Gemini words it, a limit that starts anew."""
 _KEY_NAMES = re.compile("(invalid|incorrect|expired)_?api_?key|api_?key_?invalid|authentication|unauth", re.I)
 _KEY = r"(api[ _-]?(secret )?key|access key|(auth|bearer|access)\w*[ _-]token|credentials?)"
 _KEY_WORDS = re.compile(
@@ -132,7 +132,7 @@ _STATUS_ADVICE = {
 
 
 def classify_error(status: int, error: ProviderError) -> ErrorKind:
-    """What an error with this HTTP status (not 2xx) is about; the provider's words weigh more than it."""
+    """Returns the class of an error with this HTTP status (not 2xx); the provider's words come first."""
     by_words = _by_words(status, error)
     if by_words is not None:
         return by_words
@@ -148,7 +148,7 @@ def classify_error(status: int, error: ProviderError) -> ErrorKind:
 
 
 def _by_words(status: int, error: ProviderError) -> ErrorKind | None:
-    """What the words say it is about; None where they say nothing of the kind."""
+    """Returns the class that the provider's words name; None if they name none."""
     names, message = f"{error.code} {error.type}", error.message
     if status == 402 or _is_out_of_funds(names, error):
         return "funds"
@@ -188,7 +188,7 @@ _STATUS_OF: dict[ErrorKind, int] = {
 
 
 def status_of(error: ProviderError) -> int:
-    """The HTTP status that an error object in a 200 reply stands for, by its own code and words."""
+    """Returns the HTTP status that an error object in a 200 reply means, by its code and words."""
     if error.code.isdecimal() and 400 <= int(error.code) < 600:
         return int(error.code)
     found = _by_words(400, error)
@@ -202,7 +202,7 @@ def status_of(error: ProviderError) -> int:
 
 
 def unsupported_parameter(status: int, error: ProviderError, sent: Collection[str]) -> str | None:
-    """The one parameter of those sent that the model refuses; None where the error says no such thing."""
+    """Returns the one parameter, of those sent, that the model does not support; None if none is named."""
     if status not in (400, 422):
         return None
     if not {error.code, error.type} & _REFUSED_CODES and not _REFUSED_WORDS.search(error.message):
@@ -224,12 +224,12 @@ _NAMED = re.compile(r"[A-Za-z_]{4,}")
 
 
 def _plain(name: str) -> str:
-    """A parameter's name however it is spelled: `topK` and `top_k` are one."""
+    """Returns a parameter's name without its spelling: `topK` and `top_k` give the same."""
     return name.replace("_", "").lower()
 
 
 def error_text(host: str, status: int, error: ProviderError) -> str:
-    """`HOST answered 401 Unauthorized: "what the provider says"`."""
+    """Returns `HOST answered 401 Unauthorized: "what the provider says"`."""
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
@@ -242,7 +242,7 @@ def error_text(host: str, status: int, error: ProviderError) -> str:
 
 
 def advice(status: int, error: ProviderError) -> str:
-    """What to do about an error that stops the run."""
+    """Returns what to do about an error that stops the run."""
     if status == 407:
         return _STATUS_ADVICE[407]
     found = classify_error(status, error)

@@ -1,4 +1,4 @@
-"""What this run learned about the parameters that the model refuses, and bodies made accordingly."""
+"""Makes request bodies, without the parameters that the model refused earlier in the run."""
 
 from __future__ import annotations
 
@@ -13,48 +13,51 @@ STREAM_OPTIONS = "stream_options"
 OUTPUT_LIMITS: Mapping[str, str] = MappingProxyType(
     {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 )
-"""Parameters that bound the length, and so the price, of an answer, each with its other name."""
+"""Parameters that limit the length, and so the cost, of an answer, each with its other name."""
 
+# Without one of these the answer would be a different one, so a model that refuses it stops the run.
 _NEVER_DROPPED = frozenset(
     {"response_format", "structured_outputs", "tools", "tool_choice", "functions", "stop", "n", "stream"}
 )
-"""Without these the answer would be another one; refused, they stop the run."""
 
 Learned = Literal["adapted", "fatal"]
 
 
 class Body(NamedTuple):
-    """A request as it goes out."""
+    """A request body as it is sent."""
 
     data: bytes
     sent: str | None
-    """The same as text where it differs from the request as asked, else None."""
+    """The body as text if it differs from the request as asked; None if it does not."""
     names: frozenset[str] | None
-    """Names of its parameters where it differs, None where they are the request's own."""
+    """Names of the parameters that are sent; None if they are those of the request."""
 
 
 class ParameterFallbacks:
-    """Refused parameters of one run: each with the name that it goes by instead, None if left out."""
+    """Collects the parameters that the model refused in one run, and leaves them out of later bodies.
+
+    `replaced` has the name that is sent instead of each, None if it is left out.
+    """
 
     def __init__(self, *, is_streamed: bool = False) -> None:
-        self.refused: dict[str, str | None] = {}
+        self.replaced: dict[str, str | None] = {}
         self._is_streamed = is_streamed
 
     def body(self, request: Request) -> Body:
-        """The request, less what is refused. A key order that a schema may depend on is kept.
+        """Returns the body of a request without refused parameters, its keys in their order.
 
-        That the answer is to be streamed is added: it changes nothing that is asked.
+        If the endpoint streams, the parameters for that are added; they change no answer.
         """
         body = self._body(request)
         if not self._is_streamed:
             return body
         names = frozenset(request.parameters) if body.names is None else body.names
-        if STREAM_OPTIONS in self.refused:
+        if STREAM_OPTIONS in self.replaced:
             return Body(body.data[:-1] + ASKED_WITHOUT_USAGE, body.sent, names)
         return Body(body.data[:-1] + ASKED, body.sent, names | {STREAM_OPTIONS})
 
     def _body(self, request: Request) -> Body:
-        if not self.refused or self.refused.keys().isdisjoint(request.parameters):
+        if not self.replaced or self.replaced.keys().isdisjoint(request.parameters):
             return Body(request.wire, None, None)
         parameters = self._adapted(request.parameters)
         adapted = Request(request.model, request.messages, parameters)
@@ -62,23 +65,23 @@ class ParameterFallbacks:
         return Body(data, data.decode(), frozenset(parameters))
 
     def on_unsupported(self, name: str, *, value_only: bool) -> Learned:
-        """Notes that a parameter which was sent is refused, or its value alone is.
+        """Records that the model refused a parameter that was sent, or only its value (`value_only`).
 
-        "fatal" where the request cannot be asked without it: an output limit under both its names, a
-        value of an output limit, or what makes the answer what it is.
+        Returns "adapted" if requests can be sent without it. Returns "fatal" if they cannot: an output
+        limit refused under both names, the value of an output limit, or a parameter that shapes the answer.
         """
-        if name in self.refused:
+        if name in self.replaced:
             return "adapted"
         other = OUTPUT_LIMITS.get(name)
-        if name in _NEVER_DROPPED or (other is not None and (value_only or other in self.refused)):
+        if name in _NEVER_DROPPED or (other is not None and (value_only or other in self.replaced)):
             return "fatal"
-        self.refused[name] = other
+        self.replaced[name] = other
         return "adapted"
 
     def _adapted(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in parameters.items() if name not in self.refused}
+        adapted = {name: value for name, value in parameters.items() if name not in self.replaced}
         for name in parameters:
-            other = self.refused.get(name)
+            other = self.replaced.get(name)
             if other is not None:
-                kept.setdefault(other, parameters[name])
-        return kept
+                adapted.setdefault(other, parameters[name])
+        return adapted

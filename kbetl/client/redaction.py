@@ -1,4 +1,4 @@
-"""Takes the run's own secrets out of what a server sends, so that no echo of a key is kept or shown."""
+"""Replaces the run's own secrets in what a server sends, so that no echo of a key is stored or shown."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Collection, Mapping
 from multidict import CIMultiDict
 
 SHORTEST = 8
-"""Characters below which a value is no secret: it would be found in any text."""
+"""Characters that a secret has at least: a shorter value would be found in any text."""
 
 
+# Escapes by which JSON may spell a printable ASCII character.
 _ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|([/\"\\]))")
-"""How JSON may spell a printable ASCII character otherwise than as itself."""
 
 
 class Redactor:
-    """Puts *** in the place of secrets, however JSON may spell them."""
+    """Replaces secrets by ***, also where JSON spells them with escapes."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         found = sorted({text for text in secrets if len(text) >= SHORTEST}, key=len, reverse=True)
@@ -24,10 +24,11 @@ class Redactor:
         self._spelled = re.compile(b"|".join(map(_spelled, found)), re.IGNORECASE) if found else None
 
     def __call__(self, body: bytes) -> bytes:
+        """Returns the body without secrets."""
         for secret in self._plain:
             if secret in body:
                 body = body.replace(secret, b"***")
-        # only where a secret is spelled with escapes: the search by characters is a slow one
+        # the pattern is slow, so it runs only if unescaping the body shows a secret
         first = body.find(b"\\")
         if self._spelled is None or first < 0 or not _ESCAPE.search(body, first):
             return body
@@ -37,7 +38,7 @@ class Redactor:
         return any(secret in text for secret in self._plain)
 
     def headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """The same headers, names and values without secrets."""
+        """Returns the headers without secrets in names and values."""
         if not any(
             self._is_in(f"{name}\n{value}".encode("utf-8", "replace")) for name, value in headers.items()
         ):
@@ -53,7 +54,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
 
 
 def _spelled(secret: str) -> bytes:
-    """A pattern of the secret with each character as it is or escaped."""
+    """Returns a pattern for the secret, each character plain or escaped."""
     return b"".join(
         b"(?:(?-i:%s)|\\\\u%04x%s)"
         % (

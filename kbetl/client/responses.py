@@ -1,4 +1,4 @@
-"""Reads bodies: a completion, or the error that a provider sent instead of one."""
+"""Reads a response body: returns a completion, or the error that the provider sent instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from kbetl.client.retry_after import told_wait_s
+from kbetl.client.retry_after import body_wait_s
 from kbetl.client.sse import StreamAccumulator
 from kbetl.records import Completion
 from kbetl.samples.messages import ending_of, read_message
@@ -21,42 +21,43 @@ _STREAM_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class HttpResponse(NamedTuple):
-    """What a server sent back."""
+    """The response of a server."""
 
     status: int
     headers: Mapping[str, str]
-    """Names in any case."""
+    """A mapping that ignores the case of names."""
     body: bytes
     latency_ms: float
-    """Request sent to body read."""
-    cut: str | None = None
-    """Why the body is not whole; None where it is."""
-    is_overlong: bool = False
-    """Whether it is cut because the whole request took too long."""
+    """From the request sent to the body read."""
+    truncated: str | None = None
+    """Why the body is incomplete; None if it is complete."""
+    exceeded_timeout: bool = False
+    """Whether it is incomplete because the request ran into its time limit."""
 
 
 class ProviderError(NamedTuple):
-    """An error as a provider words it; texts are empty where it says nothing."""
+    """An error in the provider's words; texts are empty if it sent none."""
 
     message: str
     code: str = ""
-    """`error.code`, numbers spelled."""
+    """`error.code`, as text."""
     type: str = ""
     parameter: str = ""
     """The request parameter that it names."""
     flagged: bool = False
-    """Whether a moderation of the input refused it."""
+    """Whether moderation of the input refused it."""
     wait_s: float | None = None
     """Seconds that it asks to wait; None if it names none."""
 
 
 def read_completion(reply: HttpResponse, host: str, sent: str | None = None) -> Completion | ProviderError:
-    """The completion of a 2xx reply; with `fault` where it is none; the error where it is one of those.
+    """Returns the completion of a 2xx response, or the ProviderError that the body holds instead.
 
-    A stream of events that nobody asked for is put together and read.
+    A completion that cannot be used has a `fault`. A body of server-sent events is read as a completion
+    too, also if the request asked for none.
     """
     text = reply.body.decode("utf-8", "replace")
-    parsed = _NotJson("") if reply.cut is not None else _parse(reply.body, text)
+    parsed = _NotJson("") if reply.truncated is not None else _parse(reply.body, text)
     if isinstance(parsed, _NotJson) and (stream := _stream_in(reply)) is not None:
         return read_completion(stream, host, sent)
     if not isinstance(parsed, dict):
@@ -75,23 +76,23 @@ def read_completion(reply: HttpResponse, host: str, sent: str | None = None) -> 
 
 
 def _stream_in(reply: HttpResponse) -> HttpResponse | None:
-    """The answer that a body of server-sent events makes, in one piece; None for any other body."""
+    """Returns the response that the events of a stream add up to; None if the body is no stream."""
     if not reply.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_STREAM_BEGINS):
         return None
-    folding = StreamAccumulator()
-    folding.feed(reply.body)
-    folding.end()
-    if not folding.has_events:
+    stream = StreamAccumulator()
+    stream.feed(reply.body)
+    stream.end()
+    if not stream.has_events:
         return None
-    cut = folding.fault or (
-        None if folding.is_whole else reply.cut or "the stream ended before the answer did"
+    truncated = stream.fault or (
+        None if stream.is_complete else reply.truncated or "the stream ended before the answer did"
     )
-    return reply._replace(body=folding.body(), cut=cut)
+    return reply._replace(body=stream.body(), truncated=truncated)
 
 
 def _why_unreadable(reply: HttpResponse, text: str, parsed: Any) -> str:
-    if reply.cut is not None:
-        return reply.cut
+    if reply.truncated is not None:
+        return reply.truncated
     if isinstance(parsed, _NotJson):
         kind = reply.headers.get("content-type", "none")
         return f"the body is not JSON ({parsed.why}; content type {one_line(kind, 60)})"
@@ -103,7 +104,7 @@ class _NotJson(NamedTuple):
 
 
 def _parse(body: bytes, text: str) -> Any:
-    """The JSON value of a body. Lone surrogates and non-UTF-8 bytes become U+FFFD; else _NotJson."""
+    """Returns the JSON value of a body, or _NotJson. Lone surrogates and invalid UTF-8 become U+FFFD."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -127,7 +128,7 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def _choice(choices: Any) -> dict[str, Any]:
-    """Content, reasoning, refusal, finish reason and fault of the first choice."""
+    """Returns content, reasoning, refusal, finish reason and fault of the first choice."""
     if not isinstance(choices, list) or not choices:
         return {"fault": "it has no choices" if not choices else "its choices are no list"}
     choice = choices[0]
@@ -152,7 +153,7 @@ def _choice(choices: Any) -> dict[str, Any]:
 
 
 def read_error(body: bytes) -> ProviderError:
-    """The error in a body of any shape: JSON as providers write it, or the start of a plain text."""
+    """Returns the error in a body: JSON in the forms that providers use, or the start of other text."""
     text = body[:100_000].decode("utf-8", "replace")
     parsed = _parse(body, text) if len(body) <= 100_000 else None
     if isinstance(parsed, list) and parsed:
@@ -163,7 +164,7 @@ def read_error(body: bytes) -> ProviderError:
 
 
 def _is_error(body: Mapping[str, Any]) -> bool:
-    """Whether an object without choices tells an error, in any of the shapes that providers give one."""
+    """Whether an object without choices is an error, in any of the forms that providers use."""
     base = body.get("base_resp")
     if isinstance(base, dict) and base.get("status_code"):
         return True
@@ -180,7 +181,7 @@ def _error_of(body: Mapping[str, Any]) -> ProviderError:
     if isinstance(error, list):
         error = error[0] if error else None
     if isinstance(error, str):
-        return ProviderError(one_line(error), *_kinds(body), wait_s=told_wait_s(body, error))
+        return ProviderError(one_line(error), *_kinds(body), wait_s=body_wait_s(body, error))
     if not isinstance(error, dict):
         error = body
     message = next((error[name] for name in _MESSAGES if error.get(name)), None)
@@ -197,12 +198,12 @@ def _error_of(body: Mapping[str, Any]) -> ProviderError:
         *_kinds(error),
         one_line(error["param"], 80) if isinstance(error.get("param"), str) else "",
         isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata),
-        told_wait_s(error, message),
+        body_wait_s(error, message),
     )
 
 
 def _of_provider(metadata: Any) -> str:
-    """What the provider behind a gateway said, where the gateway tells it apart."""
+    """Returns what the provider behind a gateway said, if the gateway passes it on; else an empty text."""
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if not isinstance(raw, str) or not raw.strip():
         return ""
@@ -223,9 +224,9 @@ def _kinds(error: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _of_validation(found: Mapping[str, Any]) -> ProviderError:
-    """The first complaint of a FastAPI server: `{"type": ..., "loc": ["body", NAME], "msg": ...}`."""
-    place = found.get("loc")
-    name = place[-1] if isinstance(place, list) and place else ""
+    """Returns the first error of a FastAPI server: `{"type": ..., "loc": ["body", NAME], "msg": ...}`."""
+    location = found.get("loc")
+    name = location[-1] if isinstance(location, list) and location else ""
     return ProviderError(
         one_line(str(found.get("msg", found))),
         type=one_line(str(found.get("type", "")), 80),
@@ -234,6 +235,6 @@ def _of_validation(found: Mapping[str, Any]) -> ProviderError:
 
 
 def one_line(text: str, longest: int = 300) -> str:
-    """A text from outside as one line without control characters, cut with an ellipsis."""
+    """Returns foreign text as one line without control characters, at most `longest` characters."""
     flat = _CONTROL.sub(" ", _SURROGATES.sub("\ufffd", text[: 20 * longest])).strip()
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"

@@ -1,4 +1,4 @@
-"""How long a server asks us to wait, as its headers or its error say it. Nothing is longer than LONGEST_S."""
+"""Reads how long a server asks to wait, from headers and error bodies. No wait exceeds LONGEST_S."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 LONGEST_S = 366 * 86400.0
-"""What a longer duration, or a date beyond, is taken for: clocks and timers can count with it."""
+"""Upper bound in seconds of every duration read here, so that clocks and timers can add it."""
 
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+# A longer text is no duration.
 _LONGEST_TEXT = 400
-"""Characters beyond which a text is no duration."""
 _NUMBER_TEXT = r"\d+(?:\.\d+)?(?:[eE][+-]?\d{1,5})?"
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|us|µs|μs|ns|s))+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|us|µs|μs|ns|s)", re.ASCII)
 _NUMBER = re.compile(_NUMBER_TEXT, re.ASCII)
+# Per limit, the headers for what remains of it and when it resets.
 _LIMITS = tuple(
     (f"x-ratelimit-remaining{what}", f"x-ratelimit-reset{what}") for what in ("-requests", "-tokens", "")
 )
-"""Per limit, the headers that say what remains of it and when it starts anew."""
 _SAID = re.compile(
     r"\b(?:(?:try(?: your request)? again|retry(?:ing)?|resets?|available)(?: again)? (?:in|after)"
     r"|wait(?: for)?)(?: about| at least)? (?P<number>\d{1,300}(?:\.\d{1,20})?)"
@@ -30,18 +30,18 @@ _SAID = re.compile(
     r"|[ -]?(?P<unit>milliseconds?|msecs?|seconds?|secs?|minutes?|mins?|hours?|hrs?|ms|s|m|h))?(?!\w)",
     re.I | re.ASCII,
 )
+# Starts of unit words; the first match counts.
 _UNIT_WORDS_S = (("mil", 1e-3), ("ms", 1e-3), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
-"""How a unit's word begins; the first that fits."""
 _FIELDS = ("retry_after", "retryAfter", "retry-after", "retry_after_seconds", "retryDelay", "retry_delay")
 _MS_FIELDS = ("retry_after_ms", "retryAfterMs", "retry-after-ms")
 
 
-def retry_after_s(headers: Mapping[str, str], told_s: float | None = None) -> float | None:
-    """Seconds that a refusing reply asks to wait; None where it asks for none, or for none above zero.
+def retry_after_s(headers: Mapping[str, str], body_s: float | None = None) -> float | None:
+    """Returns the seconds that an error response asks to wait; None if it asks for no wait above zero.
 
-    `retry-after-ms`, then `retry-after` (seconds or an HTTP date, which is read by the reply's own
-    clock), then what its body says (`told_s`), then the longest `x-ratelimit-reset-*` of what is used up
-    (of all where none says so).
+    The first of: `retry-after-ms`; `retry-after` (seconds, or an HTTP date compared with the response's
+    own `date`); `body_s`, the wait that the body names; the longest `x-ratelimit-reset-*` of the limits
+    that are used up, or of all limits if none says that it is used up.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds:
@@ -49,23 +49,22 @@ def retry_after_s(headers: Mapping[str, str], told_s: float | None = None) -> fl
     wait_s = _retry_after_s(headers.get("retry-after"), headers.get("date"))
     if wait_s is not None:
         return wait_s if wait_s > 0 else None
-    return told_s or reset_after_s(headers) or _longest_reset_s(headers, only_used_up=False)
+    return body_s or reset_after_s(headers) or _longest_reset_s(headers, only_used_up=False)
 
 
-def told_wait_s(error: Mapping[str, Any], message: str) -> float | None:
-    """Seconds that the body of an error asks to wait; None where it says none, or none above zero.
+def body_wait_s(error: Mapping[str, Any], message: str) -> float | None:
+    """Returns the seconds that the body of an error asks to wait; None if it asks for no wait above zero.
 
-    A field of the error, of its details (Gemini's `retryDelay`) or of the headers that a gateway passes
-    on; else the words of the message.
+    It reads a field of the error, of its details (Gemini's `retryDelay`) or of the headers that a gateway
+    passes on; else the words of the message.
 
-    >>> told_wait_s({}, "Rate limit reached. Please try again in 1.2s.")
+    >>> body_wait_s({}, "Rate limit reached. Please try again in 1.2s.")
     1.2
     """
     metadata = error.get("metadata")
     details = error.get("details")
-    places = [error, metadata, *(details if isinstance(details, list) else [details])]
-    for place in places:
-        found = _field_s(place) if isinstance(place, dict) else None
+    for each in [error, metadata, *(details if isinstance(details, list) else [details])]:
+        found = _field_s(each) if isinstance(each, dict) else None
         if found:
             return found
     headers = metadata.get("headers") if isinstance(metadata, dict) else None
@@ -76,10 +75,10 @@ def told_wait_s(error: Mapping[str, Any], message: str) -> float | None:
     return _said_s(message)
 
 
-def _field_s(place: Mapping[str, Any]) -> float | None:
+def _field_s(fields: Mapping[str, Any]) -> float | None:
     for names, unit_s in ((_MS_FIELDS, 1e-3), (_FIELDS, 1.0)):
         for name in names:
-            value = place.get(name)
+            value = fields.get(name)
             if isinstance(value, bool) or not isinstance(value, (int, float, str)):
                 continue
             found = duration_s(str(value))
@@ -100,7 +99,7 @@ def _said_s(message: str) -> float | None:
 
 
 def reset_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds until a limit of which nothing remains starts anew; None where something remains."""
+    """Returns the seconds until a used-up limit resets; None if no limit is used up."""
     for remaining, _ in _LIMITS:
         if remaining in headers and _used_up(headers, remaining):
             return _longest_reset_s(headers, only_used_up=True)
@@ -121,12 +120,12 @@ def _longest_reset_s(headers: Mapping[str, str], *, only_used_up: bool) -> float
 
 
 def duration_s(text: str | None) -> float | None:
-    """Seconds of a Go duration (`6m0s`, `12ms`), a number of seconds, or a point in Unix time (s or ms).
+    """Returns the seconds of a Go duration (`6m0s`), a number of seconds, or until a Unix time (s or ms).
 
     >>> duration_s("6m0s")
     360.0
 
-    None for anything else, so also for -1; from 0 to LONGEST_S.
+    The result is between 0 and LONGEST_S; None if the text is none of these, such as -1.
     """
     text = (text or "").strip()
     if len(text) <= _LONGEST_TEXT and _DURATION.fullmatch(text):
@@ -142,13 +141,13 @@ def _clamped(seconds: float) -> float:
 
 
 def _number(text: str | None) -> float | None:
-    """A number that is not below zero; infinity for one that is too large for a float."""
+    """Returns a number from 0 up, infinity if it is too large for a float; None if the text is none."""
     text = (text or "").strip()
     return float(text) if len(text) <= _LONGEST_TEXT and _NUMBER.fullmatch(text) else None
 
 
 def _retry_after_s(text: str | None, date: str | None) -> float | None:
-    """None if it is no time; below zero for a moment that has passed."""
+    """Returns the seconds of a `retry-after` value, negative for a past date; None if it is neither."""
     seconds = duration_s(text)
     if seconds is not None or not text:
         return seconds

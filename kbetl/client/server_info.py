@@ -1,4 +1,4 @@
-"""What a model server says of itself: its version, its models, how much it has done. All of it optional."""
+"""Reads a model server's version, models and token counters, as far as the server offers them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^\n]*\})? ([0-9.eE+-]+)$", re.MU
 
 
 class TokenCounters(NamedTuple):
-    """What a server had done at a time."""
+    """The token counters of a server at one time."""
 
     at_s: float
     """`time.monotonic()`."""
     counters: Mapping[str, float]
-    """Tokens since the server began, by name; empty where it does not tell."""
+    """Tokens since the server started, by name; empty if it has no counters."""
 
 
 async def server_info(endpoint: Endpoint) -> dict[str, Any]:
-    """Version and models of a server; what it does not tell is left out, and nothing is raised."""
+    """Returns host, version and models of a server; what is not available is left out. Never raises."""
     from kbetl.client.transport import FileTransport
 
     async with FileTransport(_root(endpoint), _LIMITS) as root, FileTransport(endpoint, _LIMITS) as api:
@@ -42,13 +42,13 @@ async def server_info(endpoint: Endpoint) -> dict[str, Any]:
     if isinstance(version, dict) and isinstance(version.get("version"), str):
         found["version"] = version["version"]
     if isinstance(models, dict) and isinstance(models.get("data"), list):
-        told = [each for each in models["data"] if isinstance(each, dict)]
-        found["models"] = {str(each.get("id")): each.get("max_model_len") for each in told[:20]}
+        listed = [each for each in models["data"] if isinstance(each, dict)]
+        found["models"] = {str(each.get("id")): each.get("max_model_len") for each in listed[:20]}
     return found
 
 
 async def read_counters(endpoint: Endpoint) -> TokenCounters:
-    """What the server's `/metrics` say it has done; never raises."""
+    """Returns the token counters of the server's `/metrics`. Never raises."""
     from kbetl.client.transport import FileTransport
 
     async with FileTransport(_root(endpoint), _LIMITS) as root:
@@ -57,20 +57,20 @@ async def read_counters(endpoint: Endpoint) -> TokenCounters:
 
 
 def counters_in(text: str) -> dict[str, float]:
-    """The token counters in a text of Prometheus, over all engines of the server."""
+    """Returns the token counters in Prometheus text, summed over the engines of the server."""
     totals: dict[str, float] = {}
-    names = {told: name for name, told in _COUNTERS.items()}
-    for told, value in _SAMPLE.findall(text):
-        if told in names:
+    names = {metric: name for name, metric in _COUNTERS.items()}
+    for metric, value in _SAMPLE.findall(text):
+        if metric in names:
             try:
-                totals[names[told]] = totals.get(names[told], 0.0) + float(value)
+                totals[names[metric]] = totals.get(names[metric], 0.0) + float(value)
             except ValueError:
                 continue
     return totals
 
 
 def throughput(before: TokenCounters, after: TokenCounters) -> dict[str, float]:
-    """What a server did between two times: tokens by kind, and per second; empty where it does not tell."""
+    """Returns the tokens by kind between two readings, in all and per second; empty without counters."""
     seconds = after.at_s - before.at_s
     done = {
         name: after.counters[name] - value
@@ -84,23 +84,25 @@ def throughput(before: TokenCounters, after: TokenCounters) -> dict[str, float]:
 
 
 def _root(endpoint: Endpoint) -> Endpoint:
-    """Where a server keeps what is not of its API: `/version`, `/metrics`."""
+    """Returns the endpoint of the paths outside the API: `/version`, `/metrics`."""
     base = endpoint.base_url.rstrip("/")
     return Endpoint(base.removesuffix("/v1"), endpoint.headers)
 
 
-async def _json(wire: FileTransport, path: str) -> Any:
-    body = await _body(wire, path)
+async def _json(transport: FileTransport, path: str) -> Any:
+    body = await _body(transport, path)
     try:
         return None if body is None else orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
 
 
-async def _body(wire: FileTransport, path: str) -> bytes | None:
+async def _body(transport: FileTransport, path: str) -> bytes | None:
     from kbetl.client.responses import HttpResponse
 
-    reply = await wire.get(path, {})
+    reply = await transport.get(path, {})
     return (
-        reply.body if isinstance(reply, HttpResponse) and reply.status == 200 and reply.cut is None else None
+        reply.body
+        if isinstance(reply, HttpResponse) and reply.status == 200 and reply.truncated is None
+        else None
     )

@@ -1,4 +1,4 @@
-"""A streamed answer, put together as it comes: the body that the server would have sent in one piece.
+"""Accumulates a streamed answer into the body that the server would have sent without streaming.
 
 Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -16,9 +16,10 @@ from kbetl.usage import joined_usage
 
 ASKED = b',"stream":true,"stream_options":{"include_usage":true}}'
 ASKED_WITHOUT_USAGE = b',"stream":true}'
-"""What takes the place of a body's last brace, where the server does not know `stream_options`."""
+"""Endings of a request body in place of its last brace; the second if `stream_options` is unsupported."""
 
 _DONE = b"[DONE]"
+# Fields whose text is streamed in pieces. Pieces of other fields are joined too, unless all are equal.
 _TEXTS = frozenset(
     (
         "content",
@@ -32,21 +33,20 @@ _TEXTS = frozenset(
         "data",
     )
 )
-"""Fields whose text comes bit by bit. Of others too the bits are put together, unless all are alike."""
+# Fields of which the last value counts.
 _CONSTANTS = frozenset(
     ("role", "id", "type", "name", "object", "format", "model", "provider", "finish_reason", "stop_reason")
 )
-"""Fields of which the last one counts."""
+# Fields with lists of objects that are streamed in pieces; other lists, such as token ids, are extended.
 _PARTS = frozenset(
     ("content", "thinking", "reasoning", "reasoning_content", "reasoning_details", "tool_calls")
 )
-"""Fields whose lists hold objects that come bit by bit; all other lists, such as token ids, go on."""
-_SAYS_NOTHING = ("", "null", "none")
-"""Finish reasons of chunks that are not the last."""
+# Finish reasons that servers send in chunks before the last.
+_NOT_FINISHED = ("", "null", "none")
 
 
 class StreamAccumulator:
-    """Takes the bytes of an event stream; holds no more than the answer that they make."""
+    """Joins the bytes of an event stream into one answer; its memory grows with the answer alone."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
@@ -55,13 +55,13 @@ class StreamAccumulator:
         self._choices: dict[int, ChoiceAccumulator] = {}
         self._events = 0
         self.texts = 0
-        """Events that brought something of an answer: no blanks, and no sign of life alone."""
+        """Events with text of an answer; blank text and keep-alive events do not count."""
         self._is_done = False
         self.fault: str | None = None
-        """Why the stream cannot be read on; None as long as it can."""
+        """Why the stream cannot be read further; None while it can."""
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes, wherever they are cut."""
+        """Reads the next bytes, which may end anywhere within an event."""
         self._rest.append(chunk)
         if b"\n" not in chunk:
             return
@@ -73,36 +73,36 @@ class StreamAccumulator:
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
                 data, self._data = b"\n".join(self._data), []
-                self._take(data)
+                self._add_event(data)
 
     def end(self) -> None:
-        """No more bytes come: an event that lacks its empty line counts all the same."""
+        """Reads the last event, even if the stream ended without its empty line."""
         self.feed(b"\n\n")
 
     @property
     def has_events(self) -> bool:
-        """Whether there was any."""
+        """Whether there was any event."""
         return self._events > 0
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the server said that the answer, or the error in its place, has ended."""
+    def is_complete(self) -> bool:
+        """Whether the server said that the answer, or the error instead of it, has ended."""
         ended = bool(self._choices) and all(each.has_ended for each in self._choices.values())
         return self._is_done or ended or "error" in self._top
 
     def body(self) -> bytes:
-        """The answer so far, as a chat completion in one piece, with the number of events it came in."""
+        """Returns the answer so far as a chat completion, with the number of its events."""
         body = {
             **self._top,
             "object": "chat.completion",
-            "choices": [self._choices[index].whole() for index in sorted(self._choices)],
+            "choices": [self._choices[index].value() for index in sorted(self._choices)],
             "streamed_events": self._events,
         }
         if "error" in self._top and not self._choices:
             del body["choices"]
         try:
             return orjson.dumps(body)
-        except orjson.JSONEncodeError:  # half a surrogate pair, or an integer beyond 64 bits
+        except orjson.JSONEncodeError:  # a lone surrogate, or an integer beyond 64 pieces
             pass
         return (
             json.dumps(body, ensure_ascii=False)
@@ -111,7 +111,7 @@ class StreamAccumulator:
             .encode()
         )
 
-    def _take(self, data: bytes) -> None:
+    def _add_event(self, data: bytes) -> None:
         if data.strip() == _DONE:
             self._is_done = True
             return
@@ -128,62 +128,63 @@ class StreamAccumulator:
             return
         for name, value in event.items():
             if name == "choices":
-                self._take_choices(value)
+                self._add_choices(value)
             elif name == "usage" and value is not None:
                 self._top[name] = joined_usage(self._top.get(name), value)
             elif value or (value is not None and name not in self._top):
                 self._top[name] = value
 
-    def _take_choices(self, choices: Any) -> None:
+    def _add_choices(self, choices: Any) -> None:
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 index = choice.get("index")
                 index = index if type(index) is int else 0
-                self._choices.setdefault(index, ChoiceAccumulator(index)).take(choice)
+                self._choices.setdefault(index, ChoiceAccumulator(index)).add(choice)
 
 
 class ChoiceAccumulator:
-    """One choice of a stream."""
+    """Joins the deltas of one choice of a stream."""
 
     def __init__(self, index: int) -> None:
         self._message: dict[str, Any] = {}
         self._fields: dict[str, Any] = {"index": index, "finish_reason": None}
-        self._told: dict[str, Any] = {}
-        """The message in one piece, as some servers send it at the end, or with each event."""
+        # The complete message, which some servers send at the end or with each event.
+        self._complete: dict[str, Any] = {}
 
     @property
     def has_ended(self) -> bool:
+        """Whether a finish reason was sent."""
         reason = self._fields["finish_reason"]
-        return reason is not None and str(reason).strip().lower() not in _SAYS_NOTHING
+        return reason is not None and str(reason).strip().lower() not in _NOT_FINISHED
 
-    def take(self, choice: Mapping[str, Any]) -> None:
-        """What one event says of it."""
+    def add(self, choice: Mapping[str, Any]) -> None:
+        """Adds what one event says of the choice."""
         for name, value in choice.items():
             if name == "delta" and isinstance(value, dict):
-                _fold(self._message, value)
+                _extend(self._message, value)
             elif name == "message" and isinstance(value, dict):
-                self._told = value
+                self._complete = value
             elif name == "finish_reason" and (value is None or self.has_ended):
                 continue
             elif name not in ("delta", "message", "index"):
-                self._fields[name] = _folded(self._fields.get(name), value, name)
+                self._fields[name] = _extended(self._fields.get(name), value, name)
 
-    def whole(self) -> dict[str, Any]:
-        """As it stands in a completion that comes in one piece; a text of no characters is null."""
-        message = {"role": "assistant", "content": None, **_whole(self._message, "")}
+    def value(self) -> dict[str, Any]:
+        """Returns the choice as in a completion without streaming; an empty text is null."""
+        message = {"role": "assistant", "content": None, **_plain(self._message, "")}
         for name in ("content", "reasoning", "reasoning_content", "refusal"):
             if name in message and not message[name]:
                 message[name] = None
-        for name, value in self._told.items():
+        for name, value in self._complete.items():
             if message.get(name) is None:
                 message[name] = value
         for call in message.get("tool_calls") or ():
             call.pop("index", None)
-        return {**_whole(self._fields, ""), "message": message}
+        return {**_plain(self._fields, ""), "message": message}
 
 
 def _says_something(event: Mapping[str, Any]) -> bool:
-    """Whether an event brings some of an answer."""
+    """Whether an event has text, or another part, of an answer."""
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         delta = choice.get("delta") if isinstance(choice, dict) else None
@@ -193,34 +194,34 @@ def _says_something(event: Mapping[str, Any]) -> bool:
     return False
 
 
-class _Bits(list[str]):
-    """A text that comes bit by bit."""
+class _TextPieces(list[str]):
+    """The pieces of a text."""
 
 
 class _Parts:
-    """A list of objects that come bit by bit: each goes on with that of its number, or the last alike."""
+    """A list of objects streamed in pieces: a piece extends the object of its index, or the last alike."""
 
     def __init__(self) -> None:
         self.parts: list[Any] = []
         self._numbered: dict[tuple[int, Any], dict[str, Any]] = {}
 
-    def take(self, parts: list[Any]) -> None:
+    def add(self, parts: list[Any]) -> None:
         for each in parts:
             part = {"type": "text", "text": each} if isinstance(each, str) else each
             if not isinstance(part, dict):
                 self.parts.append(part)
                 continue
-            kept = self._begun(part)
-            if kept is None:
-                kept = {}
-                self.parts.append(kept)
+            joined = self._extended_part(part)
+            if joined is None:
+                joined = {}
+                self.parts.append(joined)
                 if type(part.get("index")) is int:
-                    self._numbered[(part["index"], part.get("type"))] = kept
-                    self._numbered[(part["index"], None)] = kept
-            _fold(kept, part)
+                    self._numbered[(part["index"], part.get("type"))] = joined
+                    self._numbered[(part["index"], None)] = joined
+            _extend(joined, part)
 
-    def _begun(self, part: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The part that this one goes on with; None for a new one."""
+    def _extended_part(self, part: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Returns the object that a piece extends; None if it begins a new one."""
         kind = part.get("type")
         if type(part.get("index")) is int:
             found = self._numbered.get((part["index"], kind))
@@ -240,52 +241,52 @@ class _Parts:
         )
 
 
-def _fold(kept: dict[str, Any], told: Mapping[str, Any]) -> None:
-    """Puts the bits of an object behind those that came before, in place: copies would take minutes."""
-    for name, value in told.items():
-        kept[name] = _folded(kept.get(name), value, name)
+def _extend(joined: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """Appends the pieces of an object to those before, in place: copying would be quadratic."""
+    for name, value in delta.items():
+        joined[name] = _extended(joined.get(name), value, name)
 
 
-def _folded(kept: Any, value: Any, name: str) -> Any:
+def _extended(joined: Any, value: Any, name: str) -> Any:
     if value is None:
-        return kept
+        return joined
     if isinstance(value, str) and name not in _CONSTANTS:
-        if isinstance(kept, _Parts):
-            kept.take([value] if value else [])
-            return kept
-        bits = kept if isinstance(kept, _Bits) else _Bits()
-        bits.append(value)
-        return bits
+        if isinstance(joined, _Parts):
+            joined.add([value] if value else [])
+            return joined
+        pieces = joined if isinstance(joined, _TextPieces) else _TextPieces()
+        pieces.append(value)
+        return pieces
     if isinstance(value, list) and name in _PARTS:
-        parts = kept if isinstance(kept, _Parts) else _Parts()
-        if isinstance(kept, _Bits) and any(kept):
-            parts.take(["".join(kept)])
-        parts.take(value)
+        parts = joined if isinstance(joined, _Parts) else _Parts()
+        if isinstance(joined, _TextPieces) and any(joined):
+            parts.add(["".join(joined)])
+        parts.add(value)
         return parts
-    if isinstance(value, list) and type(kept) is list:
-        kept.extend(value)
-        return kept
+    if isinstance(value, list) and type(joined) is list:
+        joined.extend(value)
+        return joined
     if isinstance(value, dict):
-        into = kept if isinstance(kept, dict) else {}
-        _fold(into, value)
+        into = joined if isinstance(joined, dict) else {}
+        _extend(into, value)
         return into
     return value
 
 
-def _whole(value: Any, name: str) -> Any:
-    """What was put together, as plain JSON values."""
-    if isinstance(value, _Bits):
+def _plain(value: Any, name: str) -> Any:
+    """Returns accumulated values as plain JSON values."""
+    if isinstance(value, _TextPieces):
         is_constant = name not in _TEXTS and len(set(value)) == 1
         return value[0] if is_constant else "".join(value)
     if isinstance(value, _Parts):
-        return [_whole(each, "") for each in value.parts]
+        return [_plain(each, "") for each in value.parts]
     if isinstance(value, dict):
-        return {key: _whole(each, key) for key, each in value.items()}
+        return {key: _plain(each, key) for key, each in value.items()}
     return value
 
 
 def _is_deep(value: Any, levels: int) -> bool:
-    """Whether a value has more than so many levels of lists and objects."""
+    """Whether lists and objects are nested deeper than `levels`."""
     if not isinstance(value, dict | list):
         return False
     children = value.values() if isinstance(value, dict) else value
@@ -298,6 +299,6 @@ def _parsed(data: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(data)  # half of a surrogate pair, whose other half is in the next event
+        return json.loads(data)  # a surrogate pair may be split between two events
     except (ValueError, RecursionError):
         return None

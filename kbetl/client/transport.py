@@ -1,4 +1,4 @@
-"""One HTTP exchange: a body out, a reply or the reason for none back. The only place that knows aiohttp."""
+"""Sends HTTP requests; returns the response or the reason for none. The only module that uses aiohttp."""
 
 from __future__ import annotations
 
@@ -22,39 +22,37 @@ from kbetl.client.endpoint import Endpoint, Limits
 from kbetl.client.redaction import Redactor
 from kbetl.client.responses import HttpResponse, one_line
 from kbetl.client.sse import StreamAccumulator
-from kbetl.client.unpacking import ACCEPTED, PIECE_BYTES, BrokenEncoding, Room, pieces
+from kbetl.client.unpacking import ACCEPTED, PIECE_BYTES, BrokenEncoding, BufferLimit, pieces
 from kbetl.errors import ConfigError
 
 EVENT_STREAM = "text/event-stream"
+# From this size on aiohttp warns about a body that is one bytes object.
 _LARGE_BYTES = 1 << 20
-"""From here on aiohttp wants a body in parts; answers are read in such parts at most."""
-
-
+# Memory of all bodies that are being read; beyond it two are read further at a time.
 _IN_FLIGHT_BYTES = 256 * 2**20
-"""What all bodies that are being read may hold; beyond it two go on at a time."""
 
 
 class NoResponse(NamedTuple):
-    """An exchange that brought no reply."""
+    """Why a request got no response."""
 
     reason: str
     was_sent: bool
-    """Whether the request may have reached the server, and so may have been paid for."""
-    for_all: bool = False
-    """Whether it would be the same for every request: a proxy that wants a password."""
+    """Whether the request may have reached the server, and so may be billed."""
+    affects_all: bool = False
+    """Whether every request would fail so: a proxy that requires a password."""
     was_silent: bool = False
-    """Whether the server took the request and let the time pass."""
-    was_overlong: bool = False
-    """Whether the whole request took longer than it may."""
+    """Whether the server accepted the request and sent nothing until the timeout."""
+    exceeded_timeout: bool = False
+    """Whether the request ran into its time limit."""
 
 
 class Transport:
-    """An HTTP session to one endpoint. No cookies, no redirects, no limit on connections but the gate's."""
+    """An HTTP session with one endpoint, without cookies and redirects. The limiter bounds connections."""
 
     def __init__(
         self, endpoint: Endpoint, limits: Limits, on_text: Callable[[], None] = lambda: None
     ) -> None:
-        """`on_text` is called when text of an answer comes; blanks and comments are none."""
+        """`on_text` is called when text of an answer arrives; blank text and comments do not count."""
         self._on_text = on_text
         self._url = URL(endpoint.url)
         self._body_max_bytes = limits.body_max_bytes
@@ -62,13 +60,13 @@ class Transport:
         proxy = _proxy_of(endpoint)
         self._redacted = Redactor([*endpoint.secrets, *(() if proxy is None else proxy.secrets)])
         self._proxy: dict[str, Any] = {} if proxy is None else proxy.arguments
-        # Headers of the session would go to a proxy as well, ahead of an https exchange: the key with them.
+        # Headers of the session would be sent to a proxy with CONNECT, the key among them.
         self._headers = CIMultiDict({"Content-Type": "application/json", "Accept": "application/json"})
         if endpoint.is_streamed:
             self._headers["Accept"] = f"{EVENT_STREAM}, application/json"
         self._headers["Accept-Encoding"] = ACCEPTED
         self._headers.update(endpoint.headers)
-        self._room = Room(_IN_FLIGHT_BYTES)
+        self._buffer_limit = BufferLimit(_IN_FLIGHT_BYTES)
         if proxy is not None:
             self._headers.update(proxy.headers)
         self._session = aiohttp.ClientSession(
@@ -89,7 +87,7 @@ class Transport:
         await self._session.close()
 
     async def post(self, data: bytes) -> HttpResponse | NoResponse:
-        """Sends one request, once."""
+        """Posts a request body once; returns the response, also an incomplete one, or why there is none."""
         started = time.perf_counter()
         body = data if len(data) < _LARGE_BYTES else io.BytesIO(data)
         try:
@@ -97,70 +95,73 @@ class Transport:
                 self._url, data=body, headers=self._headers, allow_redirects=False, **self._proxy
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return no_reply(error)
+            return no_response(error)
         if self._is_streamed and response.content_type == EVENT_STREAM:
             return await self._streamed(response, started)
         chunks: list[bytes] = []
-        cut, is_overlong = None, False
+        truncated, exceeded_timeout = None, False
         try:
-            cut = await self._read(response, chunks)
+            truncated = await self._read(response, chunks)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            size_bytes, ending = sum(map(len, chunks)), no_reply(error)
-            cut, is_overlong = _broke_off("body", size_bytes, ending), ending.was_overlong
+            size_bytes, ending = sum(map(len, chunks)), no_response(error)
+            truncated, exceeded_timeout = _broke_off("body", size_bytes, ending), ending.exceeded_timeout
         except asyncio.CancelledError:
             response.close()
             raise
-        if cut is not None:
+        if truncated is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
         headers, body = self._redacted.headers(response.headers), self._redacted(b"".join(chunks))
-        return HttpResponse(response.status, headers, body, latency_ms, cut, is_overlong)
+        return HttpResponse(response.status, headers, body, latency_ms, truncated, exceeded_timeout)
 
     async def _read(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
-        """Gathers the body; why it is not whole, or None. Unlike `read` it keeps the start of a cut one."""
-        with self._room.place() as place:
+        """Appends the body to `chunks`; returns why it is incomplete, None if it is complete."""
+        with self._buffer_limit.buffer() as buffer:
             async for chunk in pieces(response):
-                await place.take(len(chunk))
+                await buffer.reserve(len(chunk))
                 chunks.append(chunk)
                 if response.status < 300 and not chunk.isspace():
                     self._on_text()
-                if place.size_bytes > self._body_max_bytes:
-                    chunks[:] = [b"".join(chunks)[:PIECE_BYTES]]  # nobody can read it; the rest is of no use
-                    return self._too_long(place.size_bytes)
+                if buffer.size_bytes > self._body_max_bytes:
+                    chunks[:] = [b"".join(chunks)[:PIECE_BYTES]]  # enough for the error message
+                    return self._too_long(buffer.size_bytes)
         return None
 
     async def _streamed(self, response: aiohttp.ClientResponse, started: float) -> HttpResponse:
-        """The reply that a stream of events makes, put together; cut where it breaks off."""
-        folding, cut, size_bytes, texts, is_overlong = StreamAccumulator(), None, 0, 0, False
+        """Returns the response that a stream of events adds up to, `truncated` if it breaks off."""
+        stream, truncated, size_bytes, texts, exceeded_timeout = StreamAccumulator(), None, 0, 0, False
         try:
-            with self._room.place() as place:
+            with self._buffer_limit.buffer() as buffer:
                 async for chunk in pieces(response):
-                    await place.take(len(chunk))
-                    folding.feed(chunk)
-                    size_bytes = place.size_bytes
-                    if folding.texts > texts:
-                        texts = folding.texts
+                    await buffer.reserve(len(chunk))
+                    stream.feed(chunk)
+                    size_bytes = buffer.size_bytes
+                    if stream.texts > texts:
+                        texts = stream.texts
                         self._on_text()
-                    cut = folding.fault or self._too_long(size_bytes)
-                    if cut is not None:
+                    truncated = stream.fault or self._too_long(size_bytes)
+                    if truncated is not None:
                         break
-            folding.end()
+            stream.end()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            ending = no_reply(error)
-            cut, is_overlong = _broke_off("stream", size_bytes, ending), ending.was_overlong
+            ending = no_response(error)
+            truncated, exceeded_timeout = _broke_off("stream", size_bytes, ending), ending.exceeded_timeout
         except asyncio.CancelledError:
             response.close()
             raise
-        if cut is None and not folding.is_whole:
-            cut = f"the stream ended after {size_bytes} bytes, before the answer did"
-        elif folding.is_whole and folding.fault is None:
-            cut, is_overlong = None, False  # only what follows the answer is missing, such as its usage
-        if cut is not None:
+        if truncated is None and not stream.is_complete:
+            truncated = f"the stream ended after {size_bytes} bytes, before the answer did"
+        elif stream.is_complete and stream.fault is None:
+            truncated, exceeded_timeout = (
+                None,
+                False,
+            )  # only what follows the answer is missing, such as usage
+        if truncated is not None:
             response.close()
         latency_ms = (time.perf_counter() - started) * 1000
-        body = self._redacted(folding.body())
+        body = self._redacted(stream.body())
         headers = self._redacted.headers(response.headers)
-        return HttpResponse(response.status, headers, body, latency_ms, cut, is_overlong)
+        return HttpResponse(response.status, headers, body, latency_ms, truncated, exceeded_timeout)
 
     def _too_long(self, size_bytes: int) -> str | None:
         if size_bytes <= self._body_max_bytes:
@@ -169,21 +170,21 @@ class Transport:
 
 
 class _Proxy(NamedTuple):
-    """Where a proxy is, and how its login goes out."""
+    """The proxy for an endpoint, and how its login is sent."""
 
     arguments: dict[str, Any]
-    """Of each request: the login goes to the proxy with CONNECT, ahead of an https exchange."""
+    """Arguments of each aiohttp request. For https, the login is sent with CONNECT."""
     headers: dict[str, str]
-    """Of each request as well: an http request is handed to the proxy itself, login and all."""
+    """Headers of each request. For http, the login is one of them."""
     secrets: tuple[str, ...] = ()
     """The password, and the login as it is sent."""
 
 
 def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
-    """The proxy that the environment names for this endpoint; `no_proxy` counts.
+    """Returns the proxy that the environment names for this endpoint, respecting `no_proxy`; None if none.
 
-    Read once: aiohttp's own `trust_env` reads it for each request, and ~/.netrc with it, whose
-    password would go to a host that was given no key.
+    aiohttp's `trust_env` is not used: it also reads ~/.netrc, whose password would be sent to a host
+    for which the user gave no key. Raises ConfigError if the proxy's address is no http address.
     """
     parts = urlsplit(endpoint.url)
     proxies = urllib.request.getproxies()
@@ -211,8 +212,8 @@ def _proxy_of(endpoint: Endpoint) -> _Proxy | None:
     return _Proxy({"proxy": proxy}, headers, secrets)
 
 
-def no_reply(error: Exception) -> NoResponse:
-    """An exception of the exchange in our words: its own text may hold addresses with passwords."""
+def no_response(error: Exception) -> NoResponse:
+    """Returns an aiohttp exception in our words, because its own text may hold a URL with a password."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return NoResponse(
             f"its certificate is not trusted ({_ssl_reason(error.certificate_error)})", was_sent=False
@@ -227,18 +228,18 @@ def no_reply(error: Exception) -> NoResponse:
         return NoResponse(f"no connection ({_os_reason(error.os_error)})", was_sent=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return NoResponse(
-            f"the proxy answered {error.status}", was_sent=False, for_all=error.status in (401, 403, 407)
+            f"the proxy answered {error.status}", was_sent=False, affects_all=error.status in (401, 403, 407)
         )
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NoResponse("no connection in time", was_sent=False)
     is_late = isinstance(error, TimeoutError)
-    # aiohttp has a class of its own for the silences that it measures; the rest is the whole request's
-    is_overlong = is_late and not isinstance(error, aiohttp.ServerTimeoutError)
+    # aiohttp raises ServerTimeoutError for silence; any other timeout is that of the request
+    exceeded_timeout = is_late and not isinstance(error, aiohttp.ServerTimeoutError)
     return NoResponse(
         _broken_reason(error),
         was_sent=True,
-        was_silent=is_late and not is_overlong,
-        was_overlong=is_overlong,
+        was_silent=is_late and not exceeded_timeout,
+        exceeded_timeout=exceeded_timeout,
     )
 
 
@@ -278,7 +279,7 @@ def _ssl_reason(error: BaseException) -> str:
 
 
 class FileTransport(Transport):
-    """The same session for other paths of the same endpoint; each exchange happens once."""
+    """An HTTP session for the other paths of an endpoint: files, batches, metrics. It retries nothing."""
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         super().__init__(endpoint, limits)
@@ -287,12 +288,12 @@ class FileTransport(Transport):
         del self._plain_headers["Content-Type"]
 
     async def get(self, path: str, parameters: Mapping[str, str]) -> HttpResponse | NoResponse:
-        """Asks for something."""
+        """Gets a path with query parameters."""
         url = self._base.joinpath(*path.split("/")).with_query(parameters)
         return await self._exchange("GET", url, headers=self._plain_headers)
 
     async def post_json(self, path: str, data: bytes) -> HttpResponse | NoResponse:
-        """Sends a JSON body."""
+        """Posts a JSON body."""
         return await self._exchange(
             "POST", self._base.joinpath(*path.split("/")), data=data, headers=self._headers
         )
@@ -300,7 +301,7 @@ class FileTransport(Transport):
     async def post_file(
         self, path: str, file: Path, name: str, fields: Mapping[str, str]
     ) -> HttpResponse | NoResponse:
-        """Sends a file as a form, from the disk. Raises OSError where it cannot be read."""
+        """Posts a file as a form, read from the disk as it is sent. Raises OSError if it cannot be read."""
         with file.open("rb") as opened:
             form = aiohttp.FormData(dict(fields))
             form.add_field("file", opened, filename=name, content_type="application/jsonl")
@@ -308,7 +309,7 @@ class FileTransport(Transport):
             return await self._exchange("POST", url, data=form, headers=self._plain_headers)
 
     async def download(self, path: str, target: Path) -> HttpResponse | NoResponse:
-        """Writes a body of status 200 to `target`; the reply's own is empty then, or says the error."""
+        """Writes a body of status 200 to `target` and returns a response without body; else the error."""
         url = self._base.joinpath(*path.split("/"))
         return await self._exchange("GET", url, target, headers=self._plain_headers)
 
@@ -317,33 +318,35 @@ class FileTransport(Transport):
     ) -> HttpResponse | NoResponse:
         started = time.perf_counter()
         chunks: list[bytes] = []
-        cut = None
+        truncated = None
         try:
             async with self._session.request(
                 method, url, allow_redirects=False, **arguments, **self._proxy
             ) as response:
                 try:
                     if target is None or response.status != 200:
-                        cut = await self._read(response, chunks)
+                        truncated = await self._read(response, chunks)
                     else:
                         await self._save(response, target)
                 except (aiohttp.ClientError, TimeoutError) as error:
-                    cut = f"the body broke off: {no_reply(error).reason}"
+                    truncated = f"the body broke off: {no_response(error).reason}"
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-            return no_reply(error)
+            return no_response(error)
         latency_ms = (time.perf_counter() - started) * 1000
         body = self._redacted(b"".join(chunks))
-        return HttpResponse(response.status, self._redacted.headers(response.headers), body, latency_ms, cut)
+        return HttpResponse(
+            response.status, self._redacted.headers(response.headers), body, latency_ms, truncated
+        )
 
     async def _save(self, response: aiohttp.ClientResponse, target: Path) -> None:
-        """Line by line, without our own secrets: what a service echoes is read into the store later."""
-        begun = b""  # of a line that is not whole yet; no secret holds a line break
+        """Writes the body to `target` without our own secrets, line by line: no secret has a line break."""
+        partial_line = b""
         with target.open("wb") as file:
             async for chunk in pieces(response):
-                whole, line_break, rest = chunk.rpartition(b"\n")
+                lines, line_break, rest = chunk.rpartition(b"\n")
                 if line_break:
-                    file.write(self._redacted(begun + whole + line_break))
-                    begun = rest
+                    file.write(self._redacted(partial_line + lines + line_break))
+                    partial_line = rest
                 else:
-                    begun += chunk
-            file.write(self._redacted(begun))
+                    partial_line += chunk
+            file.write(self._redacted(partial_line))

@@ -1,6 +1,6 @@
-"""A body as it comes, unpacked piece by piece: what is held grows with what is read, not with what it says.
+"""Decompresses response bodies piece by piece, within a limit on the memory of all of them.
 
-aiohttp unpacks each packet at once, and 60 KB of gzip may be 64 MB.
+aiohttp decompresses each packet at once, and 60 KB of gzip may become 64 MB.
 """
 
 from __future__ import annotations
@@ -14,66 +14,70 @@ if TYPE_CHECKING:
     import aiohttp
 
 ACCEPTED = "gzip, deflate"
-"""What a request says that it takes; a session unpacks nothing itself."""
+"""Value of the header `Accept-Encoding`."""
 PIECE_BYTES = 1 << 20
 _PACKET_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
+# zlib then detects gzip or zlib itself.
 _AUTOMATIC = 32 + zlib.MAX_WBITS
-"""zlib finds out itself whether it is gzip or zlib."""
 
 
 class BrokenEncoding(ConnectionError):
-    """A body that is not packed as its header says, or that ends too early."""
+    """A body that is not compressed as its header says, or that ends too early."""
 
 
-class Room:
-    """What all answers in flight may hold: beyond it few go on at a time, and the others' servers wait."""
+class BufferLimit:
+    """Limits the bytes that all bodies in flight hold together.
+
+    Beyond `max_bytes` only `at_once` bodies are read further; the others are not read, so that TCP
+    makes their servers wait.
+    """
 
     def __init__(self, max_bytes: int, at_once: int = 2) -> None:
-        self._left_bytes = max_bytes
-        self._turns = asyncio.Semaphore(at_once)
+        self._free_bytes = max_bytes
+        self._overrun_slots = asyncio.Semaphore(at_once)
 
-    def place(self) -> Place:
-        """A context for one answer."""
-        return Place(self)
+    def buffer(self) -> Buffer:
+        """Returns the context in which one body is read."""
+        return Buffer(self)
 
-    async def take(self, size_bytes: int, *, has_turn: bool) -> bool:
-        """Counts what an answer holds more; whether it has its turn to go on without room."""
-        self._left_bytes -= size_bytes
-        if has_turn or self._left_bytes >= 0:
-            return has_turn
-        await self._turns.acquire()
+    async def reserve(self, size_bytes: int, *, has_slot: bool) -> bool:
+        """Adds bytes of one body, waiting if needed; returns whether it now may exceed the limit."""
+        self._free_bytes -= size_bytes
+        if has_slot or self._free_bytes >= 0:
+            return has_slot
+        await self._overrun_slots.acquire()
         return True
 
-    def leave(self, size_bytes: int, *, has_turn: bool) -> None:
-        """Gives back what an answer held."""
-        self._left_bytes += size_bytes
-        if has_turn:
-            self._turns.release()
+    def release(self, size_bytes: int, *, has_slot: bool) -> None:
+        """Subtracts the bytes of one body."""
+        self._free_bytes += size_bytes
+        if has_slot:
+            self._overrun_slots.release()
 
 
-class Place:
-    """What one answer holds; it never waits for more than the answers that have their turn."""
+class Buffer:
+    """The bytes that one body holds."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._has_turn = False
+    def __init__(self, limit: BufferLimit) -> None:
+        self._limit = limit
+        self._has_slot = False
         self.size_bytes = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.leave(self.size_bytes, has_turn=self._has_turn)
+        self._limit.release(self.size_bytes, has_slot=self._has_slot)
 
-    async def take(self, size_bytes: int) -> None:
-        """Awaits the room for so many bytes more."""
+    async def reserve(self, size_bytes: int) -> None:
+        """Waits until this body may hold `size_bytes` more."""
         self.size_bytes += size_bytes
-        self._has_turn = await self._room.take(size_bytes, has_turn=self._has_turn)
+        self._has_slot = await self._limit.reserve(size_bytes, has_slot=self._has_slot)
 
 
 async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body, unpacked, in pieces of at most 1 MiB. Raises BrokenEncoding."""
+    """Yields the decompressed body in pieces of at most 1 MiB. Raises BrokenEncoding."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         while chunk := await response.content.read(PIECE_BYTES):
@@ -88,7 +92,7 @@ async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             unpacker = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else _AUTOMATIC)
         for piece in _unpacked(unpacker, chunk):
             yield piece
-        while unpacker.unused_data.startswith(_GZIP):  # it may go on with another member
+        while unpacker.unused_data.startswith(_GZIP):  # another gzip member follows
             rest, unpacker = unpacker.unused_data, zlib.decompressobj(_AUTOMATIC)
             for piece in _unpacked(unpacker, rest):
                 yield piece

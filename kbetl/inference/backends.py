@@ -33,7 +33,7 @@ class Backend(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
     async def complete(
-        self, question: PreparedRequest, on_wasted: OnBilledFailure, meter: RequestMeter | None = None
+        self, question: PreparedRequest, on_billed_failure: OnBilledFailure, meter: RequestMeter | None = None
     ) -> Completion:
         """Raises RequestFailed (this sample) or RunStopped (all of them). `meter` hears of every try."""
 
@@ -46,7 +46,7 @@ class Backend(Protocol):
         """Seconds for which nothing is sent, as the server wants it; 0 where it takes requests."""
 
     @property
-    def refused(self) -> Mapping[str, str | None]:
+    def replaced(self) -> Mapping[str, str | None]:
         """Parameters that the model refused so far: the name sent instead, None if left out."""
 
     def stop(self, reason: str) -> None:
@@ -59,7 +59,7 @@ class OfflineBackend:
     hosts = ("offline",)
     in_flight = 0
     hold_s = 0.0
-    refused: Mapping[str, str | None] = MappingProxyType({})
+    replaced: Mapping[str, str | None] = MappingProxyType({})
 
     def __init__(self, task_name: str) -> None:
         self._task_name = task_name
@@ -71,7 +71,7 @@ class OfflineBackend:
         return None
 
     async def complete(
-        self, question: PreparedRequest, on_wasted: OnBilledFailure, meter: RequestMeter | None = None
+        self, question: PreparedRequest, on_billed_failure: OnBilledFailure, meter: RequestMeter | None = None
     ) -> Completion:
         started_s = time.perf_counter()
         text = offline.answer(self._task_name, question.fields)
@@ -116,9 +116,9 @@ class ServerBackend:
         return self._client.stats.hold_s
 
     @property
-    def refused(self) -> Mapping[str, str | None]:
+    def replaced(self) -> Mapping[str, str | None]:
         """Parameters that the model refused: the name sent instead, None if left out."""
-        return self._client.refused
+        return self._client.replaced
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -128,11 +128,11 @@ class ServerBackend:
         await self._client.__aexit__(*_)
 
     async def complete(
-        self, question: PreparedRequest, on_wasted: OnBilledFailure, meter: RequestMeter | None = None
+        self, question: PreparedRequest, on_billed_failure: OnBilledFailure, meter: RequestMeter | None = None
     ) -> Completion:
         if question.request is None:
             raise ValueError("a question without a request cannot be sent")
-        return await self._client.complete(question.request, on_wasted, meter)
+        return await self._client.complete(question.request, on_billed_failure, meter)
 
     def stop(self, reason: str) -> None:
         self._client.stop(reason)
@@ -190,9 +190,9 @@ class LoadBalancer:
         return min((server.model.hold_s for server in self._servers), default=0.0)
 
     @property
-    def refused(self) -> Mapping[str, str | None]:
+    def replaced(self) -> Mapping[str, str | None]:
         """Parameters that any of the servers refused."""
-        return {name: other for each in self._servers for name, other in each.model.refused.items()}
+        return {name: other for each in self._servers for name, other in each.model.replaced.items()}
 
     async def __aenter__(self) -> Self:
         for server in self._servers:
@@ -207,7 +207,7 @@ class LoadBalancer:
             await self._exit.aclose()
 
     async def complete(
-        self, question: PreparedRequest, on_wasted: OnBilledFailure, meter: RequestMeter | None = None
+        self, question: PreparedRequest, on_billed_failure: OnBilledFailure, meter: RequestMeter | None = None
     ) -> Completion:
         while True:
             server = await self._least_busy()
@@ -215,7 +215,7 @@ class LoadBalancer:
             server.busy += 1
             server.given += 1
             try:
-                completion = await model.complete(question, on_wasted, meter)
+                completion = await model.complete(question, on_billed_failure, meter)
             except RunStopped as error:
                 if not model.is_gone or self._reason:
                     raise

@@ -277,7 +277,7 @@ def _notes(
     tally = running.tally
     if tally.reused_elsewhere:
         notes.append(f"{tally.reused_elsewhere} answers were reused that another host gave")
-    for name, instead in running.answerer.refused.items():
+    for name, instead in running.answerer.replaced.items():
         notes.append(
             f"the model refused the parameter {name}; " + (f"{instead} was sent" if instead else "left out")
         )

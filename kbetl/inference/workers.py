@@ -322,8 +322,8 @@ class WorkerPool:
         """Sends a request as soon as it may be sent; gives its answer."""
         await self._breaker.admit(request)
         try:
-            on_wasted = partial(self._store_billed_failure, request, question.attempt, meter)
-            return await self._job.answerer.complete(question, on_wasted, meter or self._pause_gate)
+            on_billed_failure = partial(self._store_billed_failure, request, question.attempt, meter)
+            return await self._job.answerer.complete(question, on_billed_failure, meter or self._pause_gate)
         finally:
             self._breaker.leave()
 

@@ -197,7 +197,7 @@ def test_refused_parameters_are_learned_once_per_run():
         asking = Asking(llm, requests)
         assert len(llm.requests) == 258
         assert [answer.status for answer in llm.answered].count(400) == 2
-    assert asking.refused == {"max_tokens": "max_completion_tokens", "temperature": None}
+    assert asking.replaced == {"max_tokens": "max_completion_tokens", "temperature": None}
     for request, completion in zip(requests, asking.results, strict=True):
         sent = json.loads(completion.sent)
         assert sent == {"model": "m", "messages": list(request.messages), "max_completion_tokens": 256}
@@ -231,7 +231,7 @@ def test_refusals_are_understood_as_providers_word_them(reply, refused_names):
     with FakeLlm([reply]) as llm:
         asking = Asking(llm, [question(max_tokens=256, temperature=0.1)])
     assert asking.only.content in RATINGS
-    assert asking.refused == refused_names
+    assert asking.replaced == refused_names
 
 
 def test_output_limit_is_never_dropped():

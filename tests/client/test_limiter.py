@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kbetl.client import Client, Limits
 from kbetl.client.limiter import ConcurrencyLimiter
 from kbetl.client.rate import RateEstimator, RateLimiter
-from kbetl.client.retry_after import LONGEST_S, duration_s, reset_after_s, retry_after_s, told_wait_s
+from kbetl.client.retry_after import LONGEST_S, body_wait_s, duration_s, reset_after_s, retry_after_s
 from kbetl.errors import RequestFailed, RunStopped
 from kbetl.records import Completion
 
@@ -104,11 +104,11 @@ def test_limit_in_time_is_learned_and_lowers_no_concurrency():
 
     now = time.monotonic()
     learner = RateEstimator(now)
-    learner.refused(now + 3, 300, 2.0)
-    first = learner.pace.per_minute
+    learner.on_refusal(now + 3, 300, 2.0)
+    first = learner.limiter.per_minute
     learner.grow()
-    learner.refused(now + 3.5, 350, 0.01)
-    later = learner.pace.per_minute
+    learner.on_refusal(now + 3.5, 350, 0.01)
+    later = learner.limiter.per_minute
     assert first == pytest.approx(0.98 * 6000)
     assert first < later < 1.1 * first
 
@@ -119,7 +119,7 @@ def test_limit_in_time_that_names_no_wait_is_learned_where_one_alone_is_refused(
 
     async def main():
         gate = ConcurrencyLimiter(Limits(concurrency=8, alone_s=0, backoff_s=0), lambda: 300)
-        gate._learner = RateEstimator(time.monotonic() - 60)
+        gate._estimator = RateEstimator(time.monotonic() - 60)
         for _ in range(others_in_flight):
             await gate.acquire()
         for _ in range(3):
@@ -127,7 +127,7 @@ def test_limit_in_time_that_names_no_wait_is_learned_where_one_alone_is_refused(
             gate.release()
         gate._unnamed_since -= 50
         gate.succeeded(await gate.acquire())
-        return gate._learner.pace
+        return gate._estimator.limiter
 
     pace = asyncio.run(main())
     if others_in_flight:
@@ -177,7 +177,7 @@ def test_wait_that_one_refusal_names_holds_all_and_teaches_no_pace():
         held_s = gate.hold_s()
         await gate.acquire()
         await asyncio.wait_for(until(lambda: gate.allowed == 64), 30)
-        return held_s, gate._learner.pace
+        return held_s, gate._estimator.limiter
 
     held_s, pace = asyncio.run(main())
     assert 0 < held_s <= 0.02
@@ -192,7 +192,7 @@ def test_limit_used_up_at_a_learned_pace_holds_for_a_moment():
         gate.on_exhausted(60.0)
         first_s = gate.hold_s()
         paced = ConcurrencyLimiter(Limits(concurrency=64, alone_s=0))
-        paced._learner.pace = RateLimiter(300)
+        paced._estimator.limiter = RateLimiter(300)
         paced.on_exhausted(60.0)
         return first_s, paced.hold_s(), paced.on_single_refusal(1.0)
 
@@ -349,8 +349,8 @@ def test_no_wait_from_outside_is_beyond_what_clocks_count_with(text, headers, va
     found = [
         retry_after_s(headers),
         reset_after_s(headers),
-        told_wait_s(error, ""),
-        told_wait_s({}, f"Please try again in {text}."),
+        body_wait_s(error, ""),
+        body_wait_s({}, f"Please try again in {text}."),
     ]
     assert all(wait_s is None or 0 < wait_s <= LONGEST_S for wait_s in found)
     seconds = duration_s(text)

@@ -171,7 +171,7 @@ def test_fields_of_choices_and_of_the_top_are_kept():
 
 
 @pytest.mark.parametrize(
-    ("reasons", "tail", "is_whole", "said"),
+    ("reasons", "tail", "is_complete", "said"),
     [
         (("", ""), "", False, ""),
         (("", ""), "data: [DONE]\n\n", True, ""),
@@ -182,10 +182,10 @@ def test_fields_of_choices_and_of_the_top_are_kept():
         (("", "MAX_TOKENS"), "", True, "MAX_TOKENS"),
     ],
 )
-def test_a_stream_has_ended_where_its_end_was_told(reasons, tail, is_whole, said):
+def test_a_stream_has_ended_where_its_end_was_told(reasons, tail, is_complete, said):
     choices = [{"index": 0, "delta": {"content": "a"}, "finish_reason": reason} for reason in reasons]
     folding = folded(*choices, tail=tail)
-    assert folding.is_whole is is_whole
+    assert folding.is_complete is is_complete
     assert json.loads(folding.body())["choices"][0]["finish_reason"] == said
 
 
@@ -228,5 +228,5 @@ def test_an_event_in_many_chunks_is_put_together_once():
     for start in range(0, len(data), 2**16):
         folding.feed(data[start : start + 2**16])
     folding.end()
-    assert folding.is_whole
+    assert folding.is_complete
     assert len(folding.body()) > len(content)

@@ -12,7 +12,7 @@ from fake_faults import Reply
 from fake_llm import FakeLlm
 
 from kbetl.client import transport
-from kbetl.client.unpacking import Room
+from kbetl.client.unpacking import BufferLimit
 
 BODY = (
     b'{"choices":[{"message":{"role":"assistant","content":"'
@@ -85,26 +85,26 @@ def test_beyond_the_room_few_go_on_and_every_byte_is_given_back():
     """Each of 20 answers holds 30 of 100 bytes at a time, up to 90: one that is cut off gives its turn on."""
     held, most, ended = 0, 0, []
 
-    async def read(room: Room, number: int) -> None:
+    async def read(limit: BufferLimit, number: int) -> None:
         nonlocal held, most
-        with room.place() as place:
+        with limit.buffer() as buffer:
             try:
                 for _ in range(3):
-                    await place.take(30)
+                    await buffer.reserve(30)
                     held += 30
                     most = max(most, held)
                     await asyncio.sleep(0)
                     if number == 7:
                         raise ConnectionError
             finally:
-                held -= min(held, place.size_bytes)
+                held -= min(held, buffer.size_bytes)
         ended.append(number)
 
     async def read_all() -> None:
-        room = Room(100, 2)
-        await asyncio.gather(*(read(room, number) for number in range(20)), return_exceptions=True)
-        with room.place() as place:
-            await asyncio.wait_for(place.take(100), 10)
+        limit = BufferLimit(100, 2)
+        await asyncio.gather(*(read(limit, number) for number in range(20)), return_exceptions=True)
+        with limit.buffer() as buffer:
+            await asyncio.wait_for(buffer.reserve(100), 10)
 
     asyncio.run(read_all())
     assert sorted(ended) == [number for number in range(20) if number != 7]

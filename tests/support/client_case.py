@@ -40,7 +40,7 @@ class Asking:
         async with Client(where, limits) as client:
             asked = [client.complete(request, self._keep) for request in requests]
             self.results = await asyncio.gather(*asked, return_exceptions=True)
-            self.refused = dict(client.refused)
+            self.replaced = dict(client.replaced)
             self.stats = client.stats
 
     async def _keep(self, completion):

@@ -27,7 +27,7 @@ def folded(body: bytes, size: int) -> Completion:
         folding.feed(body[start : start + size])
     folding.end()
     assert folding.fault is None
-    assert folding.is_whole
+    assert folding.is_complete
     found = read_completion(HttpResponse(200, {}, folding.body(), 1.0), "host")
     assert isinstance(found, Completion)
     return found
