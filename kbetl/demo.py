@@ -7,12 +7,12 @@ from pathlib import Path
 
 from kbetl import resources
 from kbetl.dataset.dataset import Dataset
+from kbetl.enrich import plan_of
 from kbetl.errors import ConfigError, StoreError
 from kbetl.export.export import ExportOptions as Exporting
 from kbetl.export.export import export
 from kbetl.export.target import atomic_file
-from kbetl.inference import EnrichOptions as Asking
-from kbetl.inference import enrich
+from kbetl.inference import EnrichOptions, run_plan
 from kbetl.ingest import IngestOptions as Reading
 from kbetl.ingest import find_sources, ingest_into
 from kbetl.lengths import choose, measure
@@ -96,7 +96,7 @@ def _ingest(database: Path) -> Iterator[str]:
 
 
 def _asked(store: Store, task: str) -> Iterator[str]:
-    report = enrich(store, Asking(task=task, model=OFFLINE), _quiet, command="demo")
+    report = run_plan(plan_of(store, EnrichOptions(task=task, model=OFFLINE), "demo"), _quiet)
     for line in report.lines():
         yield f"   {line}"
 

@@ -2,7 +2,7 @@
 
 from kbetl.batch.fetch import Fetched, as_json, fetch, status, status_line
 from kbetl.batch.files import FileLimits
-from kbetl.batch.read import BatchReadReport, read_batches, settle_answered
+from kbetl.batch.read import BatchReadReport, read_batches, record_answered
 from kbetl.batch.submit import LISTED_WITHIN_S, ServiceAddress, submit
 from kbetl.batch.write import BatchTarget, BatchWriteReport, write_batches
 
@@ -17,7 +17,7 @@ __all__ = [
     "as_json",
     "fetch",
     "read_batches",
-    "settle_answered",
+    "record_answered",
     "status",
     "status_line",
     "submit",

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from kbetl.batch.files import Key
 from kbetl.batch.result_lines import Failure, Result, read_result
 from kbetl.errors import BadRow, KbetlError, SourceError, exit_status_for
-from kbetl.inference import Generate, PreparedRequest
+from kbetl.inference import Generate, Plan, PreparedRequest
 from kbetl.inference.budget_history import settle_reservation
-from kbetl.inference.plan import BatchPlan
 from kbetl.inference.report import RunProgress
 from kbetl.readers.lines import decompressed, read_lines
 from kbetl.records import Completion, Outcome, ParsedAnswer, Request
@@ -379,43 +378,40 @@ def _request(text: str) -> Request:
     return Request(model, messages, body)
 
 
-class Settling:
-    """The conclusions of one order, and what they count to."""
+class StoredAnswers:
+    """Sets the outcomes of a plan's samples that need no request, and counts them."""
 
-    def __init__(self, store: Store, order: BatchPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.statuses: Counter[str] = Counter()
         self.in_use: list[InUse] = []
         """The tasks that came into use."""
-        self._store = store
-        self._order = order
+        self._plan = plan
         self._generate: Generate | None = None
 
-    def settle(self, questions: Sequence[PreparedRequest]) -> None:
+    def record(self, questions: Sequence[PreparedRequest]) -> None:
         """Sets the outcomes of questions that have an answer or cannot be asked, in one transaction."""
         if not questions:
             return
-        with self._store.transaction():
+        with self._plan.store.transaction():
             for question in questions:
-                self._settle(question)
+                self._record(question)
 
-    def _settle(self, question: PreparedRequest) -> None:
-        order, stored = self._order, question.stored
+    def _record(self, question: PreparedRequest) -> None:
+        plan, stored = self._plan, question.stored
         if stored is None:
-            reading = ParsedAnswer("failed", None, question.failure)
+            outcome = plan.outcome(question, ParsedAnswer("failed", None, question.failure))
         else:
-            reading = order.read(stored.completion)
-        decided = NewOutcome(order.outcome(question, reading), is_answered=False)
-        self.in_use += record_outcomes(self._store, [decided], now())
-        self.statuses[reading.status] += 1
-        if stored is not None and order.generate is not None and reading.status != "failed":
-            self._generate = self._generate or order.generate()
-            add_generated_if_new(self._store, self._generate(question, stored.completion), stored.try_number)
+            outcome = plan.outcome(question, plan.asked.task.read(stored.completion), stored.try_number)
+        self.in_use += record_outcomes(plan.store, [NewOutcome(outcome, is_answered=False)], now())
+        self.statuses[outcome.status] += 1
+        if stored is not None and plan.generate is not None and outcome.status != "failed":
+            self._generate = self._generate or plan.generate()
+            add_generated_if_new(plan.store, self._generate(question, stored.completion), stored.try_number)
 
 
-def settle_answered(store: Store, order: BatchPlan) -> int:
-    """Settles what an order selects and has an answer for; asks nothing. Gives the number of answers."""
-    settling = Settling(store, order)
-    selection = order.select()
-    for chunk in order.questions(selection):
-        settling.settle([question for question in chunk if question.stored is not None])
-    return settling.statuses.total()
+def record_answered(plan: Plan) -> int:
+    """Sets the outcomes of a plan's samples that have an answer; asks nothing. Gives their number."""
+    answers = StoredAnswers(plan)
+    for chunk in plan.requests(plan.select()):
+        answers.record([question for question in chunk if question.stored is not None])
+    return answers.statuses.total()

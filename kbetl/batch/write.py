@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kbetl import offline
 from kbetl.atomic_files import mode_of
 from kbetl.batch.files import (
     BatchFile,
@@ -19,17 +18,15 @@ from kbetl.batch.files import (
     publish_file,
     shown,
 )
-from kbetl.batch.read import Settling
+from kbetl.batch.read import StoredAnswers
 from kbetl.errors import ConfigError, exit_status_for
-from kbetl.inference.budget import Budget
-from kbetl.inference.coordination import hold_task
-from kbetl.inference.plan import BatchPlan, billed_there_too
+from kbetl.inference.begin import BegunTask, begin_task
+from kbetl.inference.plan import Plan, Say
+from kbetl.inference.report import billed_there_too
 from kbetl.inference.requests import PreparedRequest
-from kbetl.store import Store, TaskLock
-from kbetl.store.answers import InUse, add_task
+from kbetl.store.answers import InUse
 from kbetl.store.batches import BatchDraft, NewBatch, pending_request, publish, reserved_for_file, settle_with
-from kbetl.store.reservations import Worst, add_price
-from kbetl.store.selection import Selection
+from kbetl.store.reservations import Worst
 
 
 @dataclass
@@ -109,120 +106,97 @@ class BatchTarget:
     """Whether to take back what other files have."""
 
 
-def write_batches(store: Store, order: BatchPlan, target: BatchTarget) -> BatchWriteReport:
-    """Writes what `order` would ask into files, and remembers it as handed out.
+def write_batches(plan: Plan, target: BatchTarget, say: Say) -> BatchWriteReport:
+    """Writes what a plan would ask into files, and records it as handed out.
 
     Nothing is written twice: neither what another file has (unless `again` takes it back from there) nor
-    what is answered. A file gets its name after its requests are
-    recorded; a crash in between is made good by `finish_files`. Raises LockHeld while another command asks
-    about the task, or the same question.
+    what is answered. A file gets its name after its requests are recorded; `finish_files` gives it if a
+    crash came between. Raises LockHeld while another process pays for the task or asks the same question.
     """
-    _check(order)
-    with hold_task(store, order.task_name, order.question_hash) as lock:
-        finish_files(store)
-        budget = order.budget()
-        selection = order.select()
-        with store.run(f"batch write {order.command}", order.options, task=order.task_name) as run:
-            writing = _Writing(store, order, _Place(target, run.id), budget, lock)
-            report = writing.write(selection)
-            run.status = report.exit_status
+    if plan.is_free:
+        raise ConfigError(
+            "the offline model answers at once and reads no batch files: kbetl enrich -m offline"
+        )
+    finish_files(plan.store)
+    with begin_task(plan, say) as begun:
+        report = _BatchWriter(begun, target).write()
+        begun.run.status = report.exit_status
     return report
 
 
-@dataclass(frozen=True)
-class _Place:
-    target: BatchTarget
-    run_id: int
-
-    def path(self, command: str, number: int) -> Path:
-        return (self.target.folder / f"{command}-{self.run_id}-{number}.jsonl").absolute()
-
-
-class _Writing:
+class _BatchWriter:
     """One `batch write` under way."""
 
-    def __init__(
-        self, store: Store, order: BatchPlan, place: _Place, budget: Budget | None, lock: TaskLock
-    ) -> None:
-        self._store = store
-        self._order = order
-        self._place = place
-        self._limits, self._again = place.target.limits, place.target.again
-        self._budget = budget
-        self._lock = lock
-        self._handing = BatchDraft(store)
-        self._settling = Settling(store, order)
+    def __init__(self, begun: BegunTask, target: BatchTarget) -> None:
+        self._begun, self._target = begun, target
+        self._plan, self._store = begun.plan, begun.plan.store
+        self._draft = BatchDraft(self._store)
+        self._answers = StoredAnswers(self._plan)
         self._file: BatchFile | None = None
-        self._report = BatchWriteReport(order.task_name, order.model, order.task_hash)
+        asked = self._plan.asked
+        self._report = BatchWriteReport(asked.task.name, asked.model, asked.hash)
         self._own: set[int] = set()
         """The batches of this run: what they hold is never taken back by it."""
 
-    def write(self, selection: Selection) -> BatchWriteReport:
-        """Writes all that waits."""
-        self._report.chosen = selection.chosen
-        self._report.elsewhere = selection.handed_out
-        with self._store.transaction():
-            add_task(self._store, self._order.task_row, self._place.run_id)
-            if self._order.price is not None:
-                add_price(self._store, self._place.run_id, self._order.model, self._order.price)
-            values = {"run_id": self._place.run_id, "task_hash": self._order.task_hash}
-            self._store.execute("batches/set_run_task", values)
+    def write(self) -> BatchWriteReport:
+        """Writes all that is pending."""
+        report, selection, budget = self._report, self._begun.selection, self._begun.budget
+        report.chosen = selection.chosen
+        report.elsewhere = selection.handed_out
         try:
-            for chunk in self._order.questions(selection):
-                self._lock.check_in_place()
-                self._settling.settle(
-                    [each for each in chunk if each.request is None or each.stored is not None]
-                )
+            for chunk in self._plan.requests(selection):
+                self._begun.lock.check_in_place()
+                self._answers.record([each for each in chunk if not each.needs_sending])
                 for question in chunk:
-                    if question.request is not None and question.stored is None:
+                    if question.needs_sending:
                         self._hand_out(question)
             self._end_file()
         finally:
             if self._file is not None:
                 self._file.discard()
-        self._report.settled = self._settling.statuses
-        self._report.budget_used = "" if self._budget is None else self._budget.room.as_text()
-        self._report.in_use = self._settling.in_use
-        return self._report
+        report.settled = self._answers.statuses
+        report.budget_used = "" if budget is None else budget.room.as_text()
+        report.in_use = self._answers.in_use
+        return report
 
     def _hand_out(self, question: PreparedRequest) -> None:
         request, attempt = question.request, question.attempt
         assert request is not None
         out = pending_request(self._store, request.hash, attempt)
-        if out is not None and (not self._again or out.batch_id in self._own):
+        if out is not None and (not self._target.again or out.batch_id in self._own):
             with self._store.transaction():
-                settle_with(self._store, out.id, self._order.task_hash, question.sample_hash)
+                settle_with(self._store, out.id, self._plan.asked.hash, question.sample_hash)
             self._count(is_own=out.batch_id in self._own)
             return
         name = custom_id(request.hash, attempt)
         line = line_of(name, request)
-        if len(line) > self._limits.size_bytes:
+        if len(line) > self._target.limits.size_bytes:
             self._report.too_large += 1
             return
-        if self._file is not None and not self._file.has_room(line, self._limits):
+        if self._file is not None and not self._file.has_room(line, self._target.limits):
             self._end_file()
             self._hand_out(question)  # anew: the file that just ended may hold the same request
             return
-        if not self._handing.has(request.hash, attempt):
-            worst = None if self._budget is None else self._budget.worst_case(request)
+        if not self._draft.has(request.hash, attempt):
+            worst = None if self._begun.budget is None else self._begun.budget.worst_case(request)
             is_taken_back = out is not None and not out.is_at_service
             if not self._fits(worst, question, is_taken_back=is_taken_back):
                 self._report.beyond_budget += 1
                 return
-            self._handing.add(request, attempt, name, worst)
+            self._draft.add(request, attempt, name, worst)
             self._report.taken_back += out is not None
             self._report.taken_at_service += out is not None and out.is_at_service
             self._open_file().add(line)
-        self._handing.add_sample(request.hash, attempt, question.sample_hash)
+        self._draft.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)
 
     def _fits(self, worst: Worst | None, question: PreparedRequest, *, is_taken_back: bool) -> bool:
         """Whether a budget has room for one more, which is taken; none has room once one did not fit."""
-        if self._budget is None or worst is None:
+        if self._begun.budget is None or worst is None:
             return True
         if self._report.beyond_budget:
             return False
-        room, before = self._budget.room, None
+        room, before = self._begun.budget.room, None
         if is_taken_back and question.request is not None:
             # without a reservation it was counted all the same, at the most that it may take
             before = reserved_for_file(self._store, question.request.hash, question.attempt) or worst
@@ -244,7 +218,9 @@ class _Writing:
     def _open_file(self) -> BatchFile:
         if self._file is None:
             number = len(self._report.files) + 1
-            self._file = BatchFile(self._place.path(self._order.command, number), mode_of(self._store.path))
+            kind = self._plan.command.split()[-1]
+            name = f"{kind}-{self._begun.run.id}-{number}.jsonl"
+            self._file = BatchFile((self._target.folder / name).absolute(), mode_of(self._store.path))
         return self._file
 
     def _end_file(self) -> None:
@@ -252,11 +228,11 @@ class _Writing:
         if self._file is None:
             return
         whole = self._file.finish()
-        batch_id = self._handing.keep(
+        batch_id = self._draft.keep(
             NewBatch(
-                run_id=self._place.run_id,
-                task_hash=self._order.task_hash,
-                model=self._order.model,
+                run_id=self._begun.run.id,
+                task_hash=self._plan.asked.hash,
+                model=self._plan.asked.model,
                 file=str(whole.path),
                 file_hash=whole.file_hash,
                 size_bytes=whole.size_bytes,
@@ -267,13 +243,5 @@ class _Writing:
         self._own.add(batch_id)
         publish_file(whole.path)
         publish(self._store, batch_id)
-        self._handing.clear()
+        self._draft.clear()
         self._report.files.append(whole)
-
-
-def _check(order: BatchPlan) -> None:
-    """Raises ConfigError for what no batch service takes."""
-    if order.model == offline.MODEL:
-        raise ConfigError(
-            "the offline model answers at once and reads no batch files: kbetl enrich -m offline"
-        )

@@ -137,13 +137,13 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
     from kbetl.batch import write_batches
     from kbetl.cli.synth_run import given_options as synth_options
     from kbetl.store import Store
-    from kbetl.synth.generate import ordered
+    from kbetl.synth.generate import batch_plan
 
     options = synth_options({**given, "takes_back": given["again"]})
     _check_there(database)
     with Store.open(database) as store:
-        order = ordered(store, options, _sayer(given["quiet"]))
-        report = write_batches(store, order, _target(folder, given))
+        say = _sayer(given["quiet"])
+        report = write_batches(batch_plan(store, options, say), _target(folder, given), say)
     _print(report.lines())
     say_in_use(report.in_use, is_quiet=given["quiet"])
     return report.exit_status
@@ -151,15 +151,15 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
 
 def _write(database: Path, folder: Path, given: dict[str, Any], command: str) -> int:
     from kbetl.batch import write_batches
-    from kbetl.inference import batch_plan
+    from kbetl.enrich import plan_of
     from kbetl.store import Store
 
     options = given_options({**given, "takes_back": given["again"]})
     _check_there(database)
     with Store.open(database) as store:
         check_model_meant(click.get_current_context(), store, options)
-        order = batch_plan(store, options, command)
-        report = write_batches(store, order, _target(folder, given))
+        plan = plan_of(store, options, f"batch write {command}")
+        report = write_batches(plan, _target(folder, given), _sayer(given["quiet"]))
     _print(report.lines())
     say_in_use(report.in_use, is_quiet=given["quiet"])
     return report.exit_status
@@ -297,14 +297,14 @@ def _target(folder: Path, given: dict[str, Any]) -> BatchTarget:
 
 def _make_rollouts(store: Store) -> list[str]:
     """Makes rollouts of what batches of `synth` answered; gives a line where there were any."""
-    from kbetl.batch import settle_answered
+    from kbetl.batch import record_answered
     from kbetl.store.batches import batches_without_rollouts
-    from kbetl.synth.generate import ordered_rollouts
+    from kbetl.synth.generate import unrecorded_plan
     from kbetl.synth.prompts import GenerateOptions
 
     made = sum(
-        settle_answered(store, ordered_rollouts(store, GenerateOptions.from_json(told), batch_id))
-        for batch_id, told in batches_without_rollouts(store)
+        record_answered(unrecorded_plan(store, GenerateOptions.from_json(stored), batch_id))
+        for batch_id, stored in batches_without_rollouts(store)
     )
     return [f"answers that became rollouts: {made}"] if made else []
 

@@ -70,8 +70,9 @@ def prompts(context: click.Context, /, database: Path, **given: Any) -> int:
 
 def _ask(context: click.Context, database: Path, given: dict[str, Any], command: str) -> int:
     from kbetl.cli.progress import progress_of_run
-    from kbetl.inference import dry_run, resume_options
-    from kbetl.inference import enrich as run
+    from kbetl.enrich import plan_of
+    from kbetl.inference import estimate_run, resume_options, run_plan
+    from kbetl.inference.plan import resolve_task
     from kbetl.store import Store
 
     options = given_options(given)
@@ -79,18 +80,20 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
         raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
     say = _silent if given["quiet"] else partial(click.echo, err=True)
     with Store.open(database) as store:
-        taken = (
-            resume_options(store, options, options_on_command_line(context), say) if given["resume"] else None
-        )
-        if taken is None:
+        resumed = None
+        if given["resume"]:
+            on_line = options_on_command_line(context)
+            resumed = resume_options(store, options, on_line, say, resolve_task)
+        if resumed is None:
             check_model_meant(context, store, options)
-        options = taken or options
+        options = resumed or options
+        plan = plan_of(store, options, command)
         if given["dry_run"]:
-            print_lines(dry_run(store, options, say).lines())
+            print_lines(estimate_run(plan, say).lines())
             return 0
         with progress_of_run(is_quiet=given["quiet"]) as tally:
             try:
-                report = run(store, options, say, tally=tally, command=command)
+                report = run_plan(plan, say, tally)
             except Interrupted as stop:
                 again = _how_to_go_on(context, options, command)
                 raise Interrupted(
@@ -102,18 +105,18 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
 
 def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this command before it asks."""
-    from kbetl.inference import preflight as check
+    from kbetl.enrich import preflight
 
     options = given_options({"task": context.command.name, **context.params})
-    check(options, store)
+    preflight(options, store)
     if store is not None:
         check_model_meant(context, store, options)
 
 
 def check_model_meant(context: click.Context, store: Store, options: EnrichOptions) -> None:
     """Raises ConfigError where nobody named the model, and the labels in use are another's."""
-    from kbetl.inference import Typed
-    from kbetl.inference import check_model_meant as check
+    from kbetl.enrich import Typed
+    from kbetl.enrich import check_model_meant as check
 
     if context.get_parameter_source("model") is not click.core.ParameterSource.DEFAULT:
         return

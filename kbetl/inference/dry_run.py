@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from kbetl.client.endpoint import check_address
+from kbetl.inference.begin import choose_samples
 from kbetl.inference.budget import output_limit
-from kbetl.inference.coordination import effective_limit
-from kbetl.inference.empty_selection import why_nothing
-from kbetl.inference.options import EnrichOptions
-from kbetl.inference.plan import Plan, Say, budget_of, check_options, plan_of, price_of
+from kbetl.inference.plan import Plan, Say
 from kbetl.inference.report import CHARACTERS_PER_TOKEN, DryReport, Estimator
-from kbetl.inference.run import reason_text, report_limits, report_parked, skipped_note
-from kbetl.store import Store
+from kbetl.inference.run import reason_text, skipped_note
 from kbetl.store.answers import tasks_named, usage_of
 
 
-def dry_run(store: Store, options: EnrichOptions, say: Say) -> DryReport:
-    """What `enrich` would ask, why, and about how many tokens; asks nothing and records nothing."""
-    check_options(options)
-    check_address(options.base_url)
-    return estimate_run(plan_of(store, options), store, options, say)
-
-
-def estimate_run(plan: Plan, store: Store, options: EnrichOptions, say: Say) -> DryReport:
+def estimate_run(plan: Plan, say: Say) -> DryReport:
     """What a run would ask, why, and about how many tokens; asks nothing and records nothing."""
-    asked = plan.asked
-    report_limits(store, options, say)
-    selection = plan.select(effective_limit(options.limit))
-    budget = budget_of(store, options, asked)
-    estimator = Estimator(budget, price_of(options, asked))
-    report_parked(selection, say)
-    for line in why_nothing(store, options, asked, selection):
-        say(line)
+    store, asked = plan.store, plan.asked
+    selection = choose_samples(plan, say)
+    estimator = Estimator(plan.budget(), plan.price())
     groups = selection.groups(asked.task.name)
-    prepare = plan.prepare(None)
-    answered = impossible = requests = characters = after = 0
+    stored = tasks_named(store, asked.task.name)
+    answered = impossible = requests = characters = 0
     handed_out = selection.handed_out
-    while chunk := selection.next(after):
-        after = chunk[-1].position
-        for question in prepare(chunk):
+    for chunk in plan.requests(selection):
+        for question in chunk:
             if question.request is None:
                 impossible += 1
             elif question.is_handed_out and question.stored is None:
@@ -60,7 +43,7 @@ def estimate_run(plan: Plan, store: Store, options: EnrichOptions, say: Say) -> 
         task_hash=asked.hash,
         chosen=selection.chosen * selection.attempts,
         waiting=sum(group.samples for group in groups),
-        groups=tuple(reason_text(group, asked, tasks_named(store, asked.task.name)) for group in groups),
+        groups=tuple(reason_text(group, asked, stored) for group in groups),
         requests=requests,
         answered=answered,
         impossible=impossible,

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from kbetl import offline
+from kbetl import config, offline
 from kbetl.client import Limits
-from kbetl.client.endpoint import endpoint_at
 from kbetl.errors import BadRow, ConfigError, MissingField
-from kbetl.inference.backends import Backend, ServerBackend
+from kbetl.inference.backends import Backend
 from kbetl.inference.budget import Budget
 from kbetl.inference.budget_history import BudgetLimits, BudgetScope, open_budget
-from kbetl.inference.coordination import effective_limit
 from kbetl.inference.options import OFFLINE, RETRIABLE, EnrichOptions
 from kbetl.inference.requests import Generate, PreparedRequest, PrepareRequests
 from kbetl.json_codec import stored_value
 from kbetl.prices import Price, find_price
-from kbetl.records import Completion, Outcome, ParsedAnswer, Request, RequestTemplate
+from kbetl.records import Outcome, ParsedAnswer, Request, RequestTemplate
 from kbetl.store import Store, select_samples
 from kbetl.store.answers import StoredAnswer, StoredTask, newest_answers, tasks_named
 from kbetl.store.batches import any_handed_out, pending_request
@@ -127,16 +125,16 @@ class RolloutWishes(NamedTuple):
     """Whether bare prompts, without code, may be chosen."""
 
 
+ONE_ANSWER = RolloutWishes()
+
+
 def select(
     store: Store,
     options: EnrichOptions,
     asked: ModelTask,
-    *,
-    limit: int | None,
-    wanted: RolloutWishes | None = None,
+    wanted: RolloutWishes = ONE_ANSWER,
 ) -> Selection:
     """Chooses the samples that the task is about and, among them, those that this run asks."""
-    wanted = wanted or RolloutWishes()
     selection = Selection(store, asked.hash, wanted.attempts)
     conditions = [each for each in (asked.task.where, options.where) if each is not None]
     if options.min_reward is not None and REWARD_ABOVE not in conditions:
@@ -150,14 +148,15 @@ def select(
         selection.restrict_to_sources(source_ids(store, options.sources))
     if asked.task.needs_completion:
         selection.drop_without_completion()
-    fill_selection(selection, options, limit=limit, wants_rollouts=wanted.rollouts)
+    fill_selection(selection, options, wants_rollouts=wanted.rollouts)
     return selection
 
 
-def fill_selection(
-    selection: Selection, options: EnrichOptions, *, limit: int | None, wants_rollouts: bool
-) -> None:
-    """Finds what a run with these options asks of the samples that were chosen."""
+def fill_selection(selection: Selection, options: EnrichOptions, *, wants_rollouts: bool) -> None:
+    """Finds what a run with these options asks of the samples that were chosen; a few under TEST_MODE."""
+    limit = options.limit
+    if config.is_test_mode():
+        limit = config.TEST_MODE_LIMIT if limit is None else min(limit, config.TEST_MODE_LIMIT)
     selection.fill(
         options.retry or ("failed",),
         wants_new=not options.retry,
@@ -260,146 +259,77 @@ def prepare_requests(
     return prepare
 
 
+Say = Callable[[str], None]
+"""Shows the user one line."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a run asks, whom, and what becomes of the answers."""
+    """What one command asks: which samples, which question, which server, and what it may cost."""
 
+    store: Store
+    command: str
+    """For `runs.command`, such as `enrich` or `batch write enrich`."""
+    options: EnrichOptions
     asked: ModelTask
-    select: Callable[[int | None], Selection]
-    """Chooses the samples, and of them so many to ask at most."""
-    prepare: Callable[[int | None], PrepareRequests]
-    """What makes the questions of a run by its id; of none for a dry run."""
-    server: Callable[[Limits, Say], Backend]
-    """Whom to ask, within which limits; raises KbetlError where a key is missing."""
-    generate: Callable[[int], Generate] | None = None
-    """What makes the samples that the answers of a run are; called in a transaction."""
-    report: Callable[[int], Sequence[str]] = lambda _: ()
-    """What there is to say after a run besides."""
+    select: Callable[[], Selection]
+    """Chooses the samples; called once, under the task's lock."""
+    backend: Callable[[Limits, Say], Backend]
+    """Makes the backend that answers, within these limits; raises KbetlError if a key is missing."""
+    prompt_source: Callable[[PendingSample], PromptSource] | None = None
+    """Makes what a prompt is filled from; None: the sample's own row."""
+    generate: Callable[[], Generate] | None = None
+    """Makes what turns an answer into a rollout; called in a transaction. None: answers are only read."""
+    notes: Callable[[], Sequence[str]] = tuple
+    """Lines for the end of the run's report."""
     what: str = "samples chosen"
     """What a report calls the answers that are wanted."""
     counts: Callable[[], Mapping[str, Any]] = dict
-    """What `runs.counts` is to hold besides."""
+    """Entries for `runs.counts`."""
 
+    def prepare(self, run_id: int | None) -> PrepareRequests:
+        """What prepares the requests of a run; None: of a command whose answers come later, or never."""
+        return prepare_requests(self.store, self.asked, self.options, run_id, self.prompt_source)
 
-Say = Callable[[str], None]
-
-
-def plan_of(store: Store, options: EnrichOptions) -> Plan:
-    """What `enrich` asks with these options."""
-    asked = resolve_task(store, options)
-    return Plan(
-        asked,
-        select=lambda limit: select(store, options, asked, limit=limit),
-        prepare=lambda run_id: prepare_requests(store, asked, options, run_id),
-        server=lambda limits, say: ServerBackend(
-            endpoint_at(options.base_url, options.api_key_var, options.headers), limits, say
-        ),
-    )
-
-
-_NO_RUN = 0
-
-
-def batch_plan(store: Store, options: EnrichOptions, command: str) -> BatchPlan:
-    """The questions of `enrich` with these options; raises ConfigError as it does."""
-    check_options(options)
-    return batch_plan_of(store, plan_of(store, options), options, command)
-
-
-def batch_plan_of(store: Store, plan: Plan, options: EnrichOptions, command: str) -> BatchPlan:
-    """The questions of a plan."""
-    task, generate = plan.asked.task, plan.generate
-    return BatchPlan(
-        command=command,
-        options=options.as_json(),
-        task_row=plan.asked.row(),
-        parser_version=task.parser_version,
-        question_hash=plan.asked.question_hash,
-        read=task.read,
-        select=lambda: plan.select(effective_limit(options.limit)),
-        prepare=plan.prepare(None),
-        budget=lambda: budget_of(store, options, plan.asked),
-        price=price_of(options, plan.asked),
-        generate=None if generate is None else lambda: generate(_NO_RUN),
-    )
-
-
-def billed_there_too(at_service: int) -> str:
-    """What to say of requests that were taken back while a service answers them; nothing of none."""
-    return f"; {at_service} of them are at a service, and paid for there too" if at_service else ""
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """The questions of one command about one task."""
-
-    command: str
-    options: Mapping[str, Any]
-    """For `runs.options`."""
-    task_row: Mapping[str, Any]
-    """The columns of `tasks`."""
-    parser_version: str
-    question_hash: str
-    """The identity of what is asked, which its lock goes by."""
-    read: Callable[[Completion], ParsedAnswer]
-    select: Callable[[], Selection]
-    """Chooses what is asked; called once, when the task's lock is held."""
-    prepare: PrepareRequests
-    budget: Callable[[], Budget | None] = lambda: None
-    """What the task may still take; called under its lock, raises ConfigError where it cannot be kept."""
-    price: Price | None = None
-    """Of the model; None where none is known."""
-    generate: Callable[[], Generate] | None = None
-    """What makes the rollouts that answers are; called in a transaction."""
-
-    @property
-    def task_name(self) -> str:
-        """The task's name, which its lock goes by."""
-        return str(self.task_row["name"])
-
-    @property
-    def task_hash(self) -> str:
-        """The task whose outcomes are set."""
-        return str(self.task_row["hash"])
-
-    @property
-    def model(self) -> str:
-        """The model that is asked."""
-        return str(self.task_row["model"])
-
-    def questions(self, selection: Selection) -> Iterator[list[PreparedRequest]]:
-        """The questions of a selection in order, by chunks, so that memory does not grow with rows."""
-        after = 0
+    def requests(self, selection: Selection) -> Iterator[list[PreparedRequest]]:
+        """The prepared requests of a selection in order, by chunks: memory does not grow with the rows."""
+        prepare, after = self.prepare(None), 0
         while chunk := selection.next(after):
             after = chunk[-1].position
-            yield self.prepare(chunk)
+            yield prepare(chunk)
 
-    def outcome(self, question: PreparedRequest, reading: ParsedAnswer) -> Outcome:
-        """What is concluded about a question's sample without asking."""
+    def outcome(
+        self, question: PreparedRequest, reading: ParsedAnswer, try_number: int | None = None
+    ) -> Outcome:
+        """The outcome of a question's sample; `try_number` is that of a stored answer, else None."""
         return Outcome(
             sample_hash=question.sample_hash,
-            task_hash=self.task_hash,
+            task_hash=self.asked.hash,
             attempt=question.attempt,
             status=reading.status,
             value=reading.value,
             reason=reading.reason,
             request_hash=question.request.hash if question.request else None,
-            try_number=question.stored.try_number if question.stored else None,
-            parser_version=self.parser_version,
+            try_number=try_number,
+            parser_version=self.asked.task.parser_version,
         )
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the offline model answers, which costs nothing."""
+        return self.asked.model == offline.MODEL
 
-def budget_of(store: Store, options: EnrichOptions, asked: ModelTask) -> Budget | None:
-    """What the task may still take; None without a limit, and for the offline model, which costs nothing.
+    def budget(self) -> Budget | None:
+        """What the task may still spend; None without a limit, and for the offline model.
 
-    Raises ConfigError where a limit cannot be kept.
-    """
-    if asked.model == offline.MODEL:
-        return None
-    asking = BudgetScope(asked.task.name, asked.model, asked.parameters, options.base_url)
-    return open_budget(store, asking, BudgetLimits(options.max_cost_usd, options.max_tokens_total))
+        Raises ConfigError for a limit that cannot be kept. Call it under the task's lock.
+        """
+        if self.is_free:
+            return None
+        asked, options = self.asked, self.options
+        scope = BudgetScope(asked.task.name, asked.model, asked.parameters, options.base_url)
+        return open_budget(self.store, scope, BudgetLimits(options.max_cost_usd, options.max_tokens_total))
 
-
-def price_of(options: EnrichOptions, asked: ModelTask) -> Price | None:
-    """The price of the run's model at the address that it asks; None where none is known."""
-    return None if asked.model == offline.MODEL else find_price(asked.model, options.base_url)
+    def price(self) -> Price | None:
+        """The price of the model at the address that is asked; None if it is not known, or free."""
+        return None if self.is_free else find_price(self.asked.model, self.options.base_url)

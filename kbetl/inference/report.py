@@ -143,6 +143,11 @@ class DryReport:
         return [*lines, *self.estimate.lines(), *self.notes]
 
 
+def billed_there_too(at_service: int) -> str:
+    """The end of a line about requests that were taken back: how many a service answers all the same."""
+    return f"; {at_service} of them are at a service, and paid for there too" if at_service else ""
+
+
 MAX_REASONS = 200
 """Different reasons that are counted apart; the rest are counted as one."""
 _SNAPSHOT = re.compile(r"[-@:_](?:latest|\d{4}-?\d{2}-?\d{2}|\d{3,8})$")
@@ -237,6 +242,16 @@ class RunProgress:
         taken = billed_usage(completion, price)
         self.uncounted += taken.pusd is None
         self.computed_pusd += max(0, (taken.pusd or 0) - pusd_of(completion.cost_usd or 0.0))
+
+    def counts(self) -> dict[str, int]:
+        """For `runs.counts`."""
+        return {
+            "asked": self.asked,
+            **{str(status): count for status, count in self.statuses.items()},
+            "answers": self.answers,
+            "reused": self.reused,
+            **({"other_model": self.served.total()} if self.served else {}),
+        }
 
     def served_lines(self) -> list[str]:
         """Which other models answered, and how often."""

@@ -37,6 +37,11 @@ class PreparedRequest:
     """What a rollout is to say of the problem that it is an attempt at."""
 
     @property
+    def needs_sending(self) -> bool:
+        """Whether it can be asked, and no stored answer makes that needless."""
+        return self.request is not None and self.stored is None
+
+    @property
     def key(self) -> str | tuple[str, int]:
         """What is asked and paid for once: the request, and the attempt where it is not the first."""
         assert self.request is not None

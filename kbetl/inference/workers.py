@@ -13,16 +13,15 @@ from functools import partial
 
 from kbetl.errors import Interrupted, KbetlError, RequestFailed, RunStopped, Undecided
 from kbetl.inference.backends import Backend
+from kbetl.inference.begin import BegunTask
 from kbetl.inference.breaker import NOTHING, Breaker, Earlier
-from kbetl.inference.budget import Budget, TryReservation
+from kbetl.inference.budget import TryReservation
 from kbetl.inference.report import RunProgress
-from kbetl.inference.requests import Generate, PreparedRequest, PrepareRequests, RequestFeed
+from kbetl.inference.requests import Generate, PreparedRequest, RequestFeed
 from kbetl.inference.writer import AnswerWriter, WriteItem
-from kbetl.records import Completion, Outcome, ParsedAnswer, Request
-from kbetl.store import Store, TaskLock
+from kbetl.records import Completion, ParsedAnswer, Request
 from kbetl.store.answers import InUse, fail_again
 from kbetl.store.samples import GeneratedRollout
-from kbetl.store.selection import Selection
 
 MAX_DUPLICATES = 1000
 """Samples that may wait for one answer; further ones hold their slot until it is there."""
@@ -47,32 +46,19 @@ MAX_UNDECIDED = 1000
 
 @dataclass(frozen=True)
 class InferenceJob:
-    """All that a run of the loop needs."""
+    """A task that has begun, and what asks it."""
 
-    store: Store
-    """Read for questions; the writer opens a connection of its own."""
-    selection: Selection
-    prepare: PrepareRequests
-    read: Callable[[Completion], ParsedAnswer]
-    task_hash: str
-    task_name: str
-    parser_version: str
-    run_id: int
-    lock: TaskLock
-    answerer: Backend
+    begun: BegunTask
+    backend: Backend
     concurrency: int
-    """Requests in flight at most; the answerer holds to it."""
+    """Requests in flight at most; the backend keeps to it."""
     tally: RunProgress
     say: Callable[[str], None]
-    """Takes a line for the user, such as what Ctrl-C waits for."""
-    generate: Generate | None = None
-    """Makes the sample that an answer is, kept with it; None where answers are only read."""
-    budget: Budget | None = None
-    """What the task may take; None: no limit."""
+    """Shows the user one line, such as what Ctrl-C waits for."""
     earlier: Earlier = NOTHING
-    """What the same question brought before."""
-    keep_going: bool = False
-    """Whether to go on where all answers are cut."""
+    """What the same question has brought before."""
+    generate: Generate | None = None
+    """Makes a rollout of an answer, stored with it; None: answers are only read."""
 
 
 def run_job(job: InferenceJob) -> None:
@@ -127,27 +113,29 @@ class _PauseGate:
 class WorkerPool:
     def __init__(self, job: InferenceJob) -> None:
         self._job = job
-        self._questions = RequestFeed(job.selection, job.prepare)
+        self._plan, self._budget, self._lock = job.begun.plan, job.begun.budget, job.begun.lock
+        self._read = self._plan.asked.task.read
+        self._questions = RequestFeed(job.begun.selection, self._plan.prepare(job.begun.run.id))
         self._asked: dict[Key, InFlight] = {}
         self._settled: dict[Key, RecentAnswer] = {}
         self._until_lookup: deque[tuple[int, Key, RecentAnswer]] = deque()
         """What was settled and is kept, and the last lookup that may have missed it in the store."""
         self._undecided: list[InFlight] = []
-        self._breaker = Breaker(job.earlier, job.say, keep_going=job.keep_going)
+        self._breaker = Breaker(job.earlier, job.say, keep_going=self._plan.options.keep_going)
         self._ending: KbetlError | None = None
         self._is_interrupted = False
         self._workers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         job = self._job
-        job.tally.count_in_flight = lambda: job.answerer.in_flight
-        job.tally.hold_s = lambda: job.answerer.hold_s
-        self._writer = AnswerWriter(job.store.another(), job.run_id, self._say_use)
+        job.tally.count_in_flight = lambda: job.backend.in_flight
+        job.tally.hold_s = lambda: job.backend.hold_s
+        self._writer = AnswerWriter(self._plan.store.another(), job.begun.run.id, self._say_use)
         self._pause_gate = _PauseGate(self._writer, self._has_ended)
         with _signals_to(self._interrupt):
             try:
                 self._watch_lock()
-                async with job.answerer:
+                async with job.backend:
                     self._workers = [
                         asyncio.create_task(self._work()) for _ in range(worker_count(job.concurrency))
                     ]
@@ -162,7 +150,7 @@ class WorkerPool:
     def _watch_lock(self) -> None:
         """Ends the run if its lock file is removed."""
         try:
-            self._job.lock.check_in_place()
+            self._lock.check_in_place()
         except KbetlError as error:
             self._stop(error)
             return
@@ -218,7 +206,7 @@ class WorkerPool:
         if settled is not None:
             await self._reuse_answer(question, settled.reading, settled.entry)
         elif question.stored is not None:
-            await self._reuse_answer(question, self._job.read(question.stored.completion), None)
+            await self._reuse_answer(question, self._read(question.stored.completion), None)
         elif question.is_handed_out:
             self._job.tally.handed_out += 1
         else:
@@ -230,13 +218,14 @@ class WorkerPool:
         assert request is not None
         asked = self._asked[key] = InFlight(question)
         completion: Completion | None = None
-        budget = self._job.budget
         meter = (
-            None if budget is None else TryReservation(budget, request, self._writer.submit, question.attempt)
+            None
+            if self._budget is None
+            else TryReservation(self._budget, request, self._writer.submit, question.attempt)
         )
         try:
             completion = await self._completion(question, request, meter)
-            reading = self._job.read(completion)
+            reading = self._read(completion)
         except RequestFailed as error:
             reading = ParsedAnswer("refused" if error.is_declined else "failed", None, str(error))
             if meter is not None:
@@ -270,7 +259,7 @@ class WorkerPool:
         assert request is not None
         samples = [question, *asked.followers]
         entry = WriteItem(
-            [self._outcome(each, reading) for each in samples],
+            [self._plan.outcome(each, reading) for each in samples],
             request,
             completions,
             attempt=question.attempt,
@@ -305,7 +294,7 @@ class WorkerPool:
         elif isinstance(self._ending, RunStopped) and self._undecided:
             questions = [each for asked in self._undecided for each in (asked.question, *asked.followers)]
             samples = [(each.sample_hash, each.attempt) for each in questions]
-            task_hash = self._job.task_hash
+            task_hash = self._plan.asked.hash
             await self._writer.submit(WriteItem([], also=lambda store: fail_again(store, task_hash, samples)))
 
     async def _decide(self) -> None:
@@ -323,7 +312,7 @@ class WorkerPool:
         await self._breaker.admit(request)
         try:
             on_billed_failure = partial(self._store_billed_failure, request, question.attempt, meter)
-            return await self._job.answerer.complete(question, on_billed_failure, meter or self._pause_gate)
+            return await self._job.backend.complete(question, on_billed_failure, meter or self._pause_gate)
         finally:
             self._breaker.leave()
 
@@ -355,19 +344,19 @@ class WorkerPool:
         """Settles a sample by an answer that this run kept (`basis`), or by the one found in the store."""
         stored = question.stored if basis is None else None
         completions = basis.completions if basis else (stored.completion,) if stored else ()
-        outcome = self._outcome(question, reading, stored.try_number if stored else None)
+        outcome = self._plan.outcome(question, reading, stored.try_number if stored else None)
         rollouts = self._rollouts([question], completions, reading)
         entry = WriteItem([outcome], basis=basis, try_number=outcome.try_number, rollouts=rollouts)
         await self._writer.submit(entry)
         host = stored.completion.host if stored else None
         tally = self._job.tally
         tally.reused += 1
-        tally.reused_elsewhere += host is not None and host not in self._job.answerer.hosts
+        tally.reused_elsewhere += host is not None and host not in self._job.backend.hosts
         tally.count_outcome(reading.status, reading.reason)
 
     async def _fail_unsent(self, question: PreparedRequest) -> None:
         reading = ParsedAnswer("failed", None, question.failure)
-        await self._writer.submit(WriteItem([self._outcome(question, reading)]))
+        await self._writer.submit(WriteItem([self._plan.outcome(question, reading)]))
         self._job.tally.count_outcome("failed", question.failure)
 
     def _rollouts(
@@ -378,21 +367,6 @@ class WorkerPool:
         if generate is None or not completions or reading.status == "failed":
             return ()
         return [generate(each, completions[-1]) for each in questions]
-
-    def _outcome(
-        self, question: PreparedRequest, reading: ParsedAnswer, try_number: int | None = None
-    ) -> Outcome:
-        return Outcome(
-            sample_hash=question.sample_hash,
-            task_hash=self._job.task_hash,
-            attempt=question.attempt,
-            status=reading.status,
-            value=reading.value,
-            reason=reading.reason,
-            request_hash=question.request.hash if question.request else None,
-            try_number=try_number,
-            parser_version=self._job.parser_version,
-        )
 
     def _drop_recent(self, lookup: int) -> None:
         """Forgets what every question from this lookup on has found in the store."""
@@ -409,7 +383,7 @@ class WorkerPool:
         is_held = not self._writer.may_pay.is_set()
         self._end(Interrupted(f"{number.name} ended the run", status))
         again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
-        in_flight = self._job.answerer.in_flight
+        in_flight = self._job.backend.in_flight
         if is_held:
             unkept = self._unkept()
             self._job.say(f"{number.name}: waiting for the store, to keep up to {unkept} answers{again}")
@@ -430,7 +404,7 @@ class WorkerPool:
         loop.call_later(TERMINATION_GRACE_S, self._cancel_requests)  # what came back is kept all the same
 
     def _say_stop(self, error: KbetlError) -> None:
-        if in_flight := self._job.answerer.in_flight:
+        if in_flight := self._job.backend.in_flight:
             self._job.say(
                 f"the run ends: {error}. Waiting for {in_flight} requests in flight, "
                 f"{TERMINATION_GRACE_S:.0f} s at most"
@@ -441,11 +415,11 @@ class WorkerPool:
         if self._ending is None:
             self._ending = error
         self._job.tally.is_ending = True
-        self._job.answerer.stop(str(error))
+        self._job.backend.stop(str(error))
         self._writer.may_pay.set()  # who waits there sees that it is over
         self._breaker.close()
-        if self._job.budget is not None:
-            self._job.budget.close(RunStopped(str(error)))
+        if self._budget is not None:
+            self._budget.close(RunStopped(str(error)))
 
     def _cancel(self) -> None:
         self._writer.give_up()

@@ -18,24 +18,15 @@ from kbetl.inference import (
     DryReport,
     Generate,
     LoadBalancer,
+    Plan,
     PreparedRequest,
     RunProgress,
     RunReport,
-    batch_plan_of,
+    estimate_run,
+    resume_options,
+    run_plan,
 )
-from kbetl.inference.dry_run import estimate_run
-from kbetl.inference.plan import (
-    BatchPlan,
-    ModelTask,
-    Plan,
-    RolloutWishes,
-    Say,
-    check_options,
-    prepare_requests,
-    resolve_task,
-    select,
-)
-from kbetl.inference.run import resume_options, run_plan
+from kbetl.inference.plan import ModelTask, RolloutWishes, Say, check_options, resolve_task, select
 from kbetl.json_codec import Parsed
 from kbetl.records import Completion, Request
 from kbetl.samples.messages import ending_of
@@ -60,56 +51,50 @@ _NOTHING_CHOSEN = "nothing to ask about: `kbetl ingest` brings modules, --from F
 
 
 def synthesize(
-    store: Store, options: GenerateOptions, say: Say, *, tally: RunProgress | None = None
+    store: Store, options: GenerateOptions, say: Say, tally: RunProgress | None = None
 ) -> RunReport:
-    """Asks for the rollouts that are missing, and keeps each with its answer; see `enrich.carry_out`."""
-    _check(options)
-    plan = _plan(store, options)
-    rejected = _store_file(store, options, say, COMMAND)
-    report = run_plan(plan, store, options, say, tally=tally, command=COMMAND)
+    """Asks for the rollouts that are missing, and stores each with its answer; see `run_plan`."""
+    plan = _plan_of(store, options)
+    rejected = _store_file(plan, options, say)
+    report = run_plan(plan, say, tally)
     notes = report.notes if report.selected else (*report.notes, _NOTHING_CHOSEN)
     return replace(report, rejected=rejected, notes=notes)
 
 
 def dry_run(store: Store, options: GenerateOptions, say: Say) -> DryReport:
     """What `synthesize` would ask; asks nothing, and stores nothing."""
-    _check(options)
-    plan = _plan(store, options)
+    plan = _plan_of(store, options)
     if _is_file(options):
         asked = plan.asked
-        plan = replace(plan, select=lambda limit: select_unstored(store, options, asked, limit, say))
-    return estimate_run(plan, store, options, say)
+        plan = replace(plan, select=lambda: select_unstored(store, options, asked, say))
+    return estimate_run(plan, say)
 
 
-def ordered(store: Store, options: GenerateOptions, say: Say) -> BatchPlan:
-    """The questions of `synthesize`, for a batch file."""
-    _check(options)
-    plan = _plan(store, options)
-    _store_file(store, options, say, "batch write synth")
-    return batch_plan_of(store, plan, options, "synth")
+def batch_plan(store: Store, options: GenerateOptions, say: Say) -> Plan:
+    """What `batch write synth` asks; stores the prompts of a file, if the options name one."""
+    plan = _plan_of(store, options, "batch write synth")
+    _store_file(plan, options, say)
+    return plan
 
 
-def ordered_rollouts(store: Store, options: GenerateOptions, batch_id: int) -> BatchPlan:
-    """What a batch file of such an order answered and has not become a rollout."""
-    plan = _plan(store, options)
+def unrecorded_plan(store: Store, options: GenerateOptions, batch_id: int) -> Plan:
+    """What a batch file of `batch write synth` answered and has not become a rollout."""
+    plan = _plan_of(store, options, "batch write synth")
 
     def select_answered() -> Selection:
         selection = Selection(store, plan.asked.hash)
         selection.fill_unrecorded_rollouts(batch_id)
         return selection
 
-    # a status that was asked again settles all the same
-    prepare = prepare_requests(
-        store, plan.asked, replace(options, retry=()), None, problems(store, options, plan.asked.task)
-    )
-    return replace(batch_plan_of(store, plan, options, "synth"), select=select_answered, prepare=prepare)
+    # an answer with a status that was asked again becomes a rollout all the same
+    return replace(plan, options=replace(options, retry=()), select=select_answered)
 
 
 def resumed(
     store: Store, options: GenerateOptions, given: frozenset[str], say: Say
 ) -> GenerateOptions | None:
-    """The options of the run that is taken up; see `enrich.resumed`."""
-    return resume_options(store, options, given, say, lambda now: _asked(store, now))
+    """The options of the run that `--resume` goes on with; see `resume_options`."""
+    return resume_options(store, options, given, say, _resolve)
 
 
 def _check(options: GenerateOptions) -> None:
@@ -124,44 +109,35 @@ def _check(options: GenerateOptions) -> None:
         raise ConfigError("--as is empty; give the source a name, or leave --as out")
 
 
-def _asked(store: Store, options: GenerateOptions) -> ModelTask:
+def _resolve(store: Store, options: GenerateOptions) -> ModelTask:
     return resolve_task(store, options, synth_task(store, options))
 
 
-def _plan(store: Store, options: GenerateOptions) -> Plan:
-    sources = chosen_sources(options)
-    asked = _asked(store, options)
-    origin = _origin(store, asked, options)
-    problem_of = problems(store, options, asked.task)
-    kept = replace(options, sources=tuple(sources))
+def _plan_of(store: Store, options: GenerateOptions, command: str = COMMAND) -> Plan:
+    """The plan of `synth run` and its like; raises ConfigError for options that cannot be kept."""
+    _check(options)
+    chosen = replace(options, sources=tuple(chosen_sources(options)))
+    asked = _resolve(store, options)
+    source = _source(store, asked, options)
+    wishes = RolloutWishes(options.rollouts, rollouts=True, prompts=_is_file(options))
+    balancers: list[LoadBalancer] = []
 
-    def choose(limit: int | None) -> Selection:
-        return select(
-            store,
-            kept,
-            asked,
-            limit=limit,
-            wanted=RolloutWishes(options.rollouts, rollouts=True, prompts=_is_file(options)),
-        )
-
-    def generate(_run_id: int) -> Generate:
-        return generator(run_source(store, origin), asked.hash, asked.task.name)
-
-    pools: list[LoadBalancer] = []
-
-    def server(limits: Limits, say: Say) -> Backend:
-        pools.append(LoadBalancer(_endpoints(options), limits, say))
-        return pools[0]
+    def backend(limits: Limits, say: Say) -> Backend:
+        balancers.append(LoadBalancer(_endpoints(options), limits, say))
+        return balancers[0]
 
     return Plan(
+        store,
+        command,
+        options,
         asked,
-        select=choose,
-        prepare=lambda run_id: prepare_requests(store, asked, options, run_id, problem_of),
-        server=server,
-        generate=generate,
-        report=lambda _: _told(store, origin.name),
+        select=lambda: select(store, chosen, asked, wishes),
+        backend=backend,
+        prompt_source=problems(store, options, asked.task),
+        generate=lambda: generator(run_source(store, source), asked.hash, asked.task.name),
+        notes=lambda: _rollout_notes(store, source.name),
         what="rollouts wanted",
-        counts=lambda: {"servers": [facts for pool in pools for facts in pool.facts]},
+        counts=lambda: {"servers": [facts for balancer in balancers for facts in balancer.facts]},
     )
 
 
@@ -176,58 +152,58 @@ def _is_file(options: GenerateOptions) -> bool:
     return options.prompts not in (MODULES, SYNTHETIC)
 
 
-def _store_file(store: Store, options: GenerateOptions, say: Say, command: str) -> int:
-    """Stores the prompts of a file, where the options name one, as a run of its own that asks nothing.
+def _store_file(plan: Plan, options: GenerateOptions, say: Say) -> int:
+    """Stores the prompts of a file, if the options name one, as a run of its own that asks nothing.
 
     Gives the number of rows that hold none, less those that were rejected before.
     """
     if not _is_file(options):
         return 0
     counts: dict[str, int] = {}
-    with store.run(command, {"from": options.prompts}, counts=lambda: counts) as run:
-        told = store_prompts(store, Path(options.prompts), run.id, counts)
+    with plan.store.run(plan.command, {"from": options.prompts}, counts=lambda: counts) as run:
+        lines = store_prompts(plan.store, Path(options.prompts), run.id, counts)
         rejected = counts["rejected"] - counts["rejected_before"]
         run.status = exit_status_for(rejected)
-    for line in told:
+    for line in lines:
         say(line)
     return rejected
 
 
-def _origin(store: Store, asked: ModelTask, options: GenerateOptions) -> SourceInfo:
+def _source(store: Store, asked: ModelTask, options: GenerateOptions) -> SourceInfo:
     """The source that the rollouts go to: one for each task, as the hash tells tasks apart.
 
     Named by task and model; a second task of both names has a piece of its hash behind it.
     """
     task = asked.task
-    run = {
+    metadata = {
         "tool": "kbetl synth run",
         "version": kbetl.__version__,
         "task": task.name,
         "parameters": dict(task.parameters),
     }
     name = options.name or f"{task.name}:{asked.model}"
-    holder = _holder(store, name)
-    if holder not in (None, asked.hash):
+    if _task_of_source(store, name) not in (None, asked.hash):
         if options.name is not None:
             raise ConfigError(f"--as {name!r}: a source of that name holds something else; choose another")
         name = f"{name}@{asked.hash.partition(':')[2][:12]}"
-    told = json.dumps(run, ensure_ascii=False)
-    return SourceInfo(name, asked.hash, "run", model=asked.model, environment=task.name, run=told)
+    run = json.dumps(metadata, ensure_ascii=False)
+    return SourceInfo(name, asked.hash, "run", model=asked.model, environment=task.name, run=run)
 
 
-def _holder(store: Store, name: str) -> str | None:
+def _task_of_source(store: Store, name: str) -> str | None:
+    """The hash of the task whose rollouts a source of this name holds; None if there is no such source."""
     found = store.rows("synth/source_uri", {"name": name})
     return found[0][0] if found else None
 
 
-def _told(store: Store, source: str) -> list[str]:
+def _rollout_notes(store: Store, source: str) -> list[str]:
     found = store.rows("synth/rollouts_of_source", {"name": source})
     if not found:
         return []
-    places, different, cut = found[0]
+    rollouts, different, cut = found[0]
     return [
-        f"rollouts in source {source}: {places}"
-        + (f", {places - different} of them in the same words as another" if places > different else "")
+        f"rollouts in source {source}: {rollouts}"
+        + (f", {rollouts - different} of them in the same words as another" if rollouts > different else "")
         + (f", {cut} cut off at the limit" if cut else "")
     ]
 
@@ -240,7 +216,7 @@ def generator(source_id: int, task_hash: str, environment: str) -> Generate:
         if request is None:
             raise ValueError("a question without a request has no answer")
         row = rollout_row(question, request, completion, environment)
-        sample = parse_row(Parsed(row, _spelled(row), ()))
+        sample = parse_row(Parsed(row, _as_json(row), ()))
         return GeneratedRollout(
             sample,
             rollout_facts(row),
@@ -290,7 +266,7 @@ def rollout_row(
     }
 
 
-def _spelled(row: dict[str, Any]) -> str:
+def _as_json(row: dict[str, Any]) -> str:
     try:
         return orjson.dumps(row).decode()
     except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit

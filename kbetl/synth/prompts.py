@@ -243,9 +243,7 @@ class Unstored(Selection):
         check_prompts(path, rejections, has_prompts=read > rejected)
 
 
-def select_unstored(
-    store: Store, options: GenerateOptions, asked: ModelTask, limit: int | None, say: Say
-) -> Selection:
+def select_unstored(store: Store, options: GenerateOptions, asked: ModelTask, say: Say) -> Selection:
     """What a run about the prompts of a file would ask.
 
     Raises ConfigError for a condition: it is looked at where rows are stored.
@@ -256,5 +254,5 @@ def select_unstored(
         )
     selection = Unstored(store, asked.hash, options.rollouts)
     selection.take(Path(options.prompts), say)
-    fill_selection(selection, options, limit=limit, wants_rollouts=True)
+    fill_selection(selection, options, wants_rollouts=True)
     return selection

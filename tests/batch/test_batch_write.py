@@ -187,6 +187,22 @@ def test_what_no_batch_takes_is_refused(case, arguments, said):
     assert not (case.folder / "out").exists()
 
 
+def test_batch_write_says_what_limits_it_as_enrich_does(case, monkeypatch):
+    """The same lines on stderr, whoever asks: TEST_MODE, a condition that nothing satisfies."""
+    case.ingest(rollouts(7))
+    monkeypatch.setenv("TEST_MODE", "true")
+    nothing = ["--where", "reward > 2", "--min-reward", "0.1"]
+    written, asked = write(case, *nothing), case.enrich("-m", "m", *nothing)
+    assert written.err.splitlines() == asked.err.splitlines()
+    assert [line.partition(" ")[0] for line in written.err.splitlines()] == [
+        "TEST_MODE:",
+        "--min-reward",
+        "no",
+    ]
+    assert write(case).status == 0
+    assert case.rows("select count(*) from handed_out") == [(5,)]
+
+
 def test_an_older_file_of_that_name_is_left_alone(case):
     """Of another store, say: nothing is handed out."""
     case.ingest(rollouts(1))
