@@ -11,7 +11,7 @@ import re
 
 _TOKEN = re.compile(
     r"""
-    [ \t\f]*+(?:(?: \#[^\n]*+ | \\\n(?=.) )[ \t\f]*+)*+  # idle: blanks, comments, joined lines
+    [ \t\f]*+(?:(?: \#[^\n]*+ | \\\n(?=.) )[ \t\f]*+)*  # idle: blanks, comments, joined lines
     (
       [A-Za-z_\x80-\U0010ffff][A-Za-z_0-9\x80-\U0010ffff]*+(?!["'])  # a name: most tokens are one
     | [()\[\]{},;~]|[=:](?!=)|\.(?![.0-9])              # what begins no longer token, for speed
