@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from preloaded import run_preloaded
+from preloaded import run_preloaded, start
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -16,6 +16,12 @@ SHARED = ROOT.parent / "shared"
 
 Result = subprocess.CompletedProcess[str]
 Run = Callable[..., Result]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers share one process that has everything loaded."""
+    if config.getoption("numprocesses", None):
+        start()
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
@@ -36,7 +42,7 @@ def run(tmp_path: Path) -> Run:
         *arguments: object, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120
     ) -> Result:
         environment = clean_environment(HOME=str(tmp_path), **(env or {}))
-        return run_preloaded([*map(str, arguments)], tmp_path, environment, input or "", timeout)
+        return run_preloaded([*map(str, arguments)], tmp_path, environment, input or "", timeout_s=timeout)
 
     return run_kbetl
 

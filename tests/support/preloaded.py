@@ -1,87 +1,132 @@
 """`kbetl` in processes forked from one that has its libraries loaded: what a command costs is its own work.
 
-No library is preloaded that reads its settings from the environment when it is imported: those of the Hub.
+One process forks for all workers of the tests. The libraries of the Hub read their settings from the
+environment when they are imported, each into one module; a forked process reads those anew.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
+import importlib
 import json
 import os
+import select
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
+from typing import IO
 
+ROOT = Path(__file__).parents[2]
+ADDRESS = "KBETL_TESTS_PRELOADED"
+"""The variable that tells the workers where the process listens."""
 PRELOADED = (
-    "kbetl.cli",
     "aiohttp",
+    "datasets",
     "genai_prices.data",
+    "huggingface_hub.hf_api",
+    "huggingface_hub.hf_file_system",
+    "jinja2.sandbox",
     "jsonschema",
+    "kbetl.batch",
+    "kbetl.cli",
+    "kbetl.demo",
+    "kbetl.inference",
+    "kbetl.synth",
+    "pandas",
     "pyarrow.parquet",
+    "sqlite_utils",
+    "tabulate",
     "tenacity",
+    "transformers.models.auto.tokenization_auto",
 )
-Server = tuple[socket.socket, subprocess.Popen[bytes]]
-_servers: list[Server] = []
+SETTINGS = ("huggingface_hub.constants", "datasets.config")
 
 
 def run_preloaded(
-    arguments: list[str], folder: Path, environment: Mapping[str, str], input: str, timeout_s: float
+    arguments: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    input: str = "",
+    *,
+    timeout_s: float = 120,
+    is_merged: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `kbetl ARGUMENTS` in a folder, with this environment alone; as `subprocess.run` gives it."""
-    connection, _ = _server(environment)
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    """Runs `kbetl ARGUMENTS` in a folder, with this environment alone; as `subprocess.run` gives it.
+
+    `is_merged`: standard error goes to standard output. Raises subprocess.TimeoutExpired.
+    """
+    with (
+        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
         stdin.write(input.encode("utf-8"))
         stdin.seek(0)
-        request = [arguments, str(folder), dict(environment)]
+        connection.connect(start())
+        request = json.dumps([arguments, str(folder), dict(environment)]).encode()
+        streams = [stdin.fileno(), out.fileno(), (out if is_merged else err).fileno()]
+        socket.send_fds(connection, [len(request).to_bytes(8, "big")], streams)
+        connection.sendall(request)
+        child = _read_number(connection)
         connection.settimeout(timeout_s)
         try:
-            message = json.dumps(request).encode()
-            connection.sendall(len(message).to_bytes(8, "big"))
-            socket.send_fds(connection, [message[:1]], [stdin.fileno(), out.fileno(), err.fileno()])
-            connection.sendall(message[1:])
-            status = int.from_bytes(_read(connection, 4), "big", signed=True)
+            status = _read_number(connection)
         except TimeoutError:
-            _stop()
+            os.kill(child, signal.SIGKILL)
             raise subprocess.TimeoutExpired(arguments, timeout_s) from None
-        said = []
-        for stream in (out, err):
-            stream.seek(0)
-            said.append(stream.read().decode("utf-8"))
-    return subprocess.CompletedProcess(arguments, status, *said)
+        return subprocess.CompletedProcess(arguments, status, _text(out), _text(err))
 
 
-def _server(environment: Mapping[str, str]) -> Server:
-    """The process that forks; one for each process of the tests."""
-    if not _servers:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            inherited = {
-                key: value for key, value in environment.items() if key in ("PATH", "LANG", "LC_ALL")
-            }
+def start() -> str:
+    """Starts the process that forks, if there is none yet; gives its address.
+
+    It ends with the process that started it.
+    """
+    if ADDRESS not in os.environ:
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        address = f"{folder}/socket"
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(address)
+            listener.listen(64)
             server = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                env={**inherited, **{k: v for k, v in environment.items() if k.startswith("PYTHON")}},
-                stdin=subprocess.DEVNULL,
+                [sys.executable, __file__, str(listener.fileno())],
+                env={**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"},
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[listener.fileno()],
             )
-        _servers.append((ours, server))
-        atexit.register(_stop)
-    return _servers[0]
+        atexit.register(_stop, server)
+        os.environ[ADDRESS] = address
+    return os.environ[ADDRESS]
 
 
-def _stop() -> None:
-    while _servers:
-        connection, server = _servers.pop()
-        connection.close()
-        server.kill()
-        server.wait()
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.kill()
+    server.communicate()
+
+
+def _text(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode("utf-8")
+
+
+def _read_number(connection: socket.socket) -> int:
+    return int.from_bytes(_read(connection, 4), "big", signed=True)
+
+
+def _send_number(connection: socket.socket, number: int) -> None:
+    connection.sendall(number.to_bytes(4, "big", signed=True))
 
 
 def _read(connection: socket.socket, length: int) -> bytes:
@@ -94,41 +139,81 @@ def _read(connection: socket.socket, length: int) -> bytes:
     return parts
 
 
-def _serve(connection: socket.socket) -> None:
-    """Forks for each request, one at a time, and sends how each ended; a child leaves by `SystemExit`."""
-    for name in PRELOADED:
-        import_module(name)
-    gc.freeze()  # what a child leaves behind is not searched through at its end
+def _serve(listener: socket.socket) -> None:
+    """Forks for each request and sends the child's id and how it ended."""
+    _preload()
+    ended, wakes = socket.socketpair()
+    wakes.setblocking(False)
+    signal.set_wakeup_fd(wakes.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: dict[int, socket.socket] = {}
     while True:
-        try:
-            length = int.from_bytes(_read(connection, 8), "big")
-        except EOFError:
+        ready, _, _ = select.select([listener, ended, sys.stdin], [], [])
+        if sys.stdin in ready:  # whoever started this process has ended
             return
-        first, streams, _, _ = socket.recv_fds(connection, 1, 3)
-        arguments, folder, environment = json.loads(first + _read(connection, length - 1))
-        child = os.fork()
-        if child == 0:
-            connection.close()
-            _become(arguments, folder, environment, streams)
-        for stream in streams:
-            os.close(stream)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        connection.sendall(status.to_bytes(4, "big", signed=True))
+        if ended in ready:
+            ended.recv(4096)
+            _report(running)
+        if listener in ready:
+            connection, _ = listener.accept()
+            length, streams, _, _ = socket.recv_fds(connection, 8, 3)
+            request = _read(connection, int.from_bytes(length, "big"))
+            child = os.fork()
+            if child == 0:
+                signal.set_wakeup_fd(-1)
+                for inherited in (listener, ended, wakes, connection, *running.values()):
+                    inherited.close()
+                _become(*json.loads(request), streams)
+            for stream in streams:
+                os.close(stream)
+            _send_number(connection, child)
+            running[child] = connection
+
+
+def _preload() -> None:
+    from kbetl.huggingface import quiet_imports
+
+    quiet_imports(is_quiet=True)
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    for name in PRELOADED:
+        importlib.import_module(name)
+    gc.freeze()  # what a child leaves behind is not searched through at its end
+
+
+def _report(running: dict[int, socket.socket]) -> None:
+    """Tells of the children that have ended."""
+    while running:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            return
+        with running.pop(child) as connection, contextlib.suppress(OSError):  # who asked may have given up
+            _send_number(connection, os.waitstatus_to_exitcode(status))
 
 
 def _become(arguments: list[str], folder: str, environment: dict[str, str], streams: list[int]) -> None:
     from kbetl.__main__ import main
 
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     os.chdir(folder)
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    for name in SETTINGS:
+        importlib.reload(sys.modules[name])
     sys.path[0] = folder
     sys.argv = ["kbetl", *arguments]
-    main()
+    try:
+        main()
+    except SystemExit as leaving:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if not stream.closed:
+                stream.flush()
+        # the interpreter's own end would clear away, for 0.15 s, what was preloaded
+        os._exit(int(leaving.code or 0))
 
 
 if __name__ == "__main__":

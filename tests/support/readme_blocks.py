@@ -35,7 +35,7 @@ from pathlib import Path
 
 import click
 from fake_llm import LABELS, Asked, FakeLlm
-from forked import Ended, run_forked
+from preloaded import run_preloaded
 
 from kbetl.cli import cli
 
@@ -90,7 +90,7 @@ def failing_examples(names: str, demo: Path) -> list[str]:
         shutil.copytree(demo, folder, dirs_exist_ok=True)
         for example in examples:
             ended = _output(example, folder, llm.url)
-            failing += [f"{example}\n{ended.output}"] * (ended.status != 0)
+            failing += [f"{example}\n{ended.stdout}"] * (ended.returncode != 0)
     return failing
 
 
@@ -146,7 +146,7 @@ def _part(match: re.Match[str], folder: Path, server: str) -> str:
     if match["kind"] == "help":
         return f"{match['marker']}```text\n{help_text(match['argument'])}```\n"
     if match["kind"] == "run":
-        output = _output(match["argument"], folder, server).output
+        output = _output(match["argument"], folder, server).stdout
         shown = _chosen(output, match["lines"]) if match["lines"] else output
         return f"{match['marker']}```console\n$ {match['argument']}\n{shown}```\n"
     if match["kind"] == "file":
@@ -181,7 +181,7 @@ def _chosen(output: str, numbers: str) -> str:
 def _must_run(text: str, folder: Path, server: str) -> None:
     for command in _commands(text):
         ended = _output(command, folder, server)
-        assert ended.status == 0, f"{command}\nended with {ended.status}:\n{ended.output}"
+        assert ended.returncode == 0, f"{command}\nended with {ended.returncode}:\n{ended.stdout}"
 
 
 def _commands(text: str) -> list[str]:
@@ -202,7 +202,7 @@ def _is_plain(command: str) -> bool:
     return command.startswith("kbetl ") and not set(bare) & set("\n$|;&<>*?`\\'\"")
 
 
-def _output(command: str, folder: Path, server: str) -> Ended:
+def _output(command: str, folder: Path, server: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "HOME": str(folder),
@@ -212,17 +212,19 @@ def _output(command: str, folder: Path, server: str) -> Ended:
         "HF_HUB_OFFLINE": "1",
     }
     ended = _run(command.replace(SERVER, server), folder / "work", environment)
-    output = ended.output.replace(server, SERVER)
+    output = ended.stdout.replace("\r\n", "\n").replace(server, SERVER)
     for pattern, shown in _VARIES:
         output = re.sub(pattern, shown, output)
-    return Ended(ended.status, output if output.endswith("\n") or not output else output + "\n")
+    ended.stdout = output if output.endswith("\n") or not output else output + "\n"
+    return ended
 
 
-def _run(command: str, folder: Path, environment: dict[str, str]) -> Ended:
+def _run(command: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """By the shell; a plain command line of kbetl in a process that need not import everything first."""
     if _is_plain(command):
-        return run_forked(shlex.split(command, comments=True)[1:], folder, environment)
-    done = subprocess.run(
+        arguments = shlex.split(command, comments=True)[1:]
+        return run_preloaded(arguments, folder, environment, is_merged=True)
+    return subprocess.run(
         ["sh", "-ec" if "\n" in command else "-c", command],
         cwd=folder,
         env=environment,
@@ -232,7 +234,6 @@ def _run(command: str, folder: Path, environment: dict[str, str]) -> Ended:
         text=True,
         check=False,
     )
-    return Ended(done.returncode, done.stdout)
 
 
 def tables() -> Iterator[str]:
