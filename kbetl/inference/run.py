@@ -16,7 +16,7 @@ from kbetl.inference.breaker import Earlier
 from kbetl.inference.budget import Budget
 from kbetl.inference.coordination import effective_limit, hold_task
 from kbetl.inference.empty_selection import why_nothing
-from kbetl.inference.options import OFFLINE, EnrichOptions
+from kbetl.inference.options import OFFLINE, EnrichOptions, question_words
 from kbetl.inference.plan import (
     ModelTask,
     Plan,
@@ -32,7 +32,6 @@ from kbetl.inference.plan import (
 )
 from kbetl.inference.report import RunProgress, RunReport
 from kbetl.inference.workers import InferenceJob, run_job
-from kbetl.rerun import question_words
 from kbetl.store import Run, Store, TaskLock, check_conditions
 from kbetl.store.answers import StoredTask, add_task, tasks_named
 from kbetl.store.batches import release_waiting
