@@ -17,7 +17,7 @@ from kbetl.ingest import IngestOptions as Reading
 from kbetl.ingest import find_sources, ingest_into
 from kbetl.lengths import choose, measure
 from kbetl.row_writer import ReadProgress as ReadTally
-from kbetl.store import Store
+from kbetl.store import COMMAND_LINE, Store
 
 DEMO_DATABASE = Path("kbetl-demo.db")
 DEMO_EXPORT = Path("kbetl-demo")
@@ -34,6 +34,7 @@ def demo(database: Path, say: Say) -> None:
     _remove(database)
     with Store.open(database) as store:
         run_id = store.begin_run("demo", {})
+        COMMAND_LINE.set(())  # its stages are gone on with by their own commands
         for line in _stages(store):
             say(line)
         store.end_run(run_id, 0, {})

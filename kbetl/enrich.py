@@ -10,9 +10,8 @@ from kbetl import offline
 from kbetl.client.endpoint import check_address, endpoint_at
 from kbetl.errors import ConfigError
 from kbetl.inference import ServerBackend
-from kbetl.inference.options import OFFLINE, EnrichOptions
+from kbetl.inference.options import OFFLINE, EnrichOptions, question_words
 from kbetl.inference.plan import Plan, check_options, model_name, resolve_task, select
-from kbetl.rerun import question_words
 from kbetl.store import Store, check_conditions
 from kbetl.store.answers import StoredTask, tasks_named
 from kbetl.store.datasets import source_ids

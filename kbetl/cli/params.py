@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
+import os
 import sqlite3
 import sys
 import time
@@ -20,42 +23,46 @@ from kbetl.json_codec import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from kbetl.store.answers import InUse
-import contextlib
-import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-import math
 
 _WITHOUT_CONFIGURATION = frozenset(("init", "config", "docs"))
+_OF_ONE_RUN = frozenset(("database", "quiet", "verbose", "dry_run"))
+_CHOICE_OF_SAMPLES = frozenset(("limit", "retry", "source", "where", "min_reward", "takes_back"))
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def _verbose_report(function: Decorated) -> Decorated:
-    """Raises what is wrong with the configuration, but for commands that help to mend it.
+def _as_command(function: Decorated) -> Decorated:
+    """Wraps what every command does around its own work.
 
-    With -v: versions, configuration files and store at the beginning; what it took at the end.
+    Raises what is wrong with the configuration, but for commands that help to mend it. Sets the command line
+    that its runs are recorded with. With -v prints versions, files and store first, and the time used last.
     """
 
     @functools.wraps(function)
-    def told(*arguments: Any, **options: Any) -> Any:
+    def command(*arguments: Any, **options: Any) -> Any:
+        from kbetl.store import COMMAND_LINE
+
         context = click.get_current_context()
         if isinstance(context.obj, ConfigError) and context.info_name not in _WITHOUT_CONFIGURATION:
             raise context.obj
-        if not options["verbose"]:
-            return function(*arguments, **options)
         began_s = time.monotonic(), time.process_time()
-        for line in _beginning(options["database"]):
+        for line in _beginning(options["database"]) if options["verbose"] else ():
             click.echo(f"kbetl: {line}", err=True)
+        before = COMMAND_LINE.set(tuple(_words_to_go_on(context)))
         try:
             return function(*arguments, **options)
         finally:
-            wall_s, cpu_s = time.monotonic() - began_s[0], time.process_time() - began_s[1]
-            name = click.get_current_context().info_name
-            click.echo(f"kbetl: {name} took {wall_s:.2f} s, {cpu_s:.2f} s of CPU", err=True)
+            COMMAND_LINE.reset(before)
+            if options["verbose"]:
+                wall_s, cpu_s = time.monotonic() - began_s[0], time.process_time() - began_s[1]
+                click.echo(f"kbetl: {context.info_name} took {wall_s:.2f} s, {cpu_s:.2f} s of CPU", err=True)
 
-    return cast(Decorated, told)
+    return cast(Decorated, command)
+
+
+def _words_to_go_on(context: click.Context) -> list[str]:
+    """The command line less what belongs to one run alone; --resume knows which samples that run chose."""
+    asks = "retry" in context.params
+    return typed_again(context, _OF_ONE_RUN | (_CHOICE_OF_SAMPLES if asks else frozenset()))
 
 
 def _beginning(database: Path) -> Iterator[str]:
@@ -81,7 +88,7 @@ def _real_path(_context: click.Context, _option: click.Parameter, database: Path
 
 def common(function: Decorated) -> Decorated:
     """`-d/--database`, `-q`, `-v`: every command has them."""
-    function = _verbose_report(function)
+    function = _as_command(function)
     for option in (
         click.option(
             "-v", "--verbose", is_flag=True, help="Say which files and store are used, and what it took."
@@ -135,11 +142,11 @@ def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -
         if isinstance(parameter, click.Argument):
             words += [str(each) for each in values]
         elif isinstance(parameter, click.Option) and parameter.is_flag:
-            words.append(parameter.opts[-1])
+            words.append(parameter.opts[0])
         else:
             for each in values:
                 parts = each if isinstance(each, tuple) else (each,)
-                words += [parameter.opts[-1], *(str(part) for part in parts)]
+                words += [parameter.opts[0], *(str(part) for part in parts)]
     return words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -68,3 +69,20 @@ class EnrichOptions:
         for name in ("headers", "sources", "retry"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)
+
+
+def question_words(options: Mapping[str, Any], usual: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what is typed for model, server, key, headers and parameters, less what is as `usual`."""
+    words = []
+    for option, key in (("-m", "model"), ("-b", "base_url"), ("-k", "api_key_var")):
+        value = options.get(key)
+        if value is not None and value != usual.get(key):
+            words += [option, value]
+    for header in options.get("headers", ()):
+        if header not in usual.get("headers", ()):
+            words += ["--header", header]
+    parameters = usual.get("parameters", {})
+    for key, value in options.get("parameters", {}).items():
+        if key not in parameters or parameters[key] != value:
+            words += ["-o", key, json.dumps(value)]
+    return tuple(words)

@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kbetl.config import command_line
+from kbetl.config import MODEL, command_line
 from kbetl.errors import LEFT_OVER
-from kbetl.rerun import RECORD, Told, asking_words, recording_words
 from kbetl.store import ReportRow, Store, is_locked
 from kbetl.store.datasets import mixed_sources
 from kbetl.store.reservations import OrphanedReservations, orphaned_reservations
 from kbetl.store.selection import PARKED_AFTER
 
-_TAKEN = ("task", "model", "base_url", "base_urls", "rollouts", "api_key_var")
-"""What `--resume` has to be told again, to be seen for what it is; it knows the rest."""
+RESUME = "--resume"
+_COMMANDS = {"difficulty": ("enrich",), "prompts": ("prompts",), "kernels": ("synth", "run")}
+
+
+class _Run(NamedTuple):
+    """A run as the queries `unfinished_runs` and `asking_runs` list it."""
+
+    id: int
+    command: str
+    task: str | None
+    task_hash: str | None
+    options: str
+    command_line: str | None
+    started_at: str
+    status: int | None
+    pid: int
+
+    def words(self, *, resumes: bool) -> tuple[str, ...]:
+        """The words after `kbetl` that ask the same; with `resumes` those that go on with this very run."""
+        if self.command_line is not None:
+            words = tuple(word for word in shlex.split(self.command_line)[1:] if word != RESUME)
+        else:
+            options = json.loads(self.options)
+            model = None if resumes else options.get("model")  # --resume knows model, server and parameters
+            words = _words_of(options.get("task") or self.task or "", model, self.command)
+        return (*words, RESUME) if resumes else words
+
+    @property
+    def is_first_choice(self) -> bool:
+        """Whether its words ask the task by themselves; a retry may have had other parameters."""
+        return RESUME not in (self.command_line or "") and not json.loads(self.options).get("retry")
 
 
 def read_status(database: Path) -> Status:
@@ -29,7 +58,8 @@ def read_status(database: Path) -> Status:
         failures = [Failure(*row) for row in store.rows("status/failures_by_reason")]
         samples = [Kind(*row) for row in store.rows("status/sample_counts")]
         labels = _labels(store.rows("status/outcomes_by_status"))
-        asking = _asking(labels, _told(store.rows("status/asking_runs")))
+        runs = [_Run(*row) for row in store.rows("status/asking_runs")]
+        asking = _asking(labels, runs)
         parked = [Parked(*row) for row in store.rows("status/parked_by_task", {"parked_after": PARKED_AFTER})]
         is_measured = bool(store.rows("status/measured_lengths")[0][0])
         return Status(
@@ -39,7 +69,9 @@ def read_status(database: Path) -> Status:
             handed_out=handed_out,
             failures=failures,
             parked=parked,
-            unfinished=_unfinished(store.rows("status/unfinished_runs"), database),
+            unfinished=_unfinished(
+                [_Run(*row) for row in store.rows("status/unfinished_runs")], runs, database
+            ),
             sources=store.named_rows("status/sources_by_name"),
             models=store.named_rows("status/models_by_source"),
             samples=samples,
@@ -68,31 +100,34 @@ def _next(
     pending: Sequence[Pending],
     failures: Sequence[Failure],
     *,
-    asking: Mapping[str, Told],
+    asking: Mapping[str, tuple[str, ...]],
     is_measured: bool,
 ) -> tuple[str, ...]:
     """What a user would do next, short of exporting; empty where nothing is left to do before that."""
     if not samples:
         return ("ingest",)
     if pending:
-        return asking_words(pending[0].task, asking.get(pending[0].task, {}))
+        return asking.get(pending[0].task) or _words_of(pending[0].task)
     if not any(kind.kind == "rollout" for kind in samples):
         has_prompts = any(label.task == "prompts" and label.in_use for label in labels)
         return (
             ("export", "synthetic", "-o", "outputs/synthetic_prompts.jsonl")
             if has_prompts
-            else asking_words("prompts", asking.get("prompts", {}))
+            else asking.get("prompts") or _words_of("prompts")
         )
     again = next((failure for failure in failures if failure.status in ("unparsed", "truncated")), None)
     if again is not None:
-        return (*asking_words(again.task, asking.get(again.task, {})), "--retry", again.status)
+        return (*(asking.get(again.task) or _words_of(again.task)), "--retry", again.status)
     if not is_measured:
         return ("lengths",)
     return ()
 
 
 def _first_ratings(
-    samples: Sequence[Kind], labels: Sequence[Labels], parked: Sequence[Parked], asking: Mapping[str, Told]
+    samples: Sequence[Kind],
+    labels: Sequence[Labels],
+    parked: Sequence[Parked],
+    asking: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
     """What asks for ratings while none is in use, as it was asked last; empty if some are, or none is wanted.
 
@@ -102,7 +137,7 @@ def _first_ratings(
     ratings = [label for label in labels if label.task == "difficulty"]
     if not good or any(label.in_use for label in ratings):
         return ()
-    words = asking_words("difficulty", asking.get("difficulty", {}))
+    words = asking.get("difficulty") or _words_of("difficulty")
     outcomes = ratings[-1].outcomes if ratings else {}
     left = outcomes.get("failed", 0) - sum(row.samples for row in parked if row.task == "difficulty")
     if left > 0 or sum(outcomes.values()) < good:
@@ -110,16 +145,31 @@ def _first_ratings(
     return (*words, "--retry", max(outcomes, key=lambda status: outcomes[status]))
 
 
-def _asking(labels: Sequence[Labels], told: Mapping[str, Told]) -> dict[str, Told]:
-    """How the task of each name was asked last that is in use; if none is, the newest."""
+def _asking(labels: Sequence[Labels], runs: Sequence[_Run]) -> dict[str, tuple[str, ...]]:
+    """What asks the task of each name again: the one in use, else the newest; `runs` are oldest first."""
     current: dict[str, Labels] = {}
     for label in labels:  # the one in use first, then the newest last
         if label.task not in current or not current[label.task].in_use:
             current[label.task] = label
-    found: dict[str, Told] = {}
+    asked_by = _asked_by(runs)
+    newest = {run.task: run.id for run in runs}
+    words = {}
     for task, label in current.items():
-        options = told.get(label.task_hash, {})
-        found[task] = options if options.get("model") else {**options, "model": label.model}
+        run = asked_by.get(label.task_hash)
+        if run is None:
+            words[task] = _words_of(task, label.model)
+        else:
+            is_older_kbetl = run.command_line is None
+            words[task] = run.words(resumes=is_older_kbetl and run.id == newest[run.task])
+    return words
+
+
+def _asked_by(runs: Sequence[_Run]) -> dict[str, _Run]:
+    """The run whose words ask a task again, by the task's hash; `runs` are oldest first."""
+    found: dict[str, _Run] = {}
+    for run in runs:
+        if run.task_hash is not None and (run.is_first_choice or run.task_hash not in found):
+            found[run.task_hash] = run
     return found
 
 
@@ -129,18 +179,14 @@ def _export_filtered(sources: Sequence[str]) -> tuple[str, ...]:
     return ("export", "filtered", *mixed, "-o", "outputs/filtered_dataset.jsonl")
 
 
-def _told(rows: Sequence[tuple[str, str]]) -> dict[str, Told]:
-    """The options of the newest run of each task, by its hash.
-
-    Its parameters are of the newest that was no retry: a retry may have others and stays with the task.
-    """
-    found: dict[str, Told] = {}
-    for task_hash, options in rows:
-        told = json.loads(options)
-        if told.get("retry"):
-            told["parameters"] = found.get(task_hash, {}).get("parameters", {})
-        found[task_hash] = told
-    return found
+def _words_of(task: str, model: str | None = None, command: str = "") -> tuple[str, ...]:
+    """The words after `kbetl` that ask a task of which no command line is known."""
+    words = _COMMANDS.get(task) or (
+        *_COMMANDS["kernels" if command == "synth run" else "difficulty"],
+        "--task",
+        task,
+    )
+    return words if model is None or model == MODEL else (*words, "-m", model)
 
 
 def _labels(rows: Sequence[tuple[str, str, str, int, str | None, int]]) -> list[Labels]:
@@ -154,23 +200,21 @@ def _labels(rows: Sequence[tuple[str, str, str, int, str | None, int]]) -> list[
     return list(found.values())
 
 
-_RunRow = tuple[int, str, str | None, str, int | None, int, str]
-
-
-def _unfinished(rows: Sequence[_RunRow], database: Path) -> list[Unfinished]:
-    newest = {task: run_id for run_id, _, task, *_ in rows}
+def _unfinished(runs: Sequence[_Run], asked: Sequence[_Run], database: Path) -> list[Unfinished]:
+    newest = {run.task: run.id for run in runs}
+    asked_by = _asked_by(asked)
     return [
         Unfinished(
-            run_id=run_id,
-            command=name,
-            task=task,
-            started_at=started_at,
-            status=status,
-            pid=pid,
-            is_running=status is None and _is_running(database, task, pid),
-            resume=_resume((run_id, name, task, started_at, status, pid, options), newest, database),
+            run_id=run.id,
+            command=run.command,
+            task=run.task,
+            started_at=run.started_at,
+            status=run.status,
+            pid=run.pid,
+            is_running=run.status is None and _is_running(database, run.task, run.pid),
+            resume=_resume(run, newest, asked_by, database),
         )
-        for run_id, name, task, started_at, status, pid, options in rows
+        for run in runs
     ]
 
 
@@ -191,18 +235,17 @@ def _reserved(left: Sequence[OrphanedReservations], database: Path) -> list[Repo
     ]
 
 
-def _resume(row: _RunRow, newest: Mapping[str | None, int], database: Path) -> str | None:
-    """`--resume` takes up the newest run of a task's name; an older one goes on as a plain run."""
-    run_id, name, task, _, status, _, options = row
-    if task is not None:
-        told = json.loads(options)
-        if newest[task] == run_id:
-            taken = {key: told[key] for key in _TAKEN if key in told}
-            return command_line(database, *asking_words(task, taken), "--resume")
-        return command_line(database, *asking_words(task, told))
-    if name in ("ingest", RECORD, "synth run") and status == LEFT_OVER:
+def _resume(
+    run: _Run, newest: Mapping[str | None, int], asked_by: Mapping[str, _Run], database: Path
+) -> str | None:
+    """`--resume` goes on with the newest run of a task's name; an older one goes on as a plain run."""
+    if run.task is not None:
+        is_newest = newest[run.task] == run.id
+        known = run if is_newest else asked_by.get(run.task_hash or "", run)
+        return command_line(database, *known.words(resumes=is_newest))
+    if run.status == LEFT_OVER and run.command in ("ingest", "synth record", "synth run"):
         return command_line(database, "query", "select * from rejected_rows")
-    return command_line(database, *recording_words(json.loads(options))) if name == RECORD else None
+    return None if run.command_line is None else command_line(database, *shlex.split(run.command_line)[1:])
 
 
 def _is_running(database: Path, task: str | None, pid: int) -> bool:

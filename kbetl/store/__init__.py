@@ -2,7 +2,7 @@
 
 from kbetl.store.connection import real_path
 from kbetl.store.lock import TaskLock, is_locked, task_lock
-from kbetl.store.store import OpenRun, ReportRow, Run, Store, now
+from kbetl.store.store import COMMAND_LINE, OpenRun, ReportRow, Run, Store, now
 from kbetl.store.user_sql import check_conditions, read_only_connection, read_only_query, select_samples
 
 __all__ = [

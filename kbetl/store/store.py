@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,9 @@ Parameters = Mapping[str, Any]
 
 # A row of a report by the names of its columns, which are those of its query and of --json.
 ReportRow = dict[str, Any]
+
+# What goes on with the command that is running, as words after `kbetl`; the command line sets it.
+COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
 
 SETTINGS = ("min_reward", "split_by", "split_seed", "split_share")
 
@@ -230,6 +235,8 @@ class Store:
         self, command: str, options: Parameters, *, task: str | None = None, task_hash: str | None = None
     ) -> int:
         """Records that a command began; gives the run's id. `options` must hold no secrets."""
+        words, name = COMMAND_LINE.get(), tuple(command.split())
+        is_own = words[: len(name)] == name  # the stages of `demo` and `batch fetch` are runs of another name
         with self.transaction():
             cursor = self.execute(
                 "store/begin_run",
@@ -241,6 +248,7 @@ class Store:
                     "started_at": now(),
                     "pid": os.getpid(),
                     "kbetl_version": kbetl.__version__,
+                    "command_line": shlex.join(("kbetl", *words)) if is_own else None,
                 },
             )
         return int(cursor.lastrowid or 0)

@@ -46,3 +46,6 @@ where hash in (
     from (select distinct tasks.name from tasks) as names
     where not exists (select 1 from tasks as used where used.name = names.name and used.in_use = 1)
   );
+
+alter table runs add column
+  command_line text;  -- what goes on with it: the command as typed, less store, limits and choice of samples; null: begun by no command of its own, or before this schema

@@ -1,7 +1,15 @@
 -- name: asking_runs
--- asking_runs
--- What every run that asked a task was told, the oldest first.
-select runs.task_hash, runs.options
+-- Every run that asked a task, the oldest first.
+select
+  runs.id,
+  runs.command,
+  runs.task,
+  runs.task_hash,
+  runs.options,
+  runs.command_line,
+  runs.started_at,
+  runs.status,
+  runs.pid
 from runs
 where runs.task is not null
   and runs.task_hash is not null
@@ -209,7 +217,6 @@ from source_counts
 order by source_counts.source_id
 
 -- name: unfinished_runs
--- unfinished_runs
 -- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run took the place of:
 -- one of the same question, for ingest of the same sources, for synth record of the same paths, for the reading of
 -- prompts by synth run of the same file, else of the same command. An ingest is made good too by later ones that ended with 0 and had each of its sources.
@@ -219,10 +226,12 @@ select
   runs.id,
   runs.command,
   runs.task,
+  runs.task_hash,
+  runs.options,
+  runs.command_line,
   runs.started_at,
   runs.status,
-  runs.pid,
-  runs.options
+  runs.pid
 from runs
 where (runs.status is null or runs.status not in (0, 2))
   and runs.command not glob 'batch *'

@@ -1,7 +1,8 @@
 -- name: begin_run
 -- A command began. :options JSON object   :task, :task_hash null where it asks about none
-insert into runs (command, options, started_at, pid, task, task_hash, kbetl_version)
-values (:command, :options, :started_at, :pid, :task, :task_hash, :kbetl_version)
+-- :command_line what goes on with it, null if nothing is known
+insert into runs (command, options, started_at, pid, task, task_hash, kbetl_version, command_line)
+values (:command, :options, :started_at, :pid, :task, :task_hash, :kbetl_version, :command_line)
 
 -- name: change_setting
 -- Changes a setting that is there. :key its name   :value the new value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 from fill_disk import TIME, Filling
 
-from kbetl import config
+from kbetl import resources
 from kbetl.cli import run as run_command
 from kbetl.status import read_status, status_lines
+from kbetl.store import COMMAND_LINE, Store
 
 HEAVY = ("pandas", "datasets", "transformers", "aiohttp", "sqlite_utils", "pyarrow", "numpy", "rich")
 
@@ -287,39 +289,75 @@ def test_a_run_without_an_end_is_running_where_its_lock_is_held(store):
     assert [run.is_running for run in read_status(store.path).unfinished] == [False]
 
 
-OWN = {
-    "task": "./my tasks/style.md",
-    "model": "my/model",
-    "base_url": "http://127.0.0.1:8000/v1",
-    "api_key_var": "KEY",
-    "parameters": {"max_tokens": 9, "stop": "x"},
-}
-OWN_WORDS = "kbetl enrich --task './my tasks/style.md' -m my/model -b http://127.0.0.1:8000/v1 -k KEY"
-USUAL = {"task": "difficulty", "model": config.MODEL, "base_url": config.BASE_URL, "api_key_var": None}
+OWN = "enrich --task './my tasks/style.md' -m my/model -b http://127.0.0.1:8000/v1 -k KEY -o stop '\"x\"'"
 
 
 def test_commands_ask_as_the_newest_run_of_the_task_did(store):
+    """By its command line; a retry and a resumed run stay with the task, and are not asked like."""
     task = store.task()
     style = store.task("style", model="my/model")
-    rollout = store.rollout("A", 0.9)
-    store.outcome(rollout, task, value="low")
-    for options, status in ((USUAL, 0), (OWN, 130)):
-        task_hash = style if options is OWN else task
-        run = store.store.begin_run("enrich", options, task=options["task"][-8:-3], task_hash=task_hash)
-        store.store.end_run(run, status, {})
+    store.outcome(store.rollout("A", 0.9), task, value="low")
+    ended(store, "enrich", {}, 0, typed="enrich", task="difficulty", task_hash=task)
+    run = ended(store, "enrich", {}, 130, typed=OWN, task="style", task_hash=style)
     found = read_status(store.path)
-    assert [run.resume for run in found.unfinished] == [f"{OWN_WORDS} --resume"]
-    assert found.next == f"{OWN_WORDS} -o max_tokens 9 -o stop '\"x\"'"
+    assert [each.resume for each in found.unfinished] == [f"kbetl {OWN} --resume"]
+    assert found.next == f"kbetl {OWN}"
 
-    retried = {**OWN, "retry": ["truncated"], "parameters": {"max_tokens": 99}}
-    store.store.begin_run("enrich", retried, task="style", task_hash=style)
-    assert next_of(store) == f"{OWN_WORDS} -o max_tokens 9 -o stop '\"x\"'"
-    store.store.begin_run("enrich", {**USUAL, "task": "style"}, task="style", task_hash=style)
+    retry = {"retry": ["truncated"]}
+    ended(store, "enrich", retry, 3, typed=f"{OWN} -o max_tokens 99", task="style", task_hash=style)
+    ended(store, "enrich", {}, 0, typed="enrich --task style --resume", task="style", task_hash=style)
+    assert next_of(store) == f"kbetl {OWN}"
+    ended(store, "enrich", {}, 0, typed="enrich --task style", task="style", task_hash=style)
     assert next_of(store) == "kbetl enrich --task style"
+    assert store.rows(f"select command_line from runs where id = {run}") == [(f"kbetl {OWN}",)]
 
 
-def ended(store: Filling, command: str, options: dict[str, object], status: int, **task: str) -> int:
+def test_what_was_typed_is_recorded(store):
+    """Less the store, what is shown, and the choice of samples; nothing of a stage of another command."""
+    rows = resources.data_path("sample.jsonl")
+    for typed in (
+        ["ingest", str(rows), "--as", "a b", "--limit", "30", "-d", "kbetl.db", "-q"],
+        ["enrich", "-m", "offline", "-n", "1", "--where", "reward > 0.9", "-o", "top_p", "1"],
+        ["enrich", "--resume", "-c", "2"],
+        ["use", "--min-reward", "0.5"],
+    ):
+        assert run_command(typed) in (0, 3)
+    assert [row[0] for row in store.rows("select command_line from runs where id > 1 order by id")] == [
+        f"kbetl ingest {rows} --as 'a b' -n 30",
+        "kbetl enrich -m offline -o top_p 1",
+        "kbetl enrich --resume -c 2",
+        "kbetl use --min-reward 0.5",
+    ]
+    assert run_command(["demo", "-d", "demo.db"]) == 0
+    with Store.read(Path("demo.db")) as demo:
+        found = demo.named_rows("status/asking_runs")
+    assert {(row["command"], row["command_line"]) for row in found} == {("demo", None)}
+
+
+def test_a_run_of_an_older_kbetl_is_gone_on_with_by_its_task(store):
+    """It has no command line; --resume knows the rest, and an older one is asked by its model."""
+    one, two = store.task(model="one"), store.task(model="two", in_use=False)
+    store.outcome(store.rollout("A", 0.9), one, "failed", request_hash=None)
+    for model, task_hash in (("one", one), ("two", two)):
+        ended(store, "enrich", {"model": model}, 130, task="difficulty", task_hash=task_hash)
+    ended(store, "synth run", {"task": "./own.md", "model": "m"}, 130, task="own")
+    assert [run.resume for run in read_status(store.path).unfinished] == [
+        "kbetl enrich -m one",
+        "kbetl enrich --resume",
+        "kbetl synth run --task ./own.md --resume",
+    ]
+    assert next_of(store) == "kbetl enrich -m one"
+    ended(store, "enrich", {"model": "one"}, 3, task="difficulty", task_hash=one)
+    assert next_of(store) == "kbetl enrich --resume"
+
+
+def ended(
+    store: Filling, command: str, options: dict[str, object], status: int, typed: str = "", **task: str
+) -> int:
+    """A run that was begun by the command line `typed`, or by an older kbetl, and its end."""
+    before = COMMAND_LINE.set(tuple(shlex.split(typed)))
     run = store.store.begin_run(command, options, **task)
+    COMMAND_LINE.reset(before)
     store.store.end_run(run, status, {})
     return run
 
@@ -327,14 +365,15 @@ def ended(store: Filling, command: str, options: dict[str, object], status: int,
 def test_a_run_is_made_good_by_one_of_the_same_question(store):
     """`--resume` would take the newest of a name: an older one of another model goes on as a plain run."""
     one, two = store.task(model="one"), store.task(model="two", in_use=False)
-    first = ended(store, "enrich", {**USUAL, "model": "one"}, 130, task="difficulty", task_hash=one)
-    second = ended(store, "enrich", {**USUAL, "model": "two"}, 3, task="difficulty", task_hash=two)
+    asked = {"task": "difficulty", "typed": "enrich -m one"}
+    first = ended(store, "enrich", {}, 130, **asked, task_hash=one)
+    second = ended(store, "enrich", {}, 3, **{**asked, "typed": "enrich -m two"}, task_hash=two)
     ended(store, "prompts", {}, 0, task="prompts")
     assert [(run.run_id, run.resume) for run in read_status(store.path).unfinished] == [
         (first, "kbetl enrich -m one"),
         (second, "kbetl enrich -m two --resume"),
     ]
-    ended(store, "enrich", {**USUAL, "model": "two"}, 0, task="difficulty", task_hash=two)
+    ended(store, "enrich", {}, 0, task="difficulty", task_hash=two)
     assert [run.run_id for run in read_status(store.path).unfinished] == [first]
 
 
@@ -346,15 +385,12 @@ def test_a_mistaken_run_is_no_unfinished_business(store):
     ended(store, "synth record", {"paths": ["typo"]}, 2)
     assert read_status(store.path).unfinished == []
 
-    mistakes = [
-        ended(store, "enrich", {**USUAL, "model": "wrong"}, status, task="difficulty", task_hash=wrong)
-        for status in (1, 3)
-    ]
+    mistakes = [ended(store, "enrich", {}, status, task="difficulty", task_hash=wrong) for status in (1, 3)]
     mistakes.append(ended(store, "synth record", {"paths": ["typo"]}, 1))
-    partly = ended(store, "enrich", {**USUAL, "model": "paid"}, 1, task="difficulty", task_hash=paid)
+    partly = ended(store, "enrich", {}, 1, task="difficulty", task_hash=paid)
     store.answer("asked", "low", run_id=partly)
     assert [run.run_id for run in read_status(store.path).unfinished] == [*mistakes[1:], partly]
-    ended(store, "enrich", {**USUAL, "model": "right"}, 0, task="difficulty", task_hash=right)
+    ended(store, "enrich", {}, 0, task="difficulty", task_hash=right)
     ended(store, "synth record", {"paths": ["right"]}, 0)
     assert [run.run_id for run in read_status(store.path).unfinished] == [partly]
 
