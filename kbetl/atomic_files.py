@@ -1,7 +1,7 @@
-"""A file or folder that appears whole and durable, or not at all; and what killed commands left of such.
+"""Writes files and folders atomically and durably, and cleans up what killed commands left of them.
 
-It is written beside its place as `.NAME.PID.part`. The writer holds a lock (flock) on that, which the
-kernel frees at death, so whoever comes later knows what is left behind from what is being written.
+A file is written in the same folder as `.NAME.PID.part`, then renamed. The writer holds a lock (flock) on the
+part, which the kernel releases when the process ends; so a part without a lock is a leftover.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-_BESIDE = re.compile(r"\.(?P<name>.+?)(?P<pid>\.\d+)?\.(?P<kind>part|old)", re.DOTALL)
+_LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<pid>\.\d+)?\.(?P<kind>part|old)", re.DOTALL)
+# AT_FDCWD, RENAME_NOREPLACE and RENAME_EXCHANGE of Linux.
 _AT_CWD, _NO_REPLACE, _EXCHANGE = -100, 1, 2
-"""AT_FDCWD, RENAME_NOREPLACE and RENAME_EXCHANGE of Linux."""
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
-    """A file that replaces `path` when the block ends; if that fails, what stood there stays.
+def atomic_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """Opens a file that replaces `path` when the block ends; if the block raises, `path` is unchanged.
 
-    `mode` is its permission bits, None for those that the umask leaves. What killed commands left of the
-    same path is taken away first. Raises OSError.
+    `mode` is its permission bits, None for those by the umask. What killed commands left of the same path
+    is removed first. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_left_behind(path)
-    part = part_of(path)
+    part = partial_path(path)
     try:
-        with new_part(part, mode) as file:
+        with open_partial(part, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,16 +45,16 @@ def whole_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
-    """A folder that replaces `path` when the block ends; as `whole_file`.
+def atomic_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
+    """Makes a folder that replaces `path` when the block ends, as `atomic_file` does.
 
-    On Linux the two are exchanged in one step. Elsewhere, and on file systems that cannot, there is
-    a moment at which the old one stands as `.NAME.PID.old` alone; who is killed then leaves it there, and the
-    next `clear_left_behind` puts it back. `mode` is that of all files in it; who may read may enter too.
+    On Linux the two folders are exchanged in one step. Elsewhere, and on file systems that cannot do that,
+    the old folder is `.NAME.PID.old` for a moment; if the process is killed then, the next
+    `clear_left_behind` restores it. `mode` is that of all files in it; who may read may enter folders.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_left_behind(path)
-    part = part_of(path)
+    part = partial_path(path)
     part.mkdir(mode=0o777 if mode is None else 0o700)
     descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -63,26 +63,26 @@ def whole_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
         if mode is not None:
             _set_modes(part, mode)
         sync_folder(part)
-        _put_in_place(part, path)
+        _replace_folder(part, path)
         sync_folder(path.parent)
     finally:
-        shutil.rmtree(part, ignore_errors=True)  # the old one by now, if all went well
+        shutil.rmtree(part, ignore_errors=True)  # after the exchange it is the old folder
         os.close(descriptor)
 
 
-def whole_copy(names: Iterator[Path], mode: int, fill: Callable[[Path], None]) -> Path:
-    """The path of a file that `fill` wrote: the first of some names in one folder that is free by then.
+def atomic_copy(names: Iterator[Path], mode: int, fill: Callable[[Path], None]) -> Path:
+    """Has `fill` write a file, and returns its path: the first of `names` that is free then.
 
-    Raises OSError, and what `fill` raises; nothing is there then.
+    All names are in one folder. Raises OSError and what `fill` raises; then no file is left.
     """
     path = next(names)
     clear_left_behind(path)
-    part = part_of(path)
+    part = partial_path(path)
     try:
-        with new_part(part, mode) as file:
+        with open_partial(part, mode) as file:
             fill(part)
             os.fsync(file.fileno())
-            while not _renamed_to_free(part, path):
+            while not _rename_if_free(part, path):
                 path = next(names)
     finally:
         part.unlink(missing_ok=True)
@@ -90,27 +90,27 @@ def whole_copy(names: Iterator[Path], mode: int, fill: Callable[[Path], None]) -
     return path
 
 
-def part_of(path: Path, *, is_found_again: bool = False) -> Path:
-    """Where this process writes what is to become `path`; or one name for all processes."""
-    return path.with_name(f".{path.name}.part" if is_found_again else f".{path.name}.{os.getpid()}.part")
+def partial_path(path: Path, *, is_resumable: bool = False) -> Path:
+    """Returns where this process writes `path`; `is_resumable`: one name that any process may go on with."""
+    return path.with_name(f".{path.name}.part" if is_resumable else f".{path.name}.{os.getpid()}.part")
 
 
 def left_behind(folder: Path) -> list[Path]:
-    """What killed commands left in a folder, of whatever; empty if it cannot be read."""
+    """Returns the files that killed commands left in a folder; empty if the folder cannot be read."""
     try:
-        found = sorted(each for each in folder.iterdir() if _BESIDE.fullmatch(each.name))
+        found = sorted(each for each in folder.iterdir() if _LEFTOVER.fullmatch(each.name))
     except OSError:
         return []
     return [each for each in found if not is_being_written(each)]
 
 
 def clear_left_behind(path: Path) -> None:
-    """Takes away what killed commands left of a path; puts an old folder back if nothing stands there."""
+    """Removes what killed commands left of a path; restores an old folder if the path does not exist."""
     for left in left_behind(path.parent):
-        found = _BESIDE.fullmatch(left.name)
+        found = _LEFTOVER.fullmatch(left.name)
         if found is None or found["name"] != path.name or found["pid"] is None:
             continue
-        with contextlib.suppress(OSError):  # what cannot be taken away is in nobody's way
+        with contextlib.suppress(OSError):  # a leftover does no harm
             if found["kind"] == "old" and not path.exists():
                 left.rename(path)
             elif left.is_dir() and not left.is_symlink():
@@ -120,7 +120,7 @@ def clear_left_behind(path: Path) -> None:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a process that lives holds the lock of a part."""
+    """Whether a living process holds the lock of a part."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -129,7 +129,7 @@ def is_being_written(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no locks on this file system: better left than taken from a living process
+    except OSError:  # no locks on this file system: a living process may be writing it
         return True
     finally:
         os.close(descriptor)
@@ -137,7 +137,7 @@ def is_being_written(path: Path) -> bool:
 
 
 def mode_of(path: Path) -> int:
-    """The permission bits of a file."""
+    """Returns the permission bits of a file."""
     return path.stat().st_mode & 0o666
 
 
@@ -150,8 +150,8 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def new_part(part: Path, mode: int | None) -> IO[bytes]:
-    """A new, empty file, locked while it is open, that never was more open than `mode`."""
+def open_partial(part: Path, mode: int | None) -> IO[bytes]:
+    """Creates an empty file, locked while it is open; its permissions never exceed `mode`."""
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     descriptor = os.open(part, flags, 0o666 if mode is None else 0o600)
     _lock(descriptor)
@@ -172,11 +172,11 @@ def _set_modes(folder: Path, mode: int) -> None:
         os.chmod(path, mode | (mode & 0o444) >> 2 | 0o700)
 
 
-def _put_in_place(part: Path, path: Path) -> None:
-    """The part has the place of the folder, and the folder that of the part or none."""
+def _replace_folder(part: Path, path: Path) -> None:
+    """Moves the part to `path`; a folder that was there is exchanged with it or removed."""
     if not path.exists():
         part.rename(path)
-    elif not _rename_at_once(part, path, _EXCHANGE):
+    elif not _rename_atomically(part, path, _EXCHANGE):
         old = part.with_suffix(".old")
         path.rename(old)
         try:
@@ -187,10 +187,10 @@ def _put_in_place(part: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _renamed_to_free(part: Path, path: Path) -> bool:
-    """Gives the part a name; False if something has it."""
+def _rename_if_free(part: Path, path: Path) -> bool:
+    """Renames the part to `path`; returns False if `path` exists."""
     try:
-        if not _rename_at_once(part, path, _NO_REPLACE):
+        if not _rename_atomically(part, path, _NO_REPLACE):
             if path.exists():
                 return False
             part.rename(path)
@@ -199,8 +199,8 @@ def _renamed_to_free(part: Path, path: Path) -> bool:
     return True
 
 
-def _rename_at_once(one: Path, other: Path, flags: int) -> bool:
-    """Renames as Linux does with flags, in one step; False if this system or file system cannot."""
+def _rename_atomically(one: Path, other: Path, flags: int) -> bool:
+    """Renames in one step with flags of Linux; returns False if this system or file system cannot."""
     if sys.platform != "linux":
         return False
     try:

@@ -96,7 +96,7 @@ def _left_behind(store: Store) -> list[Path]:
             )
     folders |= dict.fromkeys(file.parent for file in batch_files)
     known = {
-        atomic_files.part_of(file, is_found_again=True)
+        atomic_files.partial_path(file, is_resumable=True)
         for file, is_beside in batch_files.items()
         if is_beside
     }

@@ -167,7 +167,7 @@ def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
             for stored in tasks_named(store, task.name):
                 store.execute(
                     "reparse/set_reader",
-                    {"hash": stored.hash, "reader": task.reader_spec, "closing": task.closing},
+                    {"hash": stored.hash, "reader": task.format_spec, "closing": task.closing},
                 )
     for each in read:
         each.is_applied = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbetl.atomic_files import mode_of, new_part
+from kbetl.atomic_files import mode_of, open_partial
 from kbetl.batch.files import finish_files, partial_path, publish_file, shown
 from kbetl.batch.read import BatchReadReport, Ended, read_batches
 from kbetl.batch.submit import address_of, record, service_lock
@@ -112,7 +112,7 @@ async def _download(service: BatchApi, file_id: str, path: Path, mode: int) -> N
     part = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new_part(part, mode).close()
+        open_partial(part, mode).close()
         await service.download(file_id, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())

@@ -92,7 +92,7 @@ class BatchFile:
 
 def partial_path(path: Path) -> Path:
     """Where a file is written until it is whole."""
-    return atomic_files.part_of(path, is_found_again=True)
+    return atomic_files.partial_path(path, is_resumable=True)
 
 
 def publish_file(path: Path) -> None:
@@ -129,7 +129,7 @@ def shown(path: Path) -> str:
 def _opened(path: Path, mode: int | None) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return atomic_files.new_part(path, mode)
+        return atomic_files.open_partial(path, mode)
     except OSError as error:
         raise _failed(path, error) from None
 

@@ -1,10 +1,10 @@
-"""A dataset's rows, in order, as JSON text or as Arrow batches: what `export` writes and `hub` pushes.
+"""Reads the rows of a dataset, in order, as JSON text or Arrow batches, for `export` and `hub`.
 
     with open_dataset(store, Dataset("filtered", sources=("evals",))) as dataset:
         dataset.counts                        # {"train": 6463, "validation": 718}
         for row in dataset.rows("train"):     # row.text is one line of JSONL, less its line end
             ...
 
-The same store gives the same rows and, with one version of pyarrow, the same bytes. Names are imported from
-the files of this folder, so that a command that only lists the datasets does not wait for the rest.
+The same store gives the same rows and, with one version of pyarrow, the same bytes. Callers import from the
+modules, so that a command that only lists the datasets does not load pyarrow.
 """

@@ -1,10 +1,9 @@
-"""Rows as Arrow: types that hold every value exactly, and batches of a few megabytes.
+"""Converts rows to Arrow, with types that keep every value exactly, in batches of a few megabytes.
 
-A place gets the type that its source declares where all its values fit, else the one its values show,
-over all rows: keys of objects are united (a row gets null where it lacks one), integers and floats
-together are float64, null alone is null. Where no Arrow type holds all values as they are (text beside
-objects, integers beyond 64 bit, empty objects alone) the place is JSON text, and that is said; its Arrow
-field is marked, so that `ingest` reads the values back.
+A column or field gets the type that its source declares if all values fit, else one inferred from all rows:
+keys of objects are united (missing ones are null), integers with floats are float64, nulls alone are null.
+If no Arrow type keeps all values (text beside objects, integers beyond 64 bit, only empty objects), it is
+JSON text, with a note; its Arrow field is marked, so that `ingest` reads the values back.
 """
 
 from __future__ import annotations
@@ -33,47 +32,48 @@ Value = Mapping[str, Any]
 Reader = Callable[[Any], Any]
 
 BATCH_BYTES = 2 * 2**20
+# Arrow bytes in a row group of Parquet. With 48 MB an export needs 110 MB more memory and is no faster.
 GROUP_BYTES = 16 * 2**20
-"""Arrow bytes in a row group of a Parquet file. With 48 MB an export peaks 110 MB higher and is no faster."""
-MOST_BATCH_ROWS = 5000
-MOST_KEYS = 250
-"""An object with more different keys than this is a dictionary, not a record: JSON text."""
+MAX_BATCH_ROWS = 5000
+MAX_KEYS = 250
+"""An object with more different keys is a dictionary, not a record, and becomes JSON text."""
+# Integers up to here are exact in float64.
 _EXACT_INTEGER = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What rows become in Arrow."""
+    """The Arrow columns for some rows."""
 
     schema: pa.Schema
     notes: Sequence[str] = ()
-    """Columns that are not of the type declared, or are JSON text, a line each."""
+    """Columns that differ from their declared type or are JSON text, a line each."""
     readers: Mapping[str, Reader] = field(default_factory=dict)
-    """What makes JSON text of the values inside a column; columns without such text are not named."""
+    """Functions that convert values to JSON text, by column; columns without JSON text have none."""
 
 
 def columns_of(
     values: Iterable[Value], declared: Mapping[str, DeclaredType] | None = None, last: Sequence[str] = ()
 ) -> Columns:
-    """The columns that hold all these rows; reads them all, one at a time.
+    """Returns the columns for all these rows, which it reads one at a time.
 
-    Columns stand in the order in which they were first seen, those of `last` at the end; of what is
-    declared, only columns that some row has.
+    The columns are in the order in which they were first seen, those of `last` at the end; a declared
+    column is there only if some row has it.
     """
     seen = SeenTypes()
     for value in values:
-        seen.see_object(value)  # type: ignore[arg-type]
-    return columns_of_shape(seen, declared or {}, last)
+        seen.add_object(value)  # type: ignore[arg-type]
+    return columns_of_types(seen, declared or {}, last)
 
 
 def batches_of(values: Iterable[tuple[Value, int]], columns: Columns) -> Iterator[pa.RecordBatch]:
-    """Rows, each with its size in bytes, as batches with the schema of `columns`."""
+    """Yields rows, which come with their sizes in bytes, as batches with the schema of `columns`."""
     batch: list[Value] = []
     size_bytes = 0
     for value, value_bytes in values:
         batch.append(value)
         size_bytes += value_bytes
-        if size_bytes >= BATCH_BYTES or len(batch) >= MOST_BATCH_ROWS:
+        if size_bytes >= BATCH_BYTES or len(batch) >= MAX_BATCH_ROWS:
             yield _batch(batch, columns)
             batch, size_bytes = [], 0
     if batch:
@@ -81,7 +81,7 @@ def batches_of(values: Iterable[tuple[Value, int]], columns: Columns) -> Iterato
 
 
 def write_parquet(file: IO[bytes], columns: Columns, batches: Iterable[pa.RecordBatch]) -> int:
-    """Writes batches to a Parquet file, row groups of some 16 MB at a time; gives the number of rows."""
+    """Writes batches to a Parquet file in row groups of GROUP_BYTES; returns the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -115,8 +115,8 @@ def _batch(values: list[Value], columns: Columns) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=columns.schema)
 
 
-def columns_of_shape(seen: SeenTypes, declared: Mapping[str, DeclaredType], last: Sequence[str]) -> Columns:
-    """The columns that hold all rows that a shape has seen."""
+def columns_of_types(seen: SeenTypes, declared: Mapping[str, DeclaredType], last: Sequence[str]) -> Columns:
+    """Returns the columns for all rows whose types are in `seen`."""
     import pyarrow as pa
 
     names = [name for name in seen.fields if name not in last] + [
@@ -133,12 +133,12 @@ def columns_of_shape(seen: SeenTypes, declared: Mapping[str, DeclaredType], last
 
 
 class ColumnType(NamedTuple):
-    """The Arrow type of a place, and what makes JSON text of the values in it that need it."""
+    """The Arrow type of a column or field, and the function that converts values to JSON text, if any."""
 
     type: Any
     reader: Reader | None = None
     is_json_text: bool = False
-    """Whether the place itself holds such text."""
+    """Whether the column or field itself is JSON text."""
 
 
 def _field(name: str, typed: ColumnType) -> Any:
@@ -148,55 +148,55 @@ def _field(name: str, typed: ColumnType) -> Any:
 
 
 class TypeInference:
-    """Finds Arrow types for shapes, and notes what could not be as declared."""
+    """Infers Arrow types, and notes which columns differ from what is declared."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def type_of(self, shape: SeenTypes, declared: DeclaredType, path: str) -> ColumnType:
-        """The type for all values of a shape."""
-        if isinstance(declared, str) and (shape.kinds == 0 or _fits(shape, declared)):
+    def type_of(self, seen: SeenTypes, declared: DeclaredType, path: str) -> ColumnType:
+        """Returns the type for all values that were seen; `path` names them in notes."""
+        if isinstance(declared, str) and (seen.kinds == 0 or _fits(seen, declared)):
             return ColumnType(_plain(declared))
-        if isinstance(declared, list) and shape.kinds in (0, LIST):
-            return self._list(shape, declared[0], path)
-        if isinstance(declared, dict) and declared and shape.kinds in (0, OBJECT):
-            return self._struct(shape, declared, path)
+        if isinstance(declared, list) and seen.kinds in (0, LIST):
+            return self._list(seen, declared[0], path)
+        if isinstance(declared, dict) and declared and seen.kinds in (0, OBJECT):
+            return self._struct(seen, declared, path)
         if declared is not None and declared != "null":
             self.notes.append(f"column {path} holds values that are not as its source declares them")
-        return self._inferred(shape, path)
+        return self._inferred(seen, path)
 
-    def _inferred(self, shape: SeenTypes, path: str) -> ColumnType:
+    def _inferred(self, seen: SeenTypes, path: str) -> ColumnType:
         import pyarrow as pa
 
-        if shape.kinds == 0:
+        if seen.kinds == 0:
             return ColumnType(pa.null())
-        if shape.kinds == LIST:
-            return self._list(shape, None, path)
-        if shape.kinds == OBJECT:
-            return self._struct(shape, {}, path)
+        if seen.kinds == LIST:
+            return self._list(seen, None, path)
+        if seen.kinds == OBJECT:
+            return self._struct(seen, {}, path)
         for name in ("bool", "string", "int64", "uint64", "float64"):
-            if _fits(shape, name):
+            if _fits(seen, name):
                 return ColumnType(_plain(name))
         return self._json(path, "values of different kinds, or numbers beyond 64 bit")
 
-    def _list(self, shape: SeenTypes, declared: DeclaredType, path: str) -> ColumnType:
+    def _list(self, seen: SeenTypes, declared: DeclaredType, path: str) -> ColumnType:
         import pyarrow as pa
 
-        item = self.type_of(shape.item or SeenTypes(), declared, f"{path}[]")
+        item = self.type_of(seen.item or SeenTypes(), declared, f"{path}[]")
         reader = None if item.reader is None else _list_reader(item.reader)
         return ColumnType(pa.list_(_field("item", item)), reader)
 
-    def _struct(self, shape: SeenTypes, declared: Mapping[str, DeclaredType], path: str) -> ColumnType:
+    def _struct(self, seen: SeenTypes, declared: Mapping[str, DeclaredType], path: str) -> ColumnType:
         import pyarrow as pa
 
-        names = list(dict.fromkeys((*declared, *shape.fields)))
+        names = list(dict.fromkeys((*declared, *seen.fields)))
         if not names:
             return self._json(path, "empty objects")
-        if len(names) > MOST_KEYS:
+        if len(names) > MAX_KEYS:
             return self._json(path, f"objects with {len(names)} different keys")
         fields, readers = [], {}
         for name in names:
-            inner = shape.fields.get(name) or SeenTypes()
+            inner = seen.fields.get(name) or SeenTypes()
             typed = self.type_of(inner, declared.get(name), f"{path}.{name}")
             fields.append(_field(name, typed))
             if typed.reader is not None:
@@ -210,23 +210,23 @@ class TypeInference:
         return ColumnType(pa.string(), _json_reader, is_json_text=True)
 
 
-def _fits(shape: SeenTypes, name: str) -> bool:
-    """Whether a plain type holds all values as they are."""
-    kinds = shape.kinds
+def _fits(seen: SeenTypes, name: str) -> bool:
+    """Whether a plain type keeps all values exactly."""
+    kinds = seen.kinds
     if name == "bool":
         return kinds == BOOLEAN
     if name in ("string", "large_string"):
         return kinds == TEXT
     if name == "float64":
-        exact = shape.lowest >= -_EXACT_INTEGER and shape.highest <= _EXACT_INTEGER
+        exact = seen.lowest >= -_EXACT_INTEGER and seen.highest <= _EXACT_INTEGER
         return kinds in (FLOAT, INTEGER, INTEGER | FLOAT) and exact
     if kinds != INTEGER:
         return False
     bits = int(name.removeprefix("u").removeprefix("int"))
     if name.startswith("u"):
-        return shape.lowest >= 0 and shape.highest < 1 << bits
+        return seen.lowest >= 0 and seen.highest < 1 << bits
     bound = 1 << (bits - 1)
-    return shape.lowest >= -bound and shape.highest < bound
+    return seen.lowest >= -bound and seen.highest < bound
 
 
 def _plain(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a source declares of its columns, in one form, whether `datasets` or Arrow spelled it. Pure."""
+"""Reads the column types that a source declares, and collects the types that values have. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DeclaredType = str | list[Any] | dict[str, Any] | None
-"""A name of a plain type, a list of one element type, an object by keys; None where nothing is known."""
+"""The name of a plain type, a list of one element type, or types by object keys; None if unknown."""
 
+# All floats become float64, which is exact for smaller ones and for rewards that came later.
 _PLAIN = {
     "bool": "bool",
     **{name: name for size in (8, 16, 32, 64) for name in (f"int{size}", f"uint{size}")},
@@ -20,14 +21,13 @@ _PLAIN = {
     "large_string": "large_string",
     "null": "null",
 }
-"""float64 holds every smaller float exactly, and rewards that came later fit it too."""
 _ARROW_PART = re.compile(r"[<>,]|[^<>,]+")
 
 
 def declared_columns(features: Sequence[str | None]) -> dict[str, DeclaredType]:
-    """The columns that every source declares, and declares alike; empty where one declares nothing.
+    """Returns the columns that all sources declare with one type; empty if a source declares none.
 
-    `features` are texts of `sources.features`: of `datasets`, or names of Arrow types.
+    `features` are texts of `sources.features`: features of `datasets`, or names of Arrow types.
     """
     found = [_columns(json.loads(text)) if text is not None else {} for text in features]
     if not found:
@@ -49,7 +49,7 @@ def _columns(features: Any) -> dict[str, DeclaredType]:
 
 
 def _feature(feature: Any) -> DeclaredType:
-    """A feature of `datasets`; kinds other than plain values, lists and objects are None."""
+    """Returns the type of a feature of `datasets`; None if it is no plain value, list or object."""
     if isinstance(feature, list) and len(feature) == 1:
         return [_feature(feature[0])]
     if not isinstance(feature, Mapping):
@@ -65,7 +65,7 @@ def _feature(feature: Any) -> DeclaredType:
 
 
 def _arrow(text: str) -> DeclaredType:
-    """`list<element: struct<role: string, content: string>>`; None where it cannot be read with certainty."""
+    """Returns the type of `list<element: struct<role: string>>`; None if the text is ambiguous."""
     parts = _ARROW_PART.findall(text)
     try:
         found = _arrow_type(parts)
@@ -75,7 +75,7 @@ def _arrow(text: str) -> DeclaredType:
 
 
 def _arrow_type(parts: list[str]) -> DeclaredType:
-    """The type at the front of `parts`, which are taken away."""
+    """Removes the first type from `parts` and returns it."""
     name = parts.pop(0).strip()
     if not parts or parts[0] != "<":
         return _PLAIN.get(name)
@@ -96,48 +96,48 @@ _KINDS = {bool: BOOLEAN, int: INTEGER, float: FLOAT, str: TEXT, list: LIST, dict
 
 
 class SeenTypes:
-    """All values that were seen at one place; nulls leave no trace."""
+    """The types of all values of one column or field; nulls are ignored."""
 
     __slots__ = ("fields", "highest", "item", "kinds", "lowest")
 
     def __init__(self) -> None:
         self.kinds = 0
-        """Which kinds of values: a sum of BOOLEAN ... OBJECT."""
+        """The kinds of values, a sum of BOOLEAN ... OBJECT; 0 if all were null."""
         self.lowest = 0
         self.highest = 0
-        """Of the integers, and 0."""
+        """Smallest and largest of 0 and the integers."""
         self.item: SeenTypes | None = None
-        """Of the elements of lists."""
+        """The types of list elements; None if there was no list."""
         self.fields: dict[str, SeenTypes] = {}
-        """Of the values of objects, by key, in the order in which keys were first seen."""
+        """The types of object values by key, in the order in which keys were first seen."""
 
     def add(self, value: Any) -> None:
-        """One more value, as JSON gives it."""
+        """Adds a JSON value."""
         if value is None:
             return
         kind = _KINDS[type(value)]
         self.kinds |= kind
         if kind == OBJECT:
-            self.see_object(value)
+            self.add_object(value)
         elif kind == LIST:
-            self._see_list(value)
+            self._add_list(value)
         elif kind == INTEGER:
             self.lowest = min(self.lowest, value)
             self.highest = max(self.highest, value)
 
-    def see_object(self, value: dict[str, Any]) -> None:
-        """The values of one more object."""
+    def add_object(self, value: dict[str, Any]) -> None:
+        """Adds the values of an object."""
         fields = self.fields
         for key, child in value.items():
-            shape = fields.get(key)
-            if shape is None:
-                shape = fields[key] = SeenTypes()
+            seen = fields.get(key)
+            if seen is None:
+                seen = fields[key] = SeenTypes()
             if type(child) is str:
-                shape.kinds |= TEXT
+                seen.kinds |= TEXT
             else:
-                shape.add(child)
+                seen.add(child)
 
-    def _see_list(self, value: list[Any]) -> None:
+    def _add_list(self, value: list[Any]) -> None:
         if self.item is None:
             self.item = SeenTypes()
         for child in value:

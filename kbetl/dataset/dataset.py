@@ -1,4 +1,4 @@
-"""Dataset: which rows are meant. Opened: the rows, while the store stands still."""
+"""Opens a dataset of a store and reads its rows, in order and by split, from one snapshot of the store."""
 
 from __future__ import annotations
 
@@ -40,69 +40,70 @@ RANDOM_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Which dataset, made of what."""
+    """Selects a dataset, its sources and its splits."""
 
     name: str
     """A key of DATASETS."""
     sources: tuple[str, ...] = ()
     """Names of the sources whose samples the dataset's rules apply to; empty for the whole store."""
     all_sources: bool = False
-    """That rows of several sources are meant to mix."""
+    """Whether rows of several sources of rollouts may be mixed."""
     where: str | None = None
-    """SQL over the columns of `selectable`; of the dataset's rows those for which it holds."""
+    """SQL condition on the columns of `selectable` that rows must satisfy; None for no condition."""
     by: By = "name"
-    """What `unique` keeps one row of."""
+    """Whether `unique` keeps one row per name or per code."""
     splits: bool | None = None
-    """Whether rows are on a side; None: as its entry says."""
+    """Whether rows are split into train and validation; None for the default of the dataset."""
     random_split: bool = False
-    """Sides as `datasets` draws them with test_size=0.1 and seed=42, in its order; not group-safe."""
+    """Whether to split as `datasets` does with test_size=0.1 and seed=42, in its order; not group-safe."""
 
     @property
     def entry(self) -> DatasetEntry:
-        """What the registry says of it."""
+        """The dataset's entry in the registry."""
         return DATASETS[self.name]
 
     @property
     def is_split(self) -> bool:
+        """Whether rows are split into train and validation."""
         return self.random_split or (self.entry.is_split if self.splits is None else self.splits)
 
 
 class Row(NamedTuple):
-    """One row of a dataset; None where there is no such thing."""
+    """One row of a dataset; a field is None if the row has no such value."""
 
     sample_hash: str
     module_name: str | None
     reward: float | None
-    """The newest known."""
+    """The newest reward of the sample."""
     difficulty: str | None
     text: bytes
-    """One JSON object in UTF-8 on one line: the row's own text with our columns appended."""
+    """A JSON object in UTF-8 on one line: the row's own text with our columns appended."""
 
 
 @dataclass(slots=True)
 class DatasetRows:
-    """The rows of a dataset. Only valid inside `open_dataset`."""
+    """The rows of a dataset, valid inside `open_dataset`."""
 
     dataset: Dataset
     counts: Mapping[Split | None, int]
-    """Rows on each side, also where that is none; one entry with key None where there are no splits."""
+    """Number of rows per split, also 0; one entry with key None if there are no splits."""
     declared: tuple[str | None, ...]
-    """What the sources say of their columns (`sources.features`), one entry for each."""
+    """The declared column types of each source (`sources.features`)."""
     notes: list[str]
-    """What is worth saying of these rows, a line each."""
+    """Remarks on these rows for the user, a line each."""
     store: Store
-    replaced: set[str] = field(default_factory=set)
-    """Labels of ours that a row had as columns itself, and lost to ours; of the rows read so far."""
+    overwritten_columns: set[str] = field(default_factory=set)
+    """Columns of the rows read so far that our labels of the same name replace."""
     why_empty: str | None = None
-    """Why there are no rows, and what to run; None where there are some."""
+    """Why there are no rows, and what to run; None if there are some."""
 
     @property
     def total(self) -> int:
-        """Rows on all sides."""
+        """The number of rows in all splits."""
         return sum(self.counts.values())
 
     def rows(self, split: Split | None = None) -> Iterator[Row]:
-        """The rows of one side, in order; of a dataset without splits, all rows. One in memory at a time."""
+        """Yields the rows of one split in order, all rows if `split` is None and there are no splits."""
         if not self.dataset.entry.has_completions:
             for described in synthetic_rows(self.store, split):
                 yield _synthetic(described)
@@ -111,7 +112,7 @@ class DatasetRows:
                 yield self._rollout(rollout)
 
     def every_row(self) -> Iterator[Row]:
-        """The rows of all sides, one side after the other."""
+        """Yields the rows of all splits, one split after the other."""
         for split in self.counts:
             yield from self.rows(split)
 
@@ -123,16 +124,16 @@ class DatasetRows:
             ours["reward"] = row.score
         is_new = row.has_labels == 0 and row.score is None
         spliced = append_keys(row.text, ours, is_new=is_new) if ours else SplicedText(row.text, ())
-        self.replaced.update(column for column in spliced.replaced if column != "reward")
+        self.overwritten_columns.update(column for column in spliced.replaced if column != "reward")
         return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
 
 
 @contextlib.contextmanager
 def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
-    """A dataset's rows, chosen, split and counted; the store stands still until it is closed.
+    """Selects, splits and counts a dataset's rows, from one snapshot of the store until it is closed.
 
-    Raises ConfigError for an unknown source, for a `where` that SQLite does not take, and where rows of
-    several sources of rollouts would mix without being asked to.
+    Raises ConfigError for an unknown source, for a `where` that is no valid SQL, and if rows of several
+    sources of rollouts would be mixed without `all_sources`.
     """
     check_sources(store, dataset)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
@@ -148,12 +149,12 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
 def query_of(
     entry: DatasetEntry, source_ids: Sequence[int] | None, where: str | None = None, by: By = "name"
 ) -> DatasetQuery:
-    """The rows of a dataset as the store chooses them."""
+    """Returns the store's query for the rows of a dataset."""
     return DatasetQuery(entry.view, entry.select_rows, entry.kind, source_ids, where, by)
 
 
 def check_sources(store: Store, dataset: Dataset) -> None:
-    """Raises ConfigError for an unknown source, and where rows of several sources of rollouts would mix."""
+    """Raises ConfigError for an unknown source, and if rows of several sources of rollouts would be mixed."""
     source_ids(store, dataset.sources)
     if not dataset.entry.has_completions or dataset.all_sources or dataset.sources:
         return
@@ -173,7 +174,7 @@ def _split(store: Store, dataset: Dataset) -> None:
 
 
 def _drawn(positions: list[int]) -> Iterator[tuple[int, Split, int]]:
-    """Each position with its side and its rank there: `train_test_split(test_size=0.1, seed=42)`."""
+    """Yields each position, its split and its rank there, as `train_test_split(test_size=0.1, seed=42)`."""
     import numpy
 
     permutation = numpy.random.default_rng(RANDOM_SEED).permutation(len(positions))
@@ -204,7 +205,7 @@ def _notes(store: Store, choice: DatasetQuery) -> list[str]:
 
 
 def why_empty(store: Store, dataset: Dataset) -> str | None:
-    """Why no row of the open dataset is chosen, and what to run; None if one is."""
+    """Returns why the open dataset has no row, and what to run; None if it has one."""
     if sum(rows_by_split(store).values()):
         return None
     entry = dataset.entry
@@ -234,7 +235,7 @@ def why_empty(store: Store, dataset: Dataset) -> str | None:
 
 
 def _others(store: Store, task: str) -> str:
-    """Whose labels there are that no dataset uses, and how to use them; empty where there are none."""
+    """Returns which labels no dataset uses, and how to use them; an empty text if there are none."""
     return "; ".join(
         f"{other.samples:,} are labelled by {other.model}, to use those: "
         + command_line(store.path, "use", task, "--task-hash", other.task_hash[:15])

@@ -1,6 +1,6 @@
-"""The datasets, one entry each: what they are made of, and what export, push and lengths know of them.
+"""Lists the datasets, one entry each, with all that export, push and lengths need to know of them.
 
-A new dataset is an entry here and its view in sql/views. Imports nothing that a command would wait for.
+A new dataset is an entry here and a view in sql/views. Imports nothing slow, because every command loads it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Kind = Literal["rollout", "module"]
 
 
 class Output(NamedTuple):
-    """Where an export goes without -o: the path that the variable holds, else the usual one."""
+    """The output of an export without -o: the path in the environment variable, else `path`."""
 
     variable: str
     path: str
@@ -21,37 +21,37 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetEntry:
-    """One dataset. The defaults are those of a choice among rated rollouts."""
+    """One dataset. The defaults are those of a selection of rated rollouts."""
 
     name: str
     title: str
-    """Of its card."""
+    """Title of its card."""
     chosen: str
-    """How its rows were chosen, for the card; {good} and {rated} stand for the conditions of `filtered`."""
+    """How its rows are selected, for the card; {good} and {rated} become the conditions of `filtered`."""
     columns: str = ""
-    """What columns its rows have as they are, for the card; empty if `chosen` says enough."""
+    """Which columns its rows have, for the card; empty if `chosen` says it."""
     repository: str
-    """Its usual name on the Hub, of {owner} and {model}."""
+    """Its default name on the Hub, with {owner} and {model}."""
     view: str
-    """The public view that holds its rows, with the columns sample_hash, reward and difficulty."""
+    """The public view with its rows; it has the columns sample_hash, reward and difficulty."""
     select_rows: str = "datasets/select_from_view"
-    """The query that chooses its rows, in order, among the samples of some sources."""
+    """The query that selects its rows, in order, from the samples of some sources."""
     kind: Kind = "rollout"
-    """The samples that it is made of."""
+    """The kind of samples in it."""
     task: str | None = "difficulty"
-    """The task whose outcomes it is made of; None if it needs no answers."""
+    """The task whose outcomes it needs; None if it needs none."""
     made_of: str = "filtered"
-    """What `store/datasets_with_rows` must find before it can have a row."""
+    """The row of `store/datasets_with_rows` that tells whether it can have rows."""
     is_split: bool = False
-    """Whether its rows are on a side, train or validation, unless told otherwise; else all are train."""
+    """Whether its rows are split into train and validation by default; else all are train."""
     is_grouped: bool = False
-    """Whether it keeps one row of each name, or with --by code of each code."""
+    """Whether it has one row per name, or with --by code one per code."""
     output: Output | None = None
-    """None if an export must say where it goes; `kbetl run` exports those that have one."""
+    """The default output, which `kbetl run` writes; None if an export needs -o."""
 
     @property
     def has_completions(self) -> bool:
-        """Whether its rows hold answers, which formats and token counts are about."""
+        """Whether its rows have completions, so that formats and token counts apply."""
         return self.kind == "rollout"
 
     @property
@@ -112,9 +112,9 @@ DATASETS: Mapping[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
 NAMES = tuple(DATASETS)
 
 ROLLOUTS = "samples"
-"""What `lengths` calls all rollouts."""
+"""The name of all rollouts in `lengths`."""
 MEASURED: Mapping[str, DatasetEntry] = {
     ROLLOUTS: DATASETS["evals"],
     **{name: entry for name, entry in DATASETS.items() if entry.has_labels},
 }
-"""The datasets that `lengths` counts, as it calls them."""
+"""The datasets that `lengths` measures, by their names there."""

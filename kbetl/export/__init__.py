@@ -1,1 +1,1 @@
-"""Writes a dataset, or what a query gives, to a file or a folder that `load_dataset` reads."""
+"""Writes a dataset, or the rows of a query, to a file or a folder that `load_dataset` reads."""

@@ -1,4 +1,4 @@
-"""The export itself: rows chosen, turned into a format, written to their target, and reported."""
+"""Exports a dataset or a query: converts rows to a format, writes them, and reports what was written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from kbetl.store.datasets import Split, longest_rows
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What to write, and how."""
+    """What to export, to which file or folder, in which format."""
 
     dataset: Dataset
     output: str
@@ -46,33 +46,34 @@ class ExportOptions:
 
 @dataclass(slots=True)
 class ExportReport:
-    """What was written and what was not."""
+    """What was written, and what was left out and why."""
 
     name: str
     files: list[Path] = field(default_factory=list)
     rows: dict[Split | None, int] = field(default_factory=dict)
     size_bytes: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
-    """Reasons, and how many rows each kept out."""
+    """Number of rows left out, by reason."""
     examples: dict[str, str] = field(default_factory=dict)
-    """The first few rows that were left out, by hash, with the reason."""
+    """The reasons of the first few rows left out, by sample hash."""
     notes: list[str] = field(default_factory=list)
 
     def count(self, rows: Mapping[Split, int]) -> None:
-        """So many rows were written on each side."""
+        """Records the number of rows written per split."""
         for split, number in rows.items():
             self.rows[split] = number
 
     @property
     def exit_status(self) -> int:
+        """0, or 3 if rows were left out."""
         return exit_status_for(self.left_out)
 
     def remarks(self) -> list[str]:
-        """What was left out and what is peculiar, a line each."""
+        """Returns the lines on what was left out and what is unusual."""
         return [*LeftOut(self.left_out, self.examples).lines(), *self.notes]
 
     def as_text(self) -> str:
-        """One line: rows in all and on each side, where, how large."""
+        """Returns one line: rows in all and per split, files, bytes."""
         sides = ", ".join(f"{split} {number:,}" for split, number in self.rows.items() if split is not None)
         out = sum(self.left_out.values())
         return (
@@ -82,10 +83,10 @@ class ExportReport:
 
 
 def export(database: Path, options: ExportOptions) -> ExportReport:
-    """Writes a dataset. The store is only read, and stands still meanwhile.
+    """Writes a dataset, read from one snapshot of the store.
 
-    Raises EmptyDataset, and leaves what stood at the target, where there is no row to write; ConfigError
-    for options that do not go together; ExportFailed where the disk does not take it.
+    Raises EmptyDataset if there is no row to write, ConfigError for options that contradict each other,
+    ExportFailed if the file system fails. The target is unchanged then.
     """
     check(options)
     target = target_of(options.output)
@@ -102,16 +103,16 @@ def export(database: Path, options: ExportOptions) -> ExportReport:
             _write_files(target, rows, report)
         report.notes += [
             f"rows had a column {name} of their own; ours stands in its place"
-            for name in sorted(dataset.replaced)
+            for name in sorted(dataset.overwritten_columns)
         ]
         report.notes += rows.notes
     return report
 
 
 def check(options: ExportOptions, store: Store | None = None) -> None:
-    """Raises ConfigError for what cannot be exported so; with a store also for what its sources do not allow.
+    """Raises ConfigError for options that cannot be exported, and with a store for those its sources forbid.
 
-    Rows need not be there yet.
+    It does not need any rows yet.
     """
     dataset = options.dataset
     target = target_of(options.output)
@@ -129,7 +130,7 @@ def check(options: ExportOptions, store: Store | None = None) -> None:
 
 
 def _write_files(target: ExportTarget, rows: DatasetSource, report: ExportReport) -> None:
-    """One file; with splits, one for each side, and all are renamed when all are whole."""
+    """Writes one file, or one per split; all are renamed when all are complete."""
     assert target.kind is not None
     writer = FileWriter(rows)
     paths = {split: target.path if split is None else target.beside(split) for split in rows.splits}
@@ -148,14 +149,14 @@ def _write_files(target: ExportTarget, rows: DatasetSource, report: ExportReport
 def _write_folder(
     store: Store, target: ExportTarget, rows: DatasetSource, options: ExportOptions, report: ExportReport
 ) -> None:
-    """Rows of each side as Parquet, a README that names the splits, and settings of trainers."""
+    """Writes each split as Parquet, a README that names the splits, and settings of trainers."""
     writer = FileWriter(rows)
     with atomic_folder(target.path, target.mode) as folder:
         written = _write_sides(folder, writer)
         report.count(written)
         _count_left_out(report, rows)
         for split in [split for split, number in written.items() if not number]:
-            (folder / data_path(split)).unlink()  # `load_dataset` fails on a side without rows
+            (folder / data_path(split)).unlink()  # `load_dataset` fails on an empty split
             report.notes.append(f"there is no row in {split}, so the folder has no such side")
             del written[split]
         texts = {"README.md": readme(report.name, written)}
@@ -169,7 +170,7 @@ def _write_folder(
 
 
 def _write_sides(folder: Path, writer: FileWriter) -> dict[Split, int]:
-    """Each side as a Parquet file; rows that are on no side are `train`."""
+    """Writes each split as a Parquet file; rows without a split are `train`."""
     names: dict[Split | None, Split] = {split: split or "train" for split in writer.rows.splits}
     with contextlib.ExitStack() as stack:
         files = {
@@ -195,7 +196,7 @@ def _settings(
 
 
 def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:
-    """Raises NothingCarried, naming the first rows, if not one is left."""
+    """Records the rows left out. Raises NothingCarried, naming the first, if no row was written."""
     left_out = rows.all_left_out()
     report.left_out, report.examples = left_out.reasons, left_out.examples
     if not sum(report.rows.values()):
@@ -206,7 +207,7 @@ def _count_left_out(report: ExportReport, rows: DatasetSource) -> None:
 
 
 class QueryRows:
-    """What a user's own query gives, as rows; the query runs anew each time they are read."""
+    """The rows of a user's query; the query runs again each time they are read."""
 
     splits: Sequence[Split | None] = (None,)
     last: Sequence[str] = ()
@@ -217,7 +218,7 @@ class QueryRows:
         self._statement = statement
 
     def texts(self, _split: Split | None) -> Iterator[bytes]:
-        """The rows; raises BadQuery for a value that JSON cannot carry, and for a name that comes twice."""
+        """Yields the rows. Raises BadQuery for a value that JSON cannot express, and for a repeated name."""
         cursor = self._connection.execute(self._statement)
         names = [column[0] for column in cursor.description or ()]
         if not names:
@@ -239,9 +240,9 @@ def _query_text(row: Mapping[str, Any]) -> bytes:
 
 
 def export_query(database: Path, statement: str, output: str) -> ExportReport:
-    """Writes what a query gives, on a connection that can only read; a folder holds it as `train`.
+    """Writes the rows of a query, run on a read-only connection; in a folder they are `train`.
 
-    Raises ConfigError for SQL that fails, EmptyDataset where it gives no row.
+    Raises ConfigError for SQL that fails, EmptyDataset if there is no row.
     """
     target = target_of(output)
     refuse_store(target, database)
@@ -258,20 +259,20 @@ def export_query(database: Path, statement: str, output: str) -> ExportReport:
 
 
 def _write_query(writer: FileWriter, target: ExportTarget, report: ExportReport) -> None:
-    whole = atomic_folder if target.kind is None else atomic_file
-    with whole(target.path, target.mode) as place:
-        if isinstance(place, Path):
-            written = _write_sides(place, writer)
+    open_target = atomic_folder if target.kind is None else atomic_file
+    with open_target(target.path, target.mode) as output:
+        if isinstance(output, Path):
+            written = _write_sides(output, writer)
             report.count(written)
-            with atomic_file(place / "README.md") as file:
+            with atomic_file(output / "README.md") as file:
                 file.write(readme(report.name, written).encode())
         else:
-            report.rows = writer.write({None: place}, target.kind or "parquet")
+            report.rows = writer.write({None: output}, target.kind or "parquet")
         if not sum(report.rows.values()):
             raise EmptyDataset("the query gives no rows, so nothing was written")
     report.notes += writer.notes
 
 
 def _size_bytes(path: Path) -> int:
-    """Of a file, or of all rows in a folder."""
+    """Returns the bytes of a file, or of the data files of a folder."""
     return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in path.glob("data/*"))

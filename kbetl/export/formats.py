@@ -1,8 +1,8 @@
-"""A row of a dataset in the columns that one kind of trainer reads. Pure.
+"""Converts rows to the columns that trainers read, one format per kind of trainer. Pure.
 
-`messages` and `prompt-completion` serve prime-rl and TRL, `sharegpt` and `alpaca` LLaMA-Factory. Beside the
-text stand sample_hash, module_name, reward and difficulty; `tools` is JSON text, where there were tools.
-A new format is a function that makes its columns, and an entry at the end of this file.
+`messages` and `prompt-completion` are for prime-rl and TRL, `sharegpt` and `alpaca` for LLaMA-Factory. A row
+also has sample_hash, module_name, reward and difficulty, and `tools` as JSON text if there were tools. A new
+format is a function that makes its columns, and an entry at the end of this file.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 METADATA = ("sample_hash", "module_name", "reward", "difficulty")
 
+# How LLaMA-Factory's templates wrap a chain of thought before the text.
 _THOUGHT = ("<think>\n", "\n</think>\n\n")
-"""As LLaMA-Factory's templates put a chain of thought before the text."""
 
 
 Convert = Callable[["Row"], bytes]
@@ -43,7 +43,7 @@ _MAY_BE_UNREAD = re.compile(rf'"(?:{_OTHER_REASONING})"\s*:\s*["\[{{]'.encode())
 
 
 def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> None:
-    """Raises ConfigError for a format that there is not, or that a dataset cannot have."""
+    """Raises ConfigError for an unknown format, and for one that the dataset does not have."""
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
     if not DATASETS[dataset].has_completions and (format_ != "rows" or not has_reasoning):
@@ -51,13 +51,13 @@ def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> N
 
 
 def format_of(columns: Collection[str]) -> str:
-    """The format that rows with these columns are in."""
+    """Returns the format of rows with these columns."""
     found = (name for name, each in FORMATS.items() if each.column in columns)
     return next(found, "rows") if "sample_hash" in columns else "rows"
 
 
 def has_unread_reasoning(text: bytes) -> bool:
-    """Whether a row, as its source has it, says to itself what prime-rl does not read."""
+    """Whether a row of a source has reasoning in a field that prime-rl does not read."""
     if _MAY_BE_UNREAD.search(text) is None:
         return False
     row = stored_value(text)
@@ -79,36 +79,36 @@ def _is_unread(message: Any) -> bool:
 
 
 class ExportedFolder(NamedTuple):
-    """A folder that was written, as the settings of a trainer need to know it."""
+    """What the settings of a trainer need to know of an exported folder."""
 
     dataset: str
     path: str
     splits: Sequence[Split]
     columns: Callable[[], Sequence[str]]
     longest_tokens: Callable[[], Mapping[str, int]]
-    """The longest row by tokenizer; empty if not all rows are measured."""
+    """Returns the tokens of the longest row by tokenizer; empty if not all rows are measured."""
 
 
 class Format(NamedTuple):
-    """One format: how a conversation is laid out, and what goes beside the rows in a folder."""
+    """One format: its columns, and the settings of trainers for it."""
 
     columns: Callable[[Conversation], dict[str, Any]] | None
-    """None: the row as it is."""
+    """Returns the columns of a conversation; None if the format keeps the row unchanged."""
     settings: Callable[[ExportedFolder], dict[str, str]]
-    """Files with the settings of a trainer, by name."""
+    """Returns the texts of a trainer's settings files, by file name."""
     column: str | None
-    """The column by which its rows are known, beside `sample_hash`; None for rows as they are."""
+    """The column that identifies its rows, with `sample_hash`; None for unchanged rows."""
     read_by: str
-    """What it holds, and which trainers read it."""
+    """Which columns it has, and which trainers read it."""
     llama_factory: Mapping[str, Any] | None = None
-    """Its entry in LLaMA-Factory's `dataset_info.json`; None if that does not read it."""
+    """Its entry in LLaMA-Factory's `dataset_info.json`; None if LLaMA-Factory does not read it."""
 
 
 def converter(format_: str, *, has_reasoning: bool, left_out: set[str]) -> Convert:
-    """What turns a row of rollouts into the JSON text of a format.
+    """Returns the function that converts a rollout's row to the JSON text of a format.
 
-    It raises BadRow with the reason for a row that the format cannot carry whole. `left_out` is given the
-    columns of `rows` that go with the reasoning.
+    It raises BadRow, with the reason, for a row that the format cannot express completely. Columns that
+    are dropped with the reasoning (format `rows`) are added to `left_out`.
     """
     shape = FORMATS[format_].columns
     if shape is None:
@@ -118,22 +118,20 @@ def converter(format_: str, *, has_reasoning: bool, left_out: set[str]) -> Conve
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
         if has_reasoning:
-            return json_bytes({**shape(_whole(conversation_of(value))), **_metadata(row)})
+            return json_bytes({**shape(_complete(conversation_of(value))), **_metadata(row)})
         found = without_reasoning(value)
-        shaped = shape(_whole(found.conversation, is_reasoning_told=False))
-        check_no_leak(shaped, found.taken)
+        shaped = shape(_complete(found.conversation, has_reasoning=False))
+        check_no_leak(shaped, found.removed_texts)
         return json_bytes({**shaped, **_metadata(row)})
 
     return convert
 
 
-def _whole(conversation: Conversation, *, is_reasoning_told: bool = True) -> Conversation:
-    """The conversation, if trainers take all of it. Raises BadRow for what they drop or are not given."""
+def _complete(conversation: Conversation, *, has_reasoning: bool = True) -> Conversation:
+    """Returns the conversation if trainers read all of it. Raises BadRow if a part would be lost."""
     check_turns(conversation)
     lost = [
-        path
-        for path in conversation.lost
-        if is_reasoning_told or path.rpartition(".")[2] not in REASONING_FIELDS
+        path for path in conversation.lost if has_reasoning or path.rpartition(".")[2] not in REASONING_FIELDS
     ]
     if lost:
         raise BadRow(why_lost(lost))
@@ -150,10 +148,10 @@ def _rows_without_reasoning(left_out: set[str]) -> Convert:
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
         found = without_reasoning(value)
-        kept = row_without_reasoning(value, found)
-        check_no_leak(kept, found.taken)
-        left_out.update(value.keys() - kept.keys())
-        return json_bytes(kept)
+        cleaned = row_without_reasoning(value, found)
+        check_no_leak(cleaned, found.removed_texts)
+        left_out.update(value.keys() - cleaned.keys())
+        return json_bytes(cleaned)
 
     return convert
 
@@ -222,7 +220,7 @@ def _joined(messages: Sequence[Message]) -> str:
 
 
 def _dataset_info(entry: Mapping[str, Any], folder: ExportedFolder) -> dict[str, str]:
-    """`dataset_info.json` of LLaMA-Factory: its name for each split."""
+    """Returns `dataset_info.json` of LLaMA-Factory, with an entry per split."""
     wanted = _with_columns(entry, folder.columns())
     described = {
         f"{folder.dataset}_{split}": {"file_name": data_path(split), **wanted} for split in folder.splits
@@ -231,7 +229,7 @@ def _dataset_info(entry: Mapping[str, Any], folder: ExportedFolder) -> dict[str,
 
 
 def trainer_entry(format_: str, columns: Collection[str]) -> dict[str, Any] | None:
-    """The entry of LLaMA-Factory for rows with these columns, less where they are; None if it reads none."""
+    """Returns LLaMA-Factory's entry for rows with these columns, without `file_name`; None if it has none."""
     entry = FORMATS[format_].llama_factory
     return None if entry is None else _with_columns(entry, columns)
 
@@ -260,7 +258,7 @@ _ALPACA: dict[str, Any] = {
 
 
 def _sft_toml(folder: ExportedFolder) -> dict[str, str]:
-    """`sft.toml` of prime-rl."""
+    """Returns `sft.toml` of prime-rl, with the seq_len of the longest row."""
     longest_tokens = folder.longest_tokens()
     lines = [
         "[data]",

@@ -1,4 +1,4 @@
-"""The rows of a dataset as texts in a format: what `export` writes to files and `push` to the Hub."""
+"""Converts the rows of a dataset to a format, for the files of `export` and of `push`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ SHOWN = 10
 
 @dataclass(slots=True)
 class LeftOut:
-    """Rows that a format cannot carry."""
+    """Counts rows that a format cannot express."""
 
     reasons: Counter[str] = field(default_factory=Counter)
-    """With how many rows each kept out."""
+    """Number of rows by reason."""
     examples: dict[str, str] = field(default_factory=dict)
-    """The first few, by hash, with the reason."""
+    """The reasons of the first few rows, by sample hash."""
 
     def add(self, sample_hash: str, reason: str) -> None:
-        """One more."""
+        """Counts one row."""
         self.reasons[reason] += 1
         if len(self.examples) < SHOWN:
             self.examples[sample_hash] = reason
 
     def lines(self) -> list[str]:
-        """The first few, and each reason with its number, a line each."""
+        """Returns the lines on the first few rows, and on each reason with its number of rows."""
         lines = [f"left out {sample}: {reason}" for sample, reason in self.examples.items()]
         hidden = sum(self.reasons.values()) - len(self.examples)
         if hidden:
@@ -41,12 +41,12 @@ class LeftOut:
         return [*lines, *(f"left out {number:,} rows: {why}" for why, number in self.reasons.most_common())]
 
     def why(self) -> str:
-        """The most frequent reasons, in one line."""
+        """Returns the most frequent reasons in one line."""
         return "; ".join(f"{number:,} rows: {why}" for why, number in self.reasons.most_common(3))
 
 
 class DatasetSource:
-    """A dataset's rows in a format; they can be read again and again, one side at a time."""
+    """The rows of a dataset in a format; a RowSource, which can be read several times."""
 
     def __init__(self, dataset: DatasetRows, format_: str = "rows", *, has_reasoning: bool = True) -> None:
         is_plain = FORMATS[format_].columns is None
@@ -56,14 +56,14 @@ class DatasetSource:
         self.declared: dict[str, DeclaredType] = declared_columns(dataset.declared) if is_plain else {}
         self.last: Sequence[str] = LABELS if is_plain else ()
         self.left_out: dict[Split | None, LeftOut] = {}
-        """What the format could not carry when a side was read last."""
-        self._gone: set[str] = set()
-        self._convert = converter(format_, has_reasoning=has_reasoning, left_out=self._gone)
+        """Rows that were left out when a split was last read."""
+        self._dropped_columns: set[str] = set()
+        self._convert = converter(format_, has_reasoning=has_reasoning, left_out=self._dropped_columns)
         self._has_reasoning_as_is = is_plain and has_reasoning
         self._has_unread_reasoning = False
 
     def texts(self, split: Split | None) -> Iterator[bytes]:
-        """The rows of one side that the format can carry."""
+        """Yields the rows of one split that the format can express."""
         left_out = self.left_out[split] = LeftOut()
         for row in self.dataset.rows(split):
             if self._has_reasoning_as_is and not self._has_unread_reasoning:
@@ -74,7 +74,7 @@ class DatasetSource:
                 left_out.add(row.sample_hash, plain_text(str(bad)))
 
     def all_left_out(self) -> LeftOut:
-        """Of all sides that were read."""
+        """Returns the rows left out of all splits that were read."""
         found = LeftOut()
         for side in self.left_out.values():
             found.reasons += side.reasons
@@ -83,6 +83,10 @@ class DatasetSource:
 
     @property
     def notes(self) -> list[str]:
-        """What is worth saying of the rows that were read, a line each."""
-        gone = f"columns left out with the reasoning: {', '.join(sorted(self._gone))}"
-        return [*([gone] if self._gone else []), *([UNREAD_REASONING] if self._has_unread_reasoning else [])]
+        """Remarks on the rows that were read, a line each."""
+        found = []
+        if self._dropped_columns:
+            found.append(f"columns left out with the reasoning: {', '.join(sorted(self._dropped_columns))}")
+        if self._has_unread_reasoning:
+            found.append(UNREAD_REASONING)
+        return found

@@ -1,9 +1,8 @@
-"""The answers in a model's turns, without the reasoning around them. Pure.
+"""Removes the reasoning from a row, and keeps the answers of the model's turns. Pure.
 
-In every assistant turn, wherever in the row it stands, the answer is what stands between `<answer>` and
-`</answer>` or `BEGIN_PYTHON` and `END_PYTHON` (the marks stay); where there are no such marks, the text that
-a reasoning field or a closed thought such as `<think>..</think>` sets apart. A turn whose text is neither
-cannot be told from reasoning, and stops its row.
+In every assistant turn, anywhere in the row, the answer is the text between `<answer>` and `</answer>` or
+`BEGIN_PYTHON` and `END_PYTHON`, with these marks. Without marks it is the text beside a reasoning field or a
+closed thought such as `<think>..</think>`. A turn with neither may be reasoning, so its row is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ _MARKED = (
     ("BEGIN_PYTHON", "END_PYTHON", re.compile(r"BEGIN_PYTHON.*?END_PYTHON", re.DOTALL)),
 )
 _REASONING_KEY = re.compile(r"(?:reasoning|thinking|thoughts?|chain_of_thought|cot)(?:$|_(?!tokens|effort))")
-_SPELLED_ANEW = frozenset(
+# Fields with the tokens of a text, and so its reasoning.
+_TOKEN_FIELDS = frozenset(
     (
         "token_ids",
         "completion_ids",
@@ -37,84 +37,85 @@ _SPELLED_ANEW = frozenset(
         "tokens",
     )
 )
-"""Lists of tokens: the same text once more, reasoning and all."""
+# Columns with a copy of the whole conversation, or with the rating model's answer and reasoning.
 _COLUMNS_LEFT_OUT = frozenset(("trajectory", "nodes", "traces", "evaluation_raw"))
-"""The whole exchange once more, and the rating model's answer with what it thought."""
 
-_TELLING_THOUGHT = 12
-_TELLING_REST = 40
-"""Letters and digits from which on reasoning, or text beside an answer, stands elsewhere by no chance."""
+# Letters and digits that a removed text needs so that it appears elsewhere by no chance: reasoning, and
+# text beside an answer.
+_MIN_REASONING = 12
+_MIN_REST = 40
+# From this length on the beginning is searched too, because a column may hold the text truncated.
 _LONG = 200
 _BEGINNING = 120
-"""Of a long text its beginning is looked for too: a column may hold it cut short."""
 _ESCAPE = re.compile(r"\\+(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _NO_LETTER = re.compile(r"[^A-Za-z0-9]+")
 
 
-class Answered(NamedTuple):
-    """What is shipped, and all that was taken out of it."""
+class WithoutReasoning(NamedTuple):
+    """A conversation without reasoning, and the texts that were removed from it."""
 
     conversation: Conversation
-    taken: Sequence[str]
-    """As `_letters` gives it, long enough to be known again."""
+    removed_texts: Sequence[str]
+    """Letters and digits of each text that is long enough to be searched."""
 
 
-def without_reasoning(row: Mapping[str, Any]) -> Answered:
-    """A row's conversation with no reasoning in it. Raises BadRow where a turn has no recognisable answer."""
+def without_reasoning(row: Mapping[str, Any]) -> WithoutReasoning:
+    """Returns a row's conversation without reasoning. Raises BadRow if a turn has no recognisable answer."""
     conversation = conversation_of(row)
     own = [*conversation.prompt, *conversation.completion]
     last = next((each for each in reversed(conversation.completion) if each.role == "assistant"), None)
     if last is None or not (last.content.strip() or last.tool_calls):
         raise BadRow("no recognisable answer: no assistant text at the end")
     turns = [each for each in conversation.completion if each.role == "assistant" and each.content]
-    is_apart = len(turns) == 1 and _has_reasoning_beside(row)
-    taken = [text for each in own for text in _taken(each)]
-    return Answered(
+    is_separate = len(turns) == 1 and _has_reasoning_beside(row)
+    removed_texts = [text for each in own for text in _removed_from(each)]
+    return WithoutReasoning(
         dataclasses.replace(
             conversation,
             prompt=[_answer_of(each) for each in conversation.prompt],
-            completion=[_answer_of(each, is_apart=is_apart) for each in conversation.completion],
+            completion=[_answer_of(each, is_separate=is_separate) for each in conversation.completion],
         ),
-        list(dict.fromkeys([*taken, *_thoughts_in(row)])),
+        list(dict.fromkeys([*removed_texts, *_thoughts_in(row)])),
     )
 
 
-def row_without_reasoning(row: Mapping[str, Any], found: Answered) -> dict[str, Any]:
-    """A row less what holds reasoning, wherever it stands, and with the answers of its turns.
+def row_without_reasoning(row: Mapping[str, Any], found: WithoutReasoning) -> dict[str, Any]:
+    """Returns a row without all fields that hold reasoning, and with the answers of its turns.
 
-    Raises BadRow for a message elsewhere in the row that has no recognisable answer.
+    Raises BadRow for a message in another field that has no recognisable answer.
     """
-    kept = {key: value for key, value in row.items() if key not in _COLUMNS_LEFT_OUT}
-    kept = {key: kept[key] for key in kept if not _is_reasoning(key, kept[key])}
+    cleaned = {key: value for key, value in row.items() if key not in _COLUMNS_LEFT_OUT}
+    cleaned = {key: cleaned[key] for key in cleaned if not _is_reasoning(key, cleaned[key])}
     for field in ("prompt", "completion"):
         messages = getattr(found.conversation, field)
         if isinstance(row.get(field), list):
-            kept[field] = [_with_answer(*both) for both in zip(row[field], messages, strict=True)]
+            cleaned[field] = [_with_answer(*both) for both in zip(row[field], messages, strict=True)]
         elif isinstance(row.get(field), str):
-            kept[field] = messages[0].content
+            cleaned[field] = messages[0].content
     return {
-        key: value if key in ("prompt", "completion") else _cleaned(value, key) for key, value in kept.items()
+        key: value if key in ("prompt", "completion") else _cleaned(value, key)
+        for key, value in cleaned.items()
     }
 
 
-def check_no_leak(row: Mapping[str, Any], taken: Sequence[str]) -> None:
-    """Raises BadRow where a text that was taken out still stands somewhere, also as JSON inside a text."""
+def check_no_leak(row: Mapping[str, Any], removed_texts: Sequence[str]) -> None:
+    """Raises BadRow if a removed text is still in the row, also as JSON inside a text."""
     for key, value in row.items():
         texts = [_letters(text) for text in _texts(value)]
-        if any(each in text for text in texts for each in taken):
+        if any(each in text for text in texts for each in removed_texts):
             raise BadRow(f"its reasoning also stands in column '{key}'")
 
 
 def _with_answer(message: Mapping[str, Any], answer: Message) -> dict[str, Any]:
-    """The message as it was, less its reasoning, with the answer as its content."""
-    kept = {key: _cleaned(value, key) for key, value in message.items() if not _is_reasoning(key, value)}
+    """Returns the message without reasoning, with the answer as its content."""
+    cleaned = {key: _cleaned(value, key) for key, value in message.items() if not _is_reasoning(key, value)}
     if answer.role == "assistant" and message.get("content") is not None:
-        kept["content"] = answer.content
-    return kept
+        cleaned["content"] = answer.content
+    return cleaned
 
 
-def _answer_of(message: Message, *, is_apart: bool = False) -> Message:
-    """A message with its answer alone; others than the assistant's as they are."""
+def _answer_of(message: Message, *, is_separate: bool = False) -> Message:
+    """Returns an assistant's message with its answer alone; other messages unchanged."""
     if message.role != "assistant":
         return message
     calls = [
@@ -123,9 +124,9 @@ def _answer_of(message: Message, *, is_apart: bool = False) -> Message:
     ]
     if not message.content.strip():
         return dataclasses.replace(message, content="", reasoning=None, tool_calls=calls)
-    text = _apart(message.content).answer
+    text = _split(message.content).answer
     marked = _marked(text)
-    if marked is None and (is_apart or message.reasoning is not None or text != message.content):
+    if marked is None and (is_separate or message.reasoning is not None or text != message.content):
         marked = text.strip() or None
     if marked is None:
         raise BadRow(
@@ -135,7 +136,7 @@ def _answer_of(message: Message, *, is_apart: bool = False) -> Message:
 
 
 def _marked(text: str) -> str | None:
-    """The answer between its marks; None where there are no marks."""
+    """Returns the answer between marks; None if there are no marks. Raises BadRow if they do not pair up."""
     for opening, closing, pattern in _MARKED:
         found = dict.fromkeys(pattern.findall(text))
         if len(found) > 1:
@@ -151,10 +152,10 @@ def _marked(text: str) -> str | None:
     return None
 
 
-def _apart(text: str) -> Split:
-    """A text without its thoughts, and these.
+def _split(text: str) -> Split:
+    """Splits a text into its thoughts and the rest.
 
-    Raises BadRow for a thought that does not end, and for a mark in the answer: what ships may hold no doubt.
+    Raises BadRow for a thought that does not end, and for a mark of reasoning in the rest.
     """
     split = split_thoughts(text)
     if split.unclosed is not None:
@@ -166,7 +167,7 @@ def _apart(text: str) -> Split:
 
 
 def _cleaned(value: Any, key: str) -> Any:
-    """A value less its reasoning; messages of an assistant in it have their answers alone."""
+    """Returns a value without reasoning; messages of an assistant in it have their answers alone."""
     if isinstance(value, dict):
         if value.get("role") == "assistant" and "content" in value:
             return _with_answer(value, _answer_of(message_of(value, key)))
@@ -179,7 +180,7 @@ def _cleaned(value: Any, key: str) -> Any:
 
 
 def _cleaned_json(text: str, key: str) -> str:
-    """Text that is JSON (`info`, arguments of a call), spelled anew only where reasoning was in it."""
+    """Returns JSON text (`info`, arguments of a call) without reasoning; unchanged if it has none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -189,25 +190,25 @@ def _cleaned_json(text: str, key: str) -> str:
 
 
 def _is_reasoning(key: str, value: Any) -> bool:
-    """Whether a field holds reasoning, or the same text as tokens; numbers about it are none."""
+    """Whether a field holds reasoning, or text as tokens; a number about reasoning is none."""
     if not isinstance(value, str | list | dict):
         return False
     name = key.lower()
-    is_tokens = name in _SPELLED_ANEW and not isinstance(value, str)
+    is_tokens = name in _TOKEN_FIELDS and not isinstance(value, str)
     return is_tokens or _REASONING_KEY.match(name) is not None
 
 
 def _has_reasoning_beside(row: Mapping[str, Any]) -> bool:
-    """Whether reasoning stands beside the messages: in a column of its own, or in a trajectory."""
+    """Whether reasoning is in another column than the messages, such as a trajectory."""
     beside = {key: value for key, value in row.items() if key not in ("prompt", "completion")}
     return any(text.strip() for text in _reasoning_in(beside))
 
 
 def _reasoning_in(value: Any) -> Iterator[str]:
-    """All text of reasoning fields in a value."""
+    """Yields all texts of reasoning fields in a value."""
     if isinstance(value, dict):
         for key, child in value.items():
-            if key.lower() not in _SPELLED_ANEW and _is_reasoning(key, child):
+            if key.lower() not in _TOKEN_FIELDS and _is_reasoning(key, child):
                 yield from _texts(child)
             else:
                 yield from _reasoning_in(child)
@@ -218,35 +219,35 @@ def _reasoning_in(value: Any) -> Iterator[str]:
 
 def _thoughts_in(row: Mapping[str, Any]) -> Iterator[str]:
     for text in _reasoning_in(dict(row)):
-        yield from _probes(text, _TELLING_THOUGHT)
+        yield from _probes(text, _MIN_REASONING)
 
 
-def _taken(message: Message) -> Iterator[str]:
-    """What `_answer_of` takes out of a message: thoughts, what stands around the answer, and the whole."""
+def _removed_from(message: Message) -> Iterator[str]:
+    """Yields what `_answer_of` removes from a message: thoughts, text around the answer, and the whole."""
     if message.role != "assistant":
         return
     if message.reasoning is not None:
-        yield from _probes(message.reasoning, _TELLING_THOUGHT)
-    tail, thoughts, _ = _apart(message.content)
-    yield from _probes(thoughts or "", _TELLING_THOUGHT)
+        yield from _probes(message.reasoning, _MIN_REASONING)
+    tail, thoughts, _ = _split(message.content)
+    yield from _probes(thoughts or "", _MIN_REASONING)
     marked = _marked(tail)
     before, _, behind = tail.partition(marked) if marked is not None else ("", "", "")
     for rest in (before, behind):
-        yield from _probes(rest, _TELLING_REST)
+        yield from _probes(rest, _MIN_REST)
     if thoughts or before.strip() or behind.strip():
-        yield from _probes(message.content, _TELLING_THOUGHT)
+        yield from _probes(message.content, _MIN_REASONING)
 
 
-def _probes(text: str, telling: int) -> Iterator[str]:
+def _probes(text: str, min_letters: int) -> Iterator[str]:
     letters = _letters(text)
-    if len(letters) >= telling:
+    if len(letters) >= min_letters:
         yield letters
     if len(letters) >= _LONG:
         yield letters[:_BEGINNING]
 
 
 def _letters(text: str) -> str:
-    """Letters and digits alone: the same however JSON escapes, quotes and blanks spell a text."""
+    """Returns the letters and digits of a text, which no escaping or quoting changes."""
     return _NO_LETTER.sub("", _ESCAPE.sub("", text))
 
 

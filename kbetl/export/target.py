@@ -1,4 +1,4 @@
-"""Where an export goes: written beside, and renamed when it is whole and on disk."""
+"""Checks the output of an export, and opens it as a file or folder that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ FileKind = Literal["jsonl", "jsonl.gz", "parquet", "csv"]
 KINDS: tuple[FileKind, ...] = ("jsonl.gz", "jsonl", "parquet", "csv")
 IN_WORDS = ".jsonl, .jsonl.gz, .parquet, .csv, or a folder"
 MARK = "<!-- made by kbetl export -->"
-"""In a folder's README.md: that it may be replaced by another export."""
+"""Text in a folder's README.md that allows another export to replace the folder."""
 _README = "README.md"
+# All files that an export writes into a folder.
 _WRITTEN = {_README, "data", "dataset_info.json", "sft.toml"}
-"""All that an export puts into a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportTarget:
-    """A file of one kind; or, where `kind` is None, a folder."""
+    """The output of an export: a file of one kind, or a folder if `kind` is None."""
 
     path: Path
     kind: FileKind | None
     mode: int | None = None
-    """The permission bits of what is written; None: as the umask has them."""
+    """The permission bits of what is written; None for those by the umask."""
 
     def beside(self, split: str) -> Path:
-        """The file for one split: `filtered-train.jsonl` for `filtered.jsonl`."""
+        """Returns the file of one split: `filtered-train.jsonl` for `filtered.jsonl`."""
         stem = self.path.name.removesuffix(f".{self.kind}")
         return self.path.with_name(f"{stem}-{split}.{self.kind}")
 
 
 def target_of(output: str) -> ExportTarget:
-    """What `-o` names. Raises ConfigError for a kind of file that is not written here."""
+    """Returns the file or folder that `-o` names. Raises ConfigError for an unknown kind of file."""
     if output.strip() in ("", "-"):
         raise ConfigError(f"-o {output!r} names no file or folder; to see rows on stdout: kbetl query --nl")
     path = Path(output)
@@ -58,7 +58,7 @@ def target_of(output: str) -> ExportTarget:
 
 
 def refuse_store(target: ExportTarget, database: Path) -> None:
-    """Raises ConfigError where writing the target would replace the store, or the folder that it is in."""
+    """Raises ConfigError if the target is the store, or a folder that the store is in."""
     store = database.resolve()
     paths = [target.path, *(target.beside(split) for split in SPLITS)]
     if any(path.resolve() == store for path in paths) or target.path.resolve() in store.parents:
@@ -68,44 +68,44 @@ def refuse_store(target: ExportTarget, database: Path) -> None:
 
 
 def as_open_as(database: Path, target: ExportTarget) -> ExportTarget:
-    """The target with the permission bits of the store."""
+    """Returns the target with the permission bits of the store."""
     return replace(target, mode=atomic_files.mode_of(database)) if database.exists() else target
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
-    """A file that replaces `path` at once when all is written and on disk; on any error the old one stays.
+    """Opens a file that replaces `path` when the block ends; if the block raises, `path` is unchanged.
 
-    Raises ExportFailed in words where the disk does not take it.
+    Raises ExportFailed if the file system fails.
     """
     path = path.resolve()
     _refuse_device(path)
-    with _explained(path), atomic_files.whole_file(path, mode) as file:
+    with _translate_errors(path), atomic_files.atomic_file(path, mode) as file:
         yield file
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, mode: int | None = None) -> Iterator[Path]:
-    """A folder that replaces `path` when all is written and on disk; on any error the old one stays.
+    """Makes a folder that replaces `path` when the block ends; if the block raises, `path` is unchanged.
 
-    Raises ConfigError where something else than a folder of ours, or an empty one, stands there.
+    Raises ConfigError if `path` exists and is neither an empty folder nor one that an export wrote.
     """
     path = path.resolve()
     if path.exists() and not path.is_dir():
         raise ConfigError(f"-o {path} is not a folder; name one of {IN_WORDS}")
     _refuse_foreign(path)
-    with _explained(path), atomic_files.whole_folder(path, mode) as folder:
+    with _translate_errors(path), atomic_files.atomic_folder(path, mode) as folder:
         yield folder
 
 
 def _refuse_device(path: Path) -> None:
-    """A device or pipe would be replaced by a file or a folder of its name."""
+    """Raises ConfigError for a device or pipe, which a file would replace."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ConfigError(f"-o {path} is a device or pipe; name one of {IN_WORDS}")
 
 
 def _refuse_foreign(path: Path) -> None:
-    """A folder is replaced as a whole, so it must be empty or an export of ours, with nothing else in it."""
+    """Raises ConfigError for a folder with other files than an export's, because all of it is replaced."""
     names = {each.name for each in path.iterdir()} if path.is_dir() else set()
     if not names:
         return
@@ -121,7 +121,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -131,12 +131,12 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def data_path(split: Split) -> str:
-    """Where the rows of a split stand in a folder, as `datasets` names them."""
+    """Returns the path of a split's rows in a folder, as `datasets` names it."""
     return f"data/{split}-00000-of-00001.parquet"
 
 
 def readme(name: str, rows: Mapping[Split, int]) -> str:
-    """The front matter from which `load_dataset` knows the splits, and what the folder is."""
+    """Returns the README of a folder: the front matter from which `load_dataset` reads the splits."""
     lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     for split in rows:
         lines += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]

@@ -1,4 +1,4 @@
-"""Rows, as texts of JSON objects, to a file of one kind. The same rows give the same bytes."""
+"""Writes rows of JSON text as JSONL, gzip, CSV or Parquet. The same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from kbetl.dataset.arrow import Columns, batches_of, columns_of, columns_of_shape, write_parquet
+from kbetl.dataset.arrow import Columns, batches_of, columns_of, columns_of_types, write_parquet
 from kbetl.dataset.column_types import DeclaredType, SeenTypes
 from kbetl.export.target import FileKind
 from kbetl.json_codec import json_bytes, stored_value
@@ -18,39 +18,39 @@ from kbetl.store.datasets import Split
 from kbetl.text import inert_cell
 
 _GZIP_LEVEL = 6
+# Rows from which the columns of a Parquet file are guessed first.
 _GUESSED_ROWS = 200
-"""From which the columns of a Parquet file are guessed."""
 
 
 class RowSource(Protocol):
-    """Rows that can be read again and again, one side at a time."""
+    """Rows that can be read several times, one split at a time."""
 
     @property
     def splits(self) -> Sequence[Split | None]:
-        """The sides that there are; None alone where rows are on no side."""
+        """The splits; None alone if there are none."""
 
     def texts(self, split: Split | None) -> Iterator[bytes]:
-        """The rows of one side, each the text of a JSON object on one line."""
+        """Yields the rows of one split, each a JSON object on one line."""
 
     @property
     def declared(self) -> dict[str, DeclaredType]:
-        """Columns whose types a source declares."""
+        """The types of columns that a source declares."""
 
     @property
     def last(self) -> Sequence[str]:
-        """Columns that stand behind the others."""
+        """The names of columns that come after all others."""
 
 
 @dataclass(slots=True)
 class FileWriter:
-    """Writes sides of some rows to files; what all files must share is found once."""
+    """Writes the splits of some rows to files with the same columns."""
 
     rows: RowSource
     columns: Columns | None = None
     names: Sequence[str] | None = None
 
     def write(self, files: Mapping[Split | None, IO[bytes]], kind: FileKind) -> dict[Split | None, int]:
-        """Writes each side to its file; gives the number of rows on each."""
+        """Writes each split to its file; returns the number of rows of each."""
         if kind == "parquet":
             return self._write_parquet(files)
         return {split: self._write_text(file, kind, split) for split, file in files.items()}
@@ -65,9 +65,9 @@ class FileWriter:
             return _write_lines(packed, texts)
 
     def _write_parquet(self, files: Mapping[Split | None, IO[bytes]]) -> dict[Split | None, int]:
-        """With the columns of the first rows; where all rows turn out to need others, once more with those.
+        """Writes with the columns of the first rows; writes again if all rows need other columns.
 
-        Reading all rows for their types alone would take as long as a third of the writing.
+        Reading all rows first, for their types, takes a third of the time of writing.
         """
         import pyarrow as pa
 
@@ -76,7 +76,7 @@ class FileWriter:
         seen = SeenTypes()
         try:
             written = self._write_columns(files, guessed, seen)
-            self.columns = columns_of_shape(seen, self.rows.declared, self.rows.last)
+            self.columns = columns_of_types(seen, self.rows.declared, self.rows.last)
         except (pa.ArrowException, OverflowError):
             self.columns = columns_of(self._values(), self.rows.declared, self.rows.last)
         else:
@@ -97,11 +97,11 @@ class FileWriter:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What is to be said of the columns that were written."""
+        """Remarks on the columns that were written, a line each."""
         return () if self.columns is None else self.columns.notes
 
     def column_names(self) -> Sequence[str]:
-        """The columns of all rows."""
+        """Returns the names of the columns of all rows."""
         return self._names() if self.columns is None else self.columns.schema.names
 
     def _names(self) -> Sequence[str]:
@@ -122,7 +122,7 @@ class FileWriter:
 def _seen_by(seen: SeenTypes, texts: Iterable[bytes]) -> Iterator[tuple[Any, int]]:
     for text in texts:
         value = stored_value(text)
-        seen.see_object(value)
+        seen.add_object(value)
         yield value, len(text)
 
 
@@ -136,7 +136,7 @@ def _write_lines(file: IO[bytes] | gzip.GzipFile, texts: Iterable[bytes]) -> int
 
 
 def _write_csv(file: IO[bytes], names: Sequence[str], texts: Iterable[bytes]) -> int:
-    """A header and a record for each row; nested values as JSON text, null as an empty cell."""
+    """Writes a header and a record for each row; nested values are JSON text, null is an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow([inert_cell(name) for name in names])

@@ -85,7 +85,9 @@ def _write(rows: DatasetSource, folder: Path, shard_bytes: int) -> Built:
 
 def _notes(rows: DatasetSource, columns: Columns, splits: Collection[str]) -> list[str]:
     empty = [f"no row is on the side {side}" for side in rows.splits if side and side not in splits]
-    replaced = [f"column {name} of the rows gave way to ours" for name in sorted(rows.dataset.replaced)]
+    replaced = [
+        f"column {name} of the rows gave way to ours" for name in sorted(rows.dataset.overwritten_columns)
+    ]
     return [*rows.dataset.notes, *columns.notes, *replaced, *empty]
 
 
@@ -134,8 +136,8 @@ def _data_file(path: str, local: Path) -> DataFile:
 
 
 _NAMES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+# Types that differ in how they lie in memory alone.
 _ALIKE = {"large_string": "string"}
-"""Types that differ in how they lie in memory alone."""
 
 
 def described(schema: pa.Schema) -> list[dict[str, Any]]:

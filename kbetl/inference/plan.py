@@ -56,7 +56,7 @@ class ModelTask:
             "model": self.model,
             "parameters": canonical_json(dict(task.parameters)).decode(),
             "restriction": task.where,
-            "reader": task.reader_spec,
+            "reader": task.format_spec,
             "closing": task.closing,
             "system": task.system,
             "template": task.template,

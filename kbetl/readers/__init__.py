@@ -1,4 +1,4 @@
-"""The rows of files: JSONL, JSON, CSV, Parquet and Arrow, however they are packed."""
+"""Reads the rows of files: JSONL, JSON, CSV, Parquet and Arrow, also compressed."""
 
 from kbetl.readers.arrow_values import IS_JSON_TEXT
 from kbetl.readers.files import (

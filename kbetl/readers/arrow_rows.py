@@ -1,4 +1,4 @@
-"""Rows of an Arrow file, as `save_to_disk` of `datasets` writes them, and of Feather: a batch at a time."""
+"""Reads the rows of an Arrow file (`save_to_disk` of `datasets`) or Feather file, a batch at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import orjson
 from kbetl.errors import SourceError
 from kbetl.readers import arrow_values
 from kbetl.readers.arrow_values import first_line
-from kbetl.readers.lines import RawRow, file_fault
+from kbetl.readers.lines import RawRow, file_error
 
 FILE_MARK = b"ARROW1"
 STREAM_MARK = b"\xff\xff\xff\xff"
+# The list of a dataset's files, which `save_to_disk` writes beside them.
 _STATE = "state.json"
-"""What `save_to_disk` writes beside the files of a dataset: which they are."""
 _STATE_BYTES = 2**20
 
 
 def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[RawRow]:
-    """The rows in order, numbered from 1. Raises SourceError where the file is none of Arrow's.
+    """Yields the rows in order, numbered from 1. Raises SourceError if the file is no Arrow file.
 
-    A row with a value that has no JSON spelling is a fault, and so is the rest of a file that is damaged.
+    A row with a value that JSON cannot express has a `fault`; the rest of a damaged file is one file error.
     """
     import pyarrow as pa
 
@@ -39,11 +39,11 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[RawRow]:
                     number += 1
                     yield raw
         except (OSError, ValueError, pa.ArrowException) as error:
-            yield file_fault(number + 1, f"it cannot be read on: {first_line(error)}")
+            yield file_error(number + 1, f"it cannot be read on: {first_line(error)}")
 
 
 def features(file: Path) -> Any:
-    """The declared column types; None where the file cannot be opened."""
+    """Returns the declared column types; None if the file cannot be opened."""
     with contextlib.ExitStack() as stack:
         try:
             return arrow_values.features(_opened(file, str(file), stack).schema)
@@ -52,16 +52,16 @@ def features(file: Path) -> Any:
 
 
 def why_no_rows(path: Path) -> str | None:
-    """Why an Arrow file holds no rows of the dataset in its folder; None where it does, or there is none.
+    """Returns why an Arrow file is no part of the dataset in its folder; None if it is, or there is none.
 
-    `datasets` keeps what it computed from a dataset beside it, in files that look the same.
+    `datasets` caches what it computed from a dataset in the same folder, in files of the same format.
     """
     state = path.with_name(_STATE)
     try:
-        told = orjson.loads(state.read_bytes()) if state.stat().st_size <= _STATE_BYTES else None
+        state_json = orjson.loads(state.read_bytes()) if state.stat().st_size <= _STATE_BYTES else None
     except (OSError, orjson.JSONDecodeError):
         return None
-    files = told.get("_data_files") if isinstance(told, dict) else None
+    files = state_json.get("_data_files") if isinstance(state_json, dict) else None
     names = [each.get("filename") for each in files or () if isinstance(each, dict)]
     return None if not names or path.name in names else f"no file of the dataset that {_STATE} describes"
 
@@ -80,7 +80,7 @@ def _opened(file: Path | IO[bytes], name: str, stack: contextlib.ExitStack) -> A
 
 
 def _batches(reader: Any) -> Iterator[Any]:
-    """Of a stream as they come, of a file by their number."""
+    """Yields the record batches of a file or stream reader."""
     if hasattr(reader, "num_record_batches"):
         return (reader.get_batch(number) for number in range(reader.num_record_batches))
     return iter(reader)

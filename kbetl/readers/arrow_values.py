@@ -1,8 +1,8 @@
-"""Rows of Arrow batches as JSON text: every type that Parquet and Arrow files hold, in one spelling each.
+"""Converts Arrow batches to rows of JSON text; every type of Parquet and Arrow has one spelling.
 
-Dates and times are ISO 8601 text with all their digits, durations too (`PT1.5S`); a decimal is a number where
-a double holds all of it, else text with its digits; a map is an object; bytes that are text are text, other
-bytes refuse their row. NaN and Infinity stay what they are.
+Dates and times are ISO 8601 text with all their digits, durations too (`PT1.5S`); a decimal is a number if a
+double holds it exactly, else text with its digits; a map is an object; bytes that are UTF-8 text are text,
+other bytes reject their row. NaN and Infinity are kept.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any
 import orjson
 
 from kbetl.errors import BadRow, SourceError
-from kbetl.readers.lines import RawRow, row_fault
+from kbetl.readers.lines import RawRow, row_error
 
 IS_JSON_TEXT = {b"kbetl": b"json"}
-"""Metadata of an Arrow field whose text is JSON, because no Arrow type holds its values as they are."""
+"""Metadata of an Arrow field of JSON text, used if no Arrow type holds the values unchanged."""
 
-HELD_ROWS = 16
-"""Rows whose values are held at once. What a file says of their size is that of its encoded form, in which a
-text that repeats is there once; so it is the number of rows that is bounded."""
+ROWS_IN_MEMORY = 16
+"""Rows whose values are in memory at once. It is a number of rows, because the sizes in a file are those of
+the encoded values, where a repeated text counts once."""
 Reader = Callable[[Any], Any]
-"""What makes JSON of an Arrow scalar that is not null."""
+"""Converts an Arrow scalar that is not null to a JSON value."""
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = dt.datetime(1970, 1, 1)
 _TEXT_CONTROLS = frozenset("\t\n\r\f")
 
 
 class Columns:
-    """How the columns of a schema are read. Raises SourceError where two are called alike."""
+    """Converts batches of one schema. Raises SourceError if two columns have the same name."""
 
     def __init__(self, schema: Any, name: str) -> None:
         self._readers = {field.name: reader_of(field) for field in schema}
@@ -43,9 +43,9 @@ class Columns:
             raise SourceError(f"{name}: two columns are called {twice!r}")
 
     def rows(self, batch: Any, first: int) -> Iterator[RawRow]:
-        """The rows of a batch, numbered from `first`, a few at a time: what they share is held once."""
-        for start in range(0, batch.num_rows, HELD_ROWS):
-            part = batch.slice(start, HELD_ROWS)
+        """Yields the rows of a batch, numbered from `first`; ROWS_IN_MEMORY of them are in memory at once."""
+        for start in range(0, batch.num_rows, ROWS_IN_MEMORY):
+            part = batch.slice(start, ROWS_IN_MEMORY)
             columns = part.columns
             read = [
                 _read(column, reader) for column, reader in zip(columns, self._readers.values(), strict=True)
@@ -60,17 +60,17 @@ class Columns:
             None,
         )
         if bad is not None:
-            return row_fault(number, f"column '{bad[0]}': {bad[1]}")
+            return row_error(number, f"column '{bad[0]}': {bad[1]}")
         row = dict(zip(self._readers, cells, strict=True))
         try:
             text = orjson.dumps(row)
             return RawRow(number, orjson.dumps(_spelled(row)) if b"null" in text else text)
         except (orjson.JSONEncodeError, TypeError) as error:
-            return row_fault(number, str(error))
+            return row_error(number, str(error))
 
 
 def _read(column: Any, reader: Reader | None) -> Sequence[Any]:
-    """The values of a column as JSON has them; BadRow in the place of each that has no spelling."""
+    """Returns the values of a column as JSON values; a BadRow instead of each that JSON cannot express."""
     try:
         return column.to_pylist() if reader is None else [_value(scalar, reader) for scalar in column]
     except (BadRow, ValueError, OverflowError):
@@ -91,9 +91,9 @@ def _cell(scalar: Any, reader: Reader | None) -> Any:
 
 
 def features(schema: Any) -> Any:
-    """The declared column types: those of `datasets` where it wrote the file, else Arrow's names.
+    """Returns the declared column types: those of `datasets` if it wrote the file, else Arrow's names.
 
-    Of columns that hold JSON text Arrow has no type to tell.
+    Columns of JSON text are left out, because Arrow has no type for them.
     """
     for_datasets = (schema.metadata or {}).get(b"huggingface")
     if for_datasets:
@@ -105,7 +105,7 @@ def features(schema: Any) -> Any:
 
 
 def steady_pool() -> Any:
-    """Memory that does not creep up: in 3,500 rows of 54 KB mimalloc's grew by 70 MB, jemalloc's not."""
+    """Returns a memory pool that does not grow: for 3,500 rows of 54 KB mimalloc's grew by 70 MB."""
     import pyarrow as pa
 
     try:
@@ -115,12 +115,12 @@ def steady_pool() -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library says of a file, in one line."""
+    """Returns the first line of another library's message."""
     return str(error).strip().partition("\n")[0]
 
 
 def reader_of(field: Any) -> Reader | None:
-    """What makes JSON of the values of an Arrow field; None where Python's value is one already.
+    """Returns the reader for the values of an Arrow field; None if `as_py` gives a JSON value.
 
     `datasets` 5 writes objects with different keys as `arrow.json`; our own exports mark such text.
     """
@@ -151,7 +151,10 @@ def _holds_json(field: Any) -> bool:
 
 
 def _is_json(field: Any) -> bool:
-    """By `datasets`, or marked by us and still text: other tools keep metadata of what they have changed."""
+    """Whether a field is JSON text: of type `arrow.json`, or marked by us and still of a text type.
+
+    The type is checked because other tools keep the metadata of columns that they changed.
+    """
     import pyarrow.types as of
 
     metadata = field.metadata or {}
@@ -195,7 +198,7 @@ def _map_reader(type_: Any) -> Reader:
 
 
 def _extension_reader(field: Any) -> Reader:
-    """An extension type is its storage; a UUID is text."""
+    """Returns a reader of the storage of an extension type; for a UUID, one that returns text."""
     if field.type.extension_name == "arrow.uuid":
         return lambda scalar: str(scalar.as_py())
     inner = reader_of(field.with_type(field.type.storage_type))
@@ -203,7 +206,7 @@ def _extension_reader(field: Any) -> Reader:
 
 
 def _decimal(scalar: Any) -> Any:
-    """A whole number with all its digits, a number where a double is it exactly as spelled, else text."""
+    """Returns an integer with all its digits, a number if a double spells it exactly, else text."""
     value: Decimal = scalar.as_py()
     if value == value.to_integral_value():
         return orjson.Fragment(f"{value:.0f}")
@@ -212,7 +215,7 @@ def _decimal(scalar: Any) -> Any:
 
 
 def _text_of_bytes(scalar: Any) -> str:
-    """Text that a tool wrote without saying so, as older writers of Parquet do."""
+    """Returns bytes as text: older Parquet writers do not declare text. Raises BadRow for other bytes."""
     try:
         text: str = scalar.as_py().decode()
     except UnicodeDecodeError:
@@ -241,7 +244,7 @@ def _timestamp_reader(type_: Any) -> Reader:
 
 
 def _zone(name: str) -> dt.tzinfo:
-    """The time zone of a column; UTC, which is the same moment, where this machine does not know it."""
+    """Returns the time zone of a column; UTC, which gives the same moment, if it is unknown here."""
     import pyarrow as pa
 
     try:
@@ -260,7 +263,7 @@ def _time_reader(type_: Any) -> Reader:
 
 
 def _with_nanoseconds(moment: dt.datetime | dt.time, nanoseconds: int) -> str:
-    """ISO 8601; nine digits behind the point where there are so many."""
+    """Returns ISO 8601 text, with nine decimals if the last three are not zero."""
     if not nanoseconds:
         return moment.isoformat()
     text = moment.isoformat(timespec="microseconds")
@@ -282,6 +285,7 @@ def _interval(scalar: Any) -> str:
     return f"P{value.months}M{value.days}D{_duration(value.nanoseconds, 10**9).replace('-PT', 'PT-')[1:]}"
 
 
+# By the name in `pyarrow.types.is_NAME`.
 _READERS: tuple[tuple[str, Callable[[Any], Reader]], ...] = (
     ("decimal", lambda _: _decimal),
     ("timestamp", _timestamp_reader),
@@ -294,11 +298,10 @@ _READERS: tuple[tuple[str, Callable[[Any], Reader]], ...] = (
     ("large_binary", lambda _: _text_of_bytes),
     ("binary_view", lambda _: _text_of_bytes),
 )
-"""By what `pyarrow.types` calls a type."""
 
 
 def _content(columns: Sequence[Any], index: int) -> bytes:
-    """By what a row is known that has no JSON spelling."""
+    """Returns bytes that identify a row which JSON cannot express."""
     return repr([_shown(column[index]) for column in columns]).encode("utf-8", "surrogatepass")
 
 
@@ -310,7 +313,7 @@ def _shown(scalar: Any) -> Any:
 
 
 def _spelled(value: Any) -> Any:
-    """The same with NaN and Infinity spelled as Python's `json` does; orjson would make them null."""
+    """Returns the value with NaN and Infinity spelled as Python's `json` does; orjson makes them null."""
     if isinstance(value, float) and not math.isfinite(value):
         return orjson.Fragment("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Which files hold rows, and the rows of one: by what its name says, and compressed by what it holds."""
+"""Reads the rows of a file by the format that its name says; detects compression by its first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 from kbetl.errors import BadRow, SourceError
 from kbetl.readers import arrow_rows, parquet_rows, text_rows
-from kbetl.readers.lines import RawRow, Readable, begun, decompressed, read_lines
+from kbetl.readers.lines import RawRow, Readable, decompressed, peek, read_lines
 from kbetl.readers.text_rows import raw_values
 from kbetl.samples.parse import looks_like_a_row
 
@@ -27,23 +27,23 @@ _KINDS = {
     ".arrow": "arrow",
     ".feather": "arrow",
 }
-_PACKINGS = (".gz", ".zst", ".zstd")
+_COMPRESSIONS = (".gz", ".zst", ".zstd")
 _PARQUET_MARK = b"PAR1"
+# Only a smaller .json file can be the settings of a tool.
 _SETTINGS_BYTES = 2**20
-"""A file of settings is smaller than this."""
 KINDS_IN_WORDS = ".jsonl, .json, .csv, .parquet and .arrow, also with .gz or .zst"
 
 
 def kind_of(path: str | Path) -> str | None:
-    """`jsonl`, `json`, `csv`, `parquet` or `arrow` by the name of a file; None for any other name."""
+    """Returns `jsonl`, `json`, `csv`, `parquet` or `arrow` by the name of a file; None for other names."""
     name = Path(path).name.lower()
-    for packing in _PACKINGS:
-        name = name.removesuffix(packing)
+    for suffix in _COMPRESSIONS:
+        name = name.removesuffix(suffix)
     return _KINDS.get(Path(name).suffix)
 
 
 def rows_of_file(path: Path, name: str) -> Iterator[RawRow]:
-    """The rows of a file. Raises SourceError where nothing of it can be read."""
+    """Yields the rows of a file. Raises SourceError if nothing of it can be read."""
     kind = kind_of(name) or "jsonl"
     with _opened(path, name) as file:
         if kind in _BINARY:
@@ -53,30 +53,30 @@ def rows_of_file(path: Path, name: str) -> Iterator[RawRow]:
 
 
 def rows_of_stream(file: Readable, name: str) -> Iterator[RawRow]:
-    """The rows of a pipe: JSONL, JSON, Parquet or Arrow, as its first bytes say; perhaps compressed."""
-    first, whole = begun(decompressed(file), len(arrow_rows.FILE_MARK))
+    """Yields the rows of a pipe: JSONL, JSON, Parquet or Arrow by its first bytes, also compressed."""
+    first, chunks = peek(decompressed(file), len(arrow_rows.FILE_MARK))
     kind = next((kind for mark, kind in _MARKS.items() if first.startswith(mark)), None)
     if kind is None:
-        yield from _json(whole, name)
+        yield from _json(chunks, name)
     else:
-        with _spooled(whole, name) as spool:
+        with _spooled(chunks, name) as spool:
             yield from _BINARY[kind].raw_rows(spool, name)
 
 
 def rows_of_pipe(path: Path, name: str) -> Iterator[RawRow]:
-    """The rows that come through a named pipe, as `rows_of_stream`."""
+    """Yields the rows of a named pipe, as `rows_of_stream`."""
     with _opened(path, name) as file:
         yield from rows_of_stream(file, name)
 
 
 def features_of(path: Path) -> Any:
-    """Declared column types as JSON; None where the file declares none."""
+    """Returns the declared column types as JSON; None if the file declares none."""
     kind = _KINDS.get(path.suffix.lower(), "")
     return _BINARY[kind].features(path) if kind in _BINARY else None
 
 
 def why_no_rows(path: Path) -> str | None:
-    """Why a file in a folder is left aside; None where it is to be read, or to be named as unreadable."""
+    """Returns why a file of a folder is skipped; None if it is read, or has to be reported as unreadable."""
     kind = kind_of(path)
     if kind is None:
         return f"not one of {KINDS_IN_WORDS}"
@@ -94,7 +94,7 @@ def why_no_rows(path: Path) -> str | None:
 
 
 def _why_no_row_in(content: bytes) -> str | None:
-    """Settings and metadata of other tools are single objects without any field of a row."""
+    """Returns why a .json file is skipped: settings of tools are one object without a field of a row."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -112,16 +112,16 @@ def _opened(path: Path, name: str) -> IO[bytes]:
 
 
 def _jsonl(chunks: Iterator[bytes], name: str) -> Iterator[RawRow]:
-    """Lines; one list where the file begins with its bracket, whatever its name says."""
+    """Yields the lines, or the elements of a list if the file begins with a bracket."""
     head, chunks = _until_text(chunks)
     return raw_values(chunks) if head.startswith(b"[") else read_lines(chunks)
 
 
 def _until_text(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The start from the first byte that is no blank, and all of it."""
+    """Returns the start from the first byte that is no white space, and an iterator over all bytes."""
     size_bytes = 1
     while True:
-        head, chunks = begun(chunks, size_bytes)
+        head, chunks = peek(chunks, size_bytes)
         text = head.lstrip()
         if text or len(head) < size_bytes:
             return text, chunks
@@ -129,7 +129,7 @@ def _until_text(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _json(chunks: Iterator[bytes], name: str) -> Iterator[RawRow]:
-    """One list, one object, or JSONL under another name: where the first line is an object, each line is."""
+    """Yields the rows of a list, of one object, or of JSONL, if the first line is a complete object."""
     head, chunks = _until_line_end(chunks)
     line = head.lstrip().partition(b"\n")[0].rstrip()
     read = read_lines if line.startswith(b"{") and line.endswith(b"}") else raw_values
@@ -137,10 +137,10 @@ def _json(chunks: Iterator[bytes], name: str) -> Iterator[RawRow]:
 
 
 def _until_line_end(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The start up to the end of the first line; of a list, which may be one long line, just its start."""
+    """Returns the start up to the end of the first line, of a list just its bracket, and all bytes."""
     size_bytes = 1
     while True:
-        head, chunks = begun(chunks, size_bytes)
+        head, chunks = peek(chunks, size_bytes)
         text = head.lstrip()
         if b"\n" in text or text.startswith(b"[") or len(head) < size_bytes:
             return head, chunks
@@ -159,7 +159,7 @@ _MARKS = {
 
 
 def _from_disk(path: Path, file: IO[bytes], name: str, kind: str) -> Iterator[RawRow]:
-    """Parquet is read from its end: what is compressed is unpacked into a temporary file first."""
+    """Yields the rows of Parquet or Arrow; a compressed file is first decompressed into a temporary one."""
     if path.suffix.lower() in _KINDS:
         yield from _BINARY[kind].raw_rows(path, name)
         return
@@ -173,7 +173,7 @@ def _spooled(chunks: Iterator[bytes], name: str) -> Iterator[IO[bytes]]:
         try:
             for chunk in chunks:
                 spool.write(chunk)
-        except BadRow as cut:
-            raise SourceError(f"{name}: {cut}; nothing could be read") from None
+        except BadRow as error:
+            raise SourceError(f"{name}: {error}; nothing could be read") from None
         spool.seek(0)
         yield spool

@@ -1,4 +1,4 @@
-"""The lines of a file, whatever it is packed in; and what is wrong with a file that ends too soon."""
+"""Decompresses files and reads their lines; reports where a file is cut or damaged."""
 
 from __future__ import annotations
 
@@ -17,86 +17,86 @@ from kbetl.errors import BadRow
 from kbetl.text import plain_text
 
 CHUNK_BYTES = 2**20
-_PACKED_CHUNK_BYTES = 16 * 1024
-"""Of compressed input at a time, so that what comes out of it stays small."""
+# Compressed bytes per step, so that the decompressed bytes of a step stay few.
+_COMPRESSED_CHUNK_BYTES = 16 * 1024
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
+# A frame, or the skippable frame with which `pzstd` begins.
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
-"""A frame, or one that is to be skipped, with which `pzstd` begins."""
+# The window of `zstd --long=31`; memory is bounded by the size of the content as well.
 _ZSTD_WINDOW_BYTES = 2**31
-"""What `zstd --long=31` may look back. As much as comes out of a file is held of it, at most."""
 _MAGIC_BYTES = 4
+# Byte order marks; UTF-32 comes first, because its mark begins with that of UTF-16.
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""By the mark at the start; that of UTF-32 begins as that of UTF-16."""
+# Two ASCII characters in UTF-16 without a mark: no JSON or CSV in UTF-8 has a NUL there.
 _UNMARKED = re.compile(rb"(?P<le>[\t\n\r -~]\0){2}|(?P<be>\0[\t\n\r -~]){2}", re.DOTALL)
-"""Two ASCII characters of UTF-16: no JSON and no CSV begins with a NUL in UTF-8."""
+# Last characters of the first line of an object that spans several lines.
 _OPENED = (b"{", b"[", b",", b":")
-"""What the first line of an object over several lines ends with."""
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"')
-_HELD_BYTES = 64 * 2**20
-"""Of lines that may be one object: more are taken one by one."""
-_LINE_BYTES = 64
-"""What a line takes in memory beside its text."""
+# Size of an object over several lines; beyond it the lines are read one by one.
+_MAX_OBJECT_BYTES = 64 * 2**20
+# Memory of a line beside its text.
+_LINE_OVERHEAD_BYTES = 64
 
 
 class RawRow(NamedTuple):
-    """A row as it stands in a file: JSON text, or the reason why it is none."""
+    """A row of a file: its JSON text, or the reason why it cannot be read."""
 
     line: int
-    """Where it starts, from 1; in Parquet the row."""
+    """The line where it starts, from 1; in Parquet and Arrow the number of the row."""
     text: bytes
     fault: str | None = None
+    """Why it cannot be read; None if it can."""
     is_of_file: bool = False
-    """Whether the fault is the file's, which cannot be read here, and not one row's."""
+    """Whether the fault is one of the file from here on, not of one row."""
 
 
-def row_fault(line: int, reason: str, text: bytes = b"") -> RawRow:
-    """A row that cannot be read; `text` is what there is of it, by which it is known when it comes again."""
+def row_error(line: int, reason: str, text: bytes = b"") -> RawRow:
+    """Returns a row that cannot be read. Its `text` identifies it when it is read again."""
     return RawRow(line, text, reason)
 
 
-def file_fault(line: int, reason: str) -> RawRow:
-    """A place where a file cannot be read."""
+def file_error(line: int, reason: str) -> RawRow:
+    """Returns the error that a file cannot be read from a line on."""
     return RawRow(line, b"", reason, is_of_file=True)
 
 
 class Readable(Protocol):
-    """What is asked of a file: bytes, fewer than wanted where there are no more just now."""
+    """A binary file. `read` may return fewer bytes than `size`; it returns none at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
-    """A path as text that any terminal and SQLite can take: bytes that are no UTF-8 as `\\xNN`."""
+    """Returns a path as valid text without control characters; bytes that are no UTF-8 become `\\xNN`."""
     return plain_text(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def read_lines(chunks: Iterator[bytes]) -> Iterator[RawRow]:
-    """The rows of JSONL: the lines that are not blank, without their ends; a fault where the input is cut.
+    """Yields the rows of JSONL: all lines that are not blank, and an error if the input is cut.
 
-    An object over several lines is one row at its first line. A byte order mark at the start is not part
-    of the first line; U+2028 and its like end none.
+    An object over several lines is one row at its first line. U+2028 and its like end no line.
     """
-    held: _Held | None = None
+    open_object: _OpenObject | None = None
     for raw in _lines(chunks):
-        if held is None and raw.fault is None and raw.text.endswith(_OPENED) and _opens(raw.text):
-            held = _Held(raw)
-        elif held is None:
+        if open_object is None and raw.fault is None and raw.text.endswith(_OPENED) and _opens(raw.text):
+            open_object = _OpenObject(raw)
+        elif open_object is None:
             yield raw
-        elif raw.fault is not None or held.is_passed_by(raw.text):
-            yield from held.rows()
+        elif raw.fault is not None or open_object.is_ended_by(raw.text):
+            yield from open_object.rows()
             yield raw
-            held = None
-        elif held.take(raw):
-            yield from held.rows()
-            held = None
-    if held is not None:
-        yield from held.rows()
+            open_object = None
+        elif open_object.add(raw):
+            yield from open_object.rows()
+            open_object = None
+    if open_object is not None:
+        yield from open_object.rows()
 
 
 def _opens(line: bytes) -> bool:
@@ -104,36 +104,36 @@ def _opens(line: bytes) -> bool:
 
 
 def _depth(line: bytes) -> int:
-    """By how many brackets a line of JSON goes deeper; no text of JSON goes over the end of a line."""
+    """Returns how many brackets a line of JSON leaves open; strings of JSON never span lines."""
     rest = _STRING.sub(b"", line)
     return rest.count(b"{") + rest.count(b"[") - rest.count(b"}") - rest.count(b"]")
 
 
-class _Held:
-    """Lines that may be one object."""
+class _OpenObject:
+    """Collects lines that may be one JSON object."""
 
     def __init__(self, first: RawRow) -> None:
         self._lines = [first]
         self._depth = _depth(first.text)
         self._size_bytes = len(first.text)
 
-    def is_passed_by(self, line: bytes) -> bool:
-        """Whether a line is a row by itself: not indented, so that those before it were no open object."""
-        return line.startswith(b"{") and line != b"{}" and is_whole(line)
+    def is_ended_by(self, line: bytes) -> bool:
+        """Whether a line is a complete row, not indented, so that the lines before it are no object."""
+        return line.startswith(b"{") and line != b"{}" and is_complete(line)
 
-    def take(self, raw: RawRow) -> bool:
-        """Holds one more line; gives whether the object has ended, or grown beyond what is held."""
+    def add(self, raw: RawRow) -> bool:
+        """Adds a line; returns whether the object is complete, or larger than `_MAX_OBJECT_BYTES`."""
         self._lines.append(raw)
         self._depth += _depth(raw.text)
-        self._size_bytes += len(raw.text) + _LINE_BYTES
-        return self._depth <= 0 or self._size_bytes > _HELD_BYTES
+        self._size_bytes += len(raw.text) + _LINE_OVERHEAD_BYTES
+        return self._depth <= 0 or self._size_bytes > _MAX_OBJECT_BYTES
 
     def rows(self) -> list[RawRow]:
-        """The object as one row, good or bad; the lines themselves where rows may be among them."""
+        """Returns the object as one row, valid or not; its lines if some of them may be rows."""
         text = b"\n".join(line.text for line in self._lines)
-        if self._depth == 0 and is_whole(text):
+        if self._depth == 0 and is_complete(text):
             return [RawRow(self._lines[0].line, text)]
-        if self._size_bytes > _HELD_BYTES or any(is_whole(line.text) for line in self._lines):
+        if self._size_bytes > _MAX_OBJECT_BYTES or any(is_complete(line.text) for line in self._lines):
             return self._lines
         return [RawRow(self._lines[0].line, text)]
 
@@ -153,19 +153,19 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[RawRow]:
                     number += 1
                     if not line.isspace() and line:
                         yield RawRow(number, line.rstrip(b"\r"))
-    except BadRow as cut:
-        fault = str(cut)
+    except BadRow as error:
+        fault = str(error)
     rest = b"".join(pending)
     number += 1
-    if rest.strip() and (fault is None or is_whole(rest)):
+    if rest.strip() and (fault is None or is_complete(rest)):
         yield RawRow(number, rest.rstrip(b"\r"))
         number += 1
     if fault is not None:
-        yield file_fault(number, fault)
+        yield file_error(number, fault)
 
 
-def raw_lines_with_ends(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """All lines as they are, blank ones too, each with its end but for the last."""
+def lines_with_ends(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yields all lines, blank ones too, with their line ends."""
     pending: list[bytes] = []
     for chunk in chunks:
         lines = chunk.split(b"\n")
@@ -180,8 +180,8 @@ def raw_lines_with_ends(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def is_whole(line: bytes) -> bool:
-    """Whether the last line before a cut is a JSON object all the same."""
+def is_complete(line: bytes) -> bool:
+    """Whether a line is a complete JSON object, which the last line of a cut file may be."""
     try:
         return isinstance(orjson.loads(line), dict)
     except orjson.JSONDecodeError:
@@ -189,17 +189,16 @@ def is_whole(line: bytes) -> bool:
 
 
 def decompressed(file: Readable) -> Iterator[bytes]:
-    """The content of a file in chunks: decompressed if it is gzip or Zstandard, whatever its name; in UTF-8.
+    """Yields the content of a file in UTF-8, decompressed if it is gzip or Zstandard, whatever its name.
 
-    Raises BadRow where compressed data is cut or damaged, after all that came before, and for a file
-    that cannot be read on.
+    Raises BadRow at the point where compressed data is cut or damaged or the file cannot be read.
     """
-    head, chunks = begun(_plain(file), _MAGIC_BYTES)
+    head, chunks = peek(_plain(file), _MAGIC_BYTES)
     if head.startswith(_GZIP):
         chunks = _decompressed(_small(chunks), "gzip", _gzip)
     elif _ZSTD.match(head):
         chunks = _decompressed(_small(chunks), "Zstandard", _zstandard)
-    head, chunks = begun(chunks, _MAGIC_BYTES)
+    head, chunks = peek(chunks, _MAGIC_BYTES)
     if head.startswith(_BOM):
         yield next(chunks).removeprefix(_BOM)
     encoding = _encoding_of(head)
@@ -207,7 +206,7 @@ def decompressed(file: Readable) -> Iterator[bytes]:
 
 
 def _encoding_of(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, as PowerShell and spreadsheets write it, by its first bytes; None for any other."""
+    """Returns UTF-16 or UTF-32 by the first bytes, as PowerShell and spreadsheets write; else None."""
     for mark, encoding in _ENCODINGS:
         if head.startswith(mark):
             return encoding
@@ -216,7 +215,7 @@ def _encoding_of(head: bytes) -> str | None:
 
 
 def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """The same in UTF-8; half a surrogate stays one, so that its row is refused and no other."""
+    """Yields the chunks in UTF-8. A lone surrogate is passed on, so that its row alone is rejected."""
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
     is_first = True
     try:
@@ -230,24 +229,24 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         raise BadRow(f"damaged {encoding[:6].upper()} text: {error.reason}") from None
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file must be read from its start: one that is compressed, or not in UTF-8.
+def needs_full_read(path: Path) -> bool:
+    """Whether a file can only be read from its start, because it is compressed or not in UTF-8.
 
-    Raises OSError where it cannot be read.
+    Raises OSError if it cannot be read.
     """
     with path.open("rb", buffering=0) as file:
         head = file.read(_MAGIC_BYTES)
     return head.startswith(_GZIP) or _ZSTD.match(head) is not None or _encoding_of(head) is not None
 
 
-def begun(chunks: Iterator[bytes], size_bytes: int) -> tuple[bytes, Iterator[bytes]]:
-    """The start of what comes, at least of that size where there is so much, and all of it again."""
+def peek(chunks: Iterator[bytes], size_bytes: int) -> tuple[bytes, Iterator[bytes]]:
+    """Returns the first bytes, at least `size_bytes` if there are as many, and an iterator over all."""
     head = b""
     while len(head) < size_bytes:
         try:
             chunk = next(chunks, None)
-        except BadRow as cut:
-            return head, chain((head,), _raising(cut))
+        except BadRow as error:
+            return head, chain((head,), _raising(error))
         if chunk is None:
             break
         head += chunk
@@ -255,7 +254,7 @@ def begun(chunks: Iterator[bytes], size_bytes: int) -> tuple[bytes, Iterator[byt
 
 
 def _raising(error: BadRow) -> Iterator[bytes]:
-    """A stream that can be read no further."""
+    """Returns an iterator that raises at once."""
     raise error
     yield
 
@@ -267,8 +266,8 @@ def _plain(file: Readable) -> Iterator[bytes]:
 
 def _small(chunks: Iterator[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
-        for start in range(0, len(chunk), _PACKED_CHUNK_BYTES):
-            yield chunk[start : start + _PACKED_CHUNK_BYTES]
+        for start in range(0, len(chunk), _COMPRESSED_CHUNK_BYTES):
+            yield chunk[start : start + _COMPRESSED_CHUNK_BYTES]
 
 
 def _read(file: Readable, size_bytes: int) -> bytes:
@@ -279,7 +278,7 @@ def _read(file: Readable, size_bytes: int) -> bytes:
 
 
 def _decompressed(chunks: Iterator[bytes], name: str, start: Callable[[], Any]) -> Iterator[bytes]:
-    """What compressed chunks hold: any number of members, as `cat a.gz b.gz` makes them."""
+    """Yields the content of compressed chunks: any number of members, as `cat a.gz b.gz` makes them."""
     member = start()
     for chunk in chunks:
         rest = chunk

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, as JSON text, a few at a time."""
+"""Reads the rows of a Parquet file as JSON text, a few at a time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import IO, Any
 
 from kbetl.errors import SourceError
 from kbetl.readers import arrow_values
-from kbetl.readers.arrow_values import HELD_ROWS, first_line
-from kbetl.readers.lines import RawRow, file_fault
+from kbetl.readers.arrow_values import ROWS_IN_MEMORY, first_line
+from kbetl.readers.lines import RawRow, file_error
 
 _READ_BYTES = 2**20
 
 
 def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[RawRow]:
-    """The rows in order, numbered from 1. Raises SourceError where the file has no Parquet footer.
+    """Yields the rows in order, numbered from 1. Raises SourceError if the file has no Parquet footer.
 
-    A row with a value that has no JSON spelling is a fault, and so is a group of rows that is damaged.
+    A row with a value that JSON cannot express has a `fault`; a damaged row group is one file error.
     """
     import pyarrow as pa
 
@@ -28,17 +28,19 @@ def raw_rows(file: Path | IO[bytes], name: str) -> Iterator[RawRow]:
     for group in range(parquet.metadata.num_row_groups):
         end = number + parquet.metadata.row_group(group).num_rows
         try:
-            for batch in parquet.iter_batches(batch_size=HELD_ROWS, row_groups=[group], use_threads=False):
+            for batch in parquet.iter_batches(
+                batch_size=ROWS_IN_MEMORY, row_groups=[group], use_threads=False
+            ):
                 for raw in columns.rows(batch, number + 1):
                     number += 1
                     yield raw
         except (OSError, ValueError, pa.ArrowException) as error:
-            yield file_fault(number + 1, f"rows {number + 1} to {end} cannot be read: {first_line(error)}")
+            yield file_error(number + 1, f"rows {number + 1} to {end} cannot be read: {first_line(error)}")
         number = end
 
 
 def features(file: Path) -> Any:
-    """The declared column types; None where the file cannot be opened."""
+    """Returns the declared column types; None if the file cannot be opened."""
     try:
         return arrow_values.features(_opened(file, str(file)).schema_arrow)
     except SourceError:

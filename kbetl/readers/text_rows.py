@@ -1,11 +1,10 @@
-"""Rows of a CSV file, as JSON text.
+"""Reads the rows of CSV files, and the elements of JSON lists and sequences, as JSON text.
 
-The first record names the columns, and tells what parts them: a comma, semicolon, tab or bar. A cell of
-a column in TEXT_COLUMNS is text. In any other column an empty cell is null, and a cell that is spelled
-exactly as a JSON number, true, false, null, list or object is that value (in TEXT_OR_LIST_COLUMNS a list or
-object alone); every other cell is text. So a CSV export of a store gives the same samples again, as far as
-CSV can tell text from values. A first column without a name is the index that pandas writes, and is called
-as pandas calls it when it reads it.
+The first record of CSV names the columns and shows the delimiter: comma, semicolon, tab or bar. A cell of a
+column in TEXT_COLUMNS is text. In other columns an empty cell is null, and a cell spelled as a JSON number,
+true, false, null, list or object is that value (in TEXT_OR_LIST_COLUMNS only a list or object); every other
+cell is text. So a CSV export of a store gives the same samples again, as far as CSV can tell text from
+values. A first column without a name is the index of pandas and gets the name that pandas gives it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import NamedTuple
 import orjson
 
 from kbetl.errors import BadRow, SourceError
-from kbetl.readers.lines import RawRow, file_fault, is_whole, raw_lines_with_ends, row_fault
+from kbetl.readers.lines import RawRow, file_error, is_complete, lines_with_ends, row_error
 
 TEXT_COLUMNS = frozenset(
     (
@@ -46,8 +45,8 @@ TEXT_OR_LIST_COLUMNS = frozenset(("prompt", "completion", "info", "oai_tools", "
 _OTHER_COLUMNS = frozenset(("reward", "example_id", "sample_hash", "uuid", "attempt", "source"))
 _KNOWN_COLUMNS = TEXT_COLUMNS | TEXT_OR_LIST_COLUMNS | _OTHER_COLUMNS
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_SEPARATOR_TOLD = re.compile(r"\ufeff?sep=(.)\r?\n?")
-"""The first line of a file that spreadsheets write for their own kind."""
+# The first line by which spreadsheets declare their delimiter.
+_SEPARATOR_LINE = re.compile(r"\ufeff?sep=(.)\r?\n?")
 _PANDAS_INDEX = "Unnamed: 0"
 _CONSTANTS = frozenset(("true", "false", "null", "NaN", "Infinity", "-Infinity"))
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
@@ -55,13 +54,13 @@ _PYTHON_SPELLING = re.compile(r"\[?\{'")
 
 
 def raw_records(chunks: Iterator[bytes], name: str) -> Iterator[RawRow]:
-    """The records as JSON objects, and the line on which each starts.
+    """Yields the records as JSON objects, each with the line where it starts.
 
-    A record with too few or too many cells, or one that is not CSV, is a fault. Raises SourceError for a
-    header that does not name each column once.
+    A record with too few or too many cells, or one that is not CSV, is yielded with its `fault`. Raises
+    SourceError if the header does not name each column once.
     """
     csv.field_size_limit(sys.maxsize)
-    lines = (line.decode("utf-8", "surrogateescape") for line in raw_lines_with_ends(chunks))
+    lines = (line.decode("utf-8", "surrogateescape") for line in lines_with_ends(chunks))
     records = _records(lines, name)
     header = next(records, None)
     if header is None:
@@ -76,30 +75,30 @@ def raw_records(chunks: Iterator[bytes], name: str) -> Iterator[RawRow]:
 
 class _Record(NamedTuple):
     line: int
-    """Where it starts."""
+    """The line where it starts."""
     cells: Sequence[str]
 
 
 def _records(lines: Iterator[str], name: str) -> Iterator[RawRow | _Record]:
-    """Each record with its first line; a Raw where there is a fault."""
+    """Yields each record with its first line; a RawRow for one with a fault."""
     try:
         skipped, header = next(((number, line) for number, line in enumerate(lines) if line.strip()), (0, ""))
-    except BadRow as cut:
-        yield file_fault(1, str(cut))
+    except BadRow as error:
+        yield file_error(1, str(error))
         return
-    told = _SEPARATOR_TOLD.fullmatch(header)
-    separator = _separator(header, name) if told is None else told[1]
-    first = [header] if told is None else [""]
+    declared = _SEPARATOR_LINE.fullmatch(header)
+    separator = _separator(header, name) if declared is None else declared[1]
+    first = [header] if declared is None else [""]
     reader = csv.reader(chain(first, lines), strict=True, delimiter=separator)
     while True:
         line = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield row_fault(line, f"not CSV: {error}")
+            yield row_error(line, f"not CSV: {error}")
             continue
-        except BadRow as cut:
-            yield file_fault(line, str(cut))
+        except BadRow as error:
+            yield file_error(line, str(error))
             return
         if cells is None:
             return
@@ -108,17 +107,17 @@ def _records(lines: Iterator[str], name: str) -> Iterator[RawRow | _Record]:
 
 
 def _separator(header: str, name: str) -> str:
-    """What parts the columns: by the names that it gives, else by whether it parts the line at all.
+    """Returns the delimiter that gives most known column names, else the one that splits the header.
 
-    Raises SourceError where it may be one or the other.
+    Raises SourceError if several do.
     """
-    parted = {mark: _cells(header, mark) for mark in _SEPARATORS}
-    known = {mark: len(_KNOWN_COLUMNS.intersection(cells)) for mark, cells in parted.items()}
+    split = {mark: _cells(header, mark) for mark in _SEPARATORS}
+    known = {mark: len(_KNOWN_COLUMNS.intersection(cells)) for mark, cells in split.items()}
     most = max(known.values())
     if most:
         found = [mark for mark in _SEPARATORS if known[mark] == most]
     else:
-        found = [mark for mark, cells in parted.items() if len(cells) > 1] or [","]
+        found = [mark for mark, cells in split.items() if len(cells) > 1] or [","]
     if "," not in found and len(found) > 1:
         words = " or ".join(_SEPARATORS[mark] for mark in found)
         raise SourceError(f"{name}:1: {words} may part its columns; write it with commas")
@@ -128,7 +127,7 @@ def _separator(header: str, name: str) -> str:
 def _cells(line: str, mark: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=mark), [])
-    except csv.Error:  # a quoted name that goes over the end of the line
+    except csv.Error:  # a quoted name with a line break
         return []
 
 
@@ -151,11 +150,11 @@ def _raw(record: _Record, columns: Sequence[str]) -> RawRow:
         reason = f"invalid UTF-8: byte 0x{ord(error.object[error.start]) - 0xDC00:02x}"
     except BadRow as bad:
         reason = str(bad)
-    return row_fault(line, reason, json.dumps(cells).encode())
+    return row_error(line, reason, json.dumps(cells).encode())
 
 
 def _value(column: str, cell: str) -> str:
-    """A cell as JSON text."""
+    """Returns a cell as JSON text. Raises BadRow for a list or object in Python's spelling."""
     if not cell:
         return "null"
     if column in TEXT_COLUMNS:
@@ -182,8 +181,8 @@ def _is_json(cell: str) -> bool:
     return cell[-1] in "]}"
 
 
+# All bytes up to the next bracket or comma outside strings, or to a string whose end is not read yet.
 _UNTIL_STRUCTURE = re.compile(rb'(?:[^"{}\[\],]++|"[^"\\]*+(?:\\.[^"\\]*+)*")*', re.DOTALL)
-"""Everything that neither opens, closes nor parts a value; it stops before a string that has no end yet."""
 _DEPTH = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1, ord(","): 0}
 _COMMA = ord(",")
 _LIST_ENDERS = frozenset(b",]")
@@ -193,7 +192,10 @@ _AFTER = "text after the end of the list"
 
 
 def raw_values(chunks: Iterator[bytes]) -> Iterator[RawRow]:
-    """Each row as it is spelled, and where it starts; faults where the file is cut or goes on too long."""
+    """Yields the elements of a JSON list or the values of a sequence as they are spelled.
+
+    The last row has a `fault` if the file is cut, or if text follows the list.
+    """
     scan = _Scan(chunks)
     scan.skip_blanks()
     if scan.buffer[scan.start : scan.start + 1] == b"[":
@@ -202,17 +204,17 @@ def raw_values(chunks: Iterator[bytes]) -> Iterator[RawRow]:
     else:
         yield from _sequence(scan)
     if scan.fault is not None:
-        yield file_fault(scan.line, scan.fault)
+        yield file_error(scan.line, scan.fault)
 
 
 def _elements(scan: _Scan) -> Iterator[RawRow]:
-    """The elements of a list that has just been opened."""
+    """Yields the elements of a list, from behind its opening bracket."""
     is_first = True
     while True:
-        ender = scan.next_end(in_list=True)
-        row = scan.take(scan.at)
-        if ender is None:
-            if is_whole(row.text):
+        end_byte = scan.next_end(in_list=True)
+        row = scan.value_until(scan.at)
+        if end_byte is None:
+            if is_complete(row.text):
                 yield row
                 row = RawRow(scan.line, b"")
             scan.line = row.line
@@ -221,23 +223,23 @@ def _elements(scan: _Scan) -> Iterator[RawRow]:
         scan.start = scan.at = scan.at + 1
         if row.text:
             yield row
-        elif not (is_first and ender != _COMMA):
-            yield row_fault(row.line, "no value beside a comma")
+        elif not (is_first and end_byte != _COMMA):
+            yield row_error(row.line, "no value beside a comma")
         is_first = False
-        if ender != _COMMA:
+        if end_byte != _COMMA:
             break
     scan.skip_blanks()
     if scan.buffer[scan.start :]:
-        yield row_fault(scan.line, _AFTER)
+        yield row_error(scan.line, _AFTER)
 
 
 def _sequence(scan: _Scan) -> Iterator[RawRow]:
-    """Values that follow each other, with blanks or nothing between."""
+    """Yields values that follow each other with white space or nothing between them."""
     while True:
-        ender = scan.next_end(in_list=False)
-        row = scan.take(scan.at)
-        if ender is None:
-            if row.text and (scan.fault is None or is_whole(row.text)):
+        end_byte = scan.next_end(in_list=False)
+        row = scan.value_until(scan.at)
+        if end_byte is None:
+            if row.text and (scan.fault is None or is_complete(row.text)):
                 yield row
             elif row.text:
                 scan.line = row.line
@@ -246,20 +248,20 @@ def _sequence(scan: _Scan) -> Iterator[RawRow]:
 
 
 class _Scan:
-    """A window on the file: `start` is where a value may start, `at` how far it was looked at."""
+    """A window on the file: `start` is where a value may start, `at` how far it was scanned."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.buffer = b""
         self.start = 0
         self.at = 0
         self.line = 1
-        """Of `start`, from 1."""
+        """Line of `start`, from 1."""
         self.fault: str | None = None
-        """Why the file could not be read to its end."""
+        """Why the file cannot be read to its end; None if it can."""
         self._chunks = chunks
 
-    def more(self) -> bool:
-        """Doubles what is at hand, so that a long value is looked at few times; False at the end."""
+    def read_more(self) -> bool:
+        """Doubles the buffer, so that a long value is scanned few times; returns False at the end."""
         rest = self.buffer[self.start :]
         pieces, size_bytes = [rest], 0
         try:
@@ -269,8 +271,8 @@ class _Scan:
                     break
                 pieces.append(chunk)
                 size_bytes += len(chunk)
-        except BadRow as cut:
-            self.fault = str(cut)
+        except BadRow as error:
+            self.fault = str(error)
             self._chunks = iter(())
         self.buffer = b"".join(pieces)
         self.at -= self.start
@@ -278,18 +280,18 @@ class _Scan:
         return size_bytes > 0
 
     def skip_blanks(self) -> None:
-        """Moves `start` and `at` to the next byte that is no blank, or to the end."""
+        """Moves `start` and `at` to the next byte that is no white space, or to the end."""
         while True:
             rest = self.buffer[self.start :]
             stripped = rest.lstrip()
             self._pass(self.start + len(rest) - len(stripped))
-            if stripped or not self.more():
+            if stripped or not self.read_more():
                 return
 
     def next_end(self, *, in_list: bool) -> int | None:
-        """Moves `at` to what ends the value: the comma or bracket in a list, else behind its last bracket.
+        """Moves `at` to the comma or bracket that ends an element, or behind the last bracket of a value.
 
-        Gives the byte that ended it; None where the file ends first.
+        Returns the byte that ended it; None if the file ends first.
         """
         depth = 0
         while True:
@@ -297,7 +299,7 @@ class _Scan:
             byte = self.buffer[self.at] if self.at < len(self.buffer) else None
             step = None if byte is None else _DEPTH.get(byte)
             if step is None:  # the end of the buffer, or a string that has none in it
-                if not self.more():
+                if not self.read_more():
                     self.at = len(self.buffer)
                     return None
                 continue
@@ -308,8 +310,8 @@ class _Scan:
             if not in_list and step < 0 and depth <= 0:
                 return byte
 
-    def take(self, end: int) -> RawRow:
-        """The value from `start` to `end`, less blanks around it; `start` moves to `end`."""
+    def value_until(self, end: int) -> RawRow:
+        """Returns the value from `start` to `end` without white space around it; moves `start` to `end`."""
         text = self.buffer[self.start : end]
         stripped = text.lstrip()
         self._pass(self.start + len(text) - len(stripped))

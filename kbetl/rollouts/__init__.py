@@ -1,7 +1,7 @@
-"""One reader per shape of rollout file: a parsed line, and what its run says, become rows. Pure.
+"""Converts the lines of rollout files to rows, with one reader per shape of file. Pure functions.
 
-A row is a rollout as the rest of the house reads it: `prompt`, `completion`, `reward`, `info` and the fields
-that `rollout_facts` knows. A line that is such a row already (prime-rl, verifiers 0.1 to 0.3) stays as it is.
+A row has `prompt`, `completion`, `reward`, `info` and the fields that `rollout_facts` reads. A line that is
+such a row already (prime-rl, verifiers 0.1 to 0.3) is not changed.
 """
 
 from kbetl.rollouts.detect import (

@@ -1,4 +1,4 @@
-"""Output of `vllm run-batch` and of the OpenAI Batch API, joined with the request that each line answers."""
+"""Converts output of `vllm run-batch` and the OpenAI Batch API to rows, given the request of each line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kbetl.errors import BadRow
-from kbetl.rollouts.traces import Built
+from kbetl.rollouts.traces import BuiltRow
 from kbetl.samples.conversation import stored_message
 from kbetl.samples.fields import Row
 from kbetl.samples.messages import ending_of
@@ -15,11 +15,11 @@ from kbetl.usage import read_usage
 _NOT_SAMPLING = ("model", "messages", "tools", "stream", "metadata", "user", "store")
 
 
-def rollouts_of_batch(line: Row, request: Row | None) -> list[Built]:
-    """A rollout for each choice; for a request that failed or expired, one without a completion.
+def rollouts_of_batch(line: Row, request: Row | None) -> list[BuiltRow]:
+    """Returns a rollout for each choice; one with an empty completion if the request failed or expired.
 
-    `request` is the body that was sent, None where no input file has it. Raises BadRow without it (the
-    prompt would be unknown), and for answers that are no chat completions.
+    `request` is the body that was sent. Raises BadRow if it is None, because the prompt would be unknown,
+    and for a response that is no chat completion.
     """
     if request is None:
         raise BadRow(f"no input file has the request {line['custom_id']!r}; name that file with --input")
@@ -30,14 +30,14 @@ def rollouts_of_batch(line: Row, request: Row | None) -> list[Built]:
     status_code = response.get("status_code")
     error = _error(line.get("error") or body.get("error"), status_code, is_empty=not body)
     if error is not None:
-        return [Built({**_common(line, request, body), "completion": [], "error": error})]
+        return [BuiltRow({**_common(line, request, body), "completion": [], "error": error})]
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices:
         raise BadRow("neither a chat completion nor an error")
     return [_choice(line, request, body, choice) for choice in choices]
 
 
-def _choice(line: Row, request: Row, body: Row, choice: Any) -> Built:
+def _choice(line: Row, request: Row, body: Row, choice: Any) -> BuiltRow:
     message = choice.get("message") if isinstance(choice, Mapping) else None
     if not isinstance(message, Mapping):
         raise BadRow("a choice without a message: no chat completion")
@@ -54,7 +54,7 @@ def _choice(line: Row, request: Row, body: Row, choice: Any) -> Built:
         "error": _error(choice.get("error"), None, is_empty=False) or broken,
         "usage": _usage(body, is_shared=len(body["choices"]) > 1),
     }
-    return Built(row)
+    return BuiltRow(row)
 
 
 def _common(line: Row, request: Row, body: Row) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _common(line: Row, request: Row, body: Row) -> dict[str, Any]:
 
 
 def _usage(body: Row, *, is_shared: bool) -> Row | None:
-    """The counts of an answer; of several choices only the prompt's are of each."""
+    """Returns the token counts of a choice; of several choices only the prompt's, the rest is shared."""
     usage = body.get("usage")
     if not isinstance(usage, Mapping):
         return None
@@ -82,9 +82,9 @@ def _usage(body: Row, *, is_shared: bool) -> Row | None:
 
 
 def _error(error: Any, status_code: Any, *, is_empty: bool) -> Row | None:
-    """An error as vLLM nests it, as OpenAI has it, or as plain text; a status that is none of success.
+    """Returns the error of a result: nested as by vLLM, plain as by OpenAI, text, or a failed status.
 
-    A result without an error and without a body is one that the service has nothing to say of.
+    None if there is no error. A result without error and body (`is_empty`) is an error too.
     """
     if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping | str):
         error = error["error"]

@@ -1,4 +1,4 @@
-"""Which shape a line has, by what it holds, and what its run says of itself."""
+"""Detects the shape of a rollout line by its fields, and reads what its run says of itself."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any, NamedTuple
 from kbetl.errors import BadRow
 from kbetl.json_codec import Parsed
 from kbetl.rollouts.batch_output import rollouts_of_batch
-from kbetl.rollouts.traces import Built, rollouts_of_episode, rollouts_of_trace
+from kbetl.rollouts.traces import BuiltRow, rollouts_of_episode, rollouts_of_trace
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
 
 REQUESTS = "batch input"
-"""The shape of what is no rollout, but the request that a line of batch output answers."""
+"""The shape of a line of batch input: no rollout, but a request that a line of batch output answers."""
 
 
 class Shape(NamedTuple):
-    """One shape of line. An entry of SHAPES and a reader make a new one."""
+    """A shape of line and its reader; an entry of SHAPES."""
 
     words: str
-    """What the store says that a run is made of."""
+    """What the store says that a run consists of."""
     is_ours: Callable[[Row], bool]
-    """Whether a line that no entry above took has it."""
+    """Whether a line has this shape, if it has none of those above."""
     rows: Callable[[Parsed, Row | None], Sequence[Parsed]]
-    """The rollouts of a line, given the request that it answers."""
+    """Returns the rollouts of a line, given the request that it answers."""
     is_joined: bool = False
-    """Whether the request of a line stands in another file."""
+    """Whether the request of a line is in another file."""
 
 
-def _built(rows: Callable[[Row, Row | None], Iterable[Built]]) -> Callable[..., Sequence[Parsed]]:
+def _built(rows: Callable[[Row, Row | None], Iterable[BuiltRow]]) -> Callable[..., Sequence[Parsed]]:
     return lambda parsed, request: [_parsed(each) for each in rows(parsed.value, request)]
 
 
@@ -78,11 +78,11 @@ SHAPES: Mapping[str, Shape] = {
         lambda parsed, _request: [parsed],
     ),
 }
-"""Asked from the top: the first that a line has is its shape."""
+"""The shapes by name; the first that matches a line is its shape."""
 
 
 def shape_of(value: Any) -> str | None:
-    """The shape of a parsed line, a key of SHAPES; None for one that is no rollout."""
+    """Returns the shape of a parsed line, a key of SHAPES; None if it has none."""
     if not isinstance(value, Mapping):
         return None
     return next((name for name, shape in SHAPES.items() if shape.is_ours(value)), None)
@@ -93,12 +93,12 @@ def is_joined(shape: str | None) -> bool:
     return shape is not None and SHAPES[shape].is_joined
 
 
+# Fields that identify a shape.
 _SHAPE_FIELDS = ("completion", "example_id", "traces", "nodes", "custom_id")
-"""By which a shape is known."""
 
 
 def why_no_rollout(value: Any) -> str:
-    """Why a line of no shape cannot be recorded, and what reads it."""
+    """Returns why a line of no shape cannot be recorded, and which command reads it."""
     if not isinstance(value, Mapping):
         return f"the line is {fields.type_name(value)}, not an object with fields"
     if value.get("completion") is not None or any(key in value for key in fields.PYTHON_CODE):
@@ -113,18 +113,18 @@ def why_no_rollout(value: Any) -> str:
 
 
 class Tool(NamedTuple):
-    """Who wrote a line, as far as it says."""
+    """The tool that wrote a line, and its version; None if the line does not say."""
 
     name: str | None = None
     version: str | None = None
 
 
 def tool_of(value: Mapping[str, Any]) -> Tool:
-    """The tool of a line with a shape: traces name theirs, batch ids and fingerprints begin with it."""
+    """Returns the tool of a line: named in traces, and in ids and fingerprints of batch output."""
     traces = value.get("traces") or [value]
-    told = traces[0].get("verifiers") if isinstance(traces[0], Mapping) else None
-    if isinstance(told, Mapping):
-        return Tool("verifiers", told.get("version"))
+    verifiers = traces[0].get("verifiers") if isinstance(traces[0], Mapping) else None
+    if isinstance(verifiers, Mapping):
+        return Tool("verifiers", verifiers.get("version"))
     if not is_joined(shape_of(value)):
         return Tool()
     is_vllm = str(value.get("id")).startswith("vllm-")
@@ -150,7 +150,7 @@ _DRAWN = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a tool. None: it does not say."""
+    """What is known of a run; None if the run does not say."""
 
     model: str | None = None
     environment: str | None = None
@@ -159,24 +159,24 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Without addresses, headers and keys."""
     rollouts: int | None = None
-    """How many it will have made when it ends."""
+    """Number of rollouts that it makes in all."""
 
 
 def run_of_metadata(metadata: Row) -> Run:
-    """What `metadata.json` of verifiers 0.1 to 0.3 says."""
+    """Returns the run that `metadata.json` of verifiers 0.1 to 0.3 describes."""
     version = metadata.get("version_info")
     return Run(
         model=_text(metadata.get("model")),
         environment=_text(metadata.get("env_id")) or _text(metadata.get("env")),
         tool="verifiers",
         version=_text(version.get("vf_version")) if isinstance(version, Mapping) else None,
-        settings=_kept(metadata, _SETTINGS),
+        settings=_settings(metadata, _SETTINGS),
         rollouts=_product(metadata.get("num_examples"), metadata.get("rollouts_per_example")),
     )
 
 
 def run_of_config(config: Row) -> Run:
-    """What `configs/resolved/eval.json` of verifiers 0.4 says."""
+    """Returns the run that `configs/resolved/eval.json` of verifiers 0.4 describes."""
     env = config.get("env")
     env = env if isinstance(env, Mapping) else {}
     taskset = env.get("taskset")
@@ -185,15 +185,14 @@ def run_of_config(config: Row) -> Run:
         model=_text(config.get("model")),
         environment=_text(env.get("id")) or of_taskset,
         tool="verifiers",
-        settings=_kept(config, _CONFIG_SETTINGS),
+        settings=_settings(config, _CONFIG_SETTINGS),
     )
 
 
 def run_of_names(names: Sequence[str]) -> Run:
-    """What the names of the folders around a file say: `ENV--MODEL/1a2b3c4d`, nearest folder last.
+    """Returns model and environment by folder names `ENV--MODEL/1a2b3c4d`, nearest folder last.
 
-    A `/` in the model is `--` too. With more of them than an owner needs, what belongs to what cannot be
-    told, and nothing is said.
+    A `/` in the model is written `--` too, so a name with more than two `--` is ambiguous: both are None.
 
     >>> run_of_names(["evals", "kernels--zai-org--GLM-4.7", "52279e7f"]).model
     'zai-org/GLM-4.7'
@@ -206,14 +205,14 @@ def run_of_names(names: Sequence[str]) -> Run:
 
 
 def _product(examples: Any, each: Any) -> int | None:
-    """None where a number is missing, or stands for all there are (-1)."""
+    """Returns the number of rollouts; None if a number is missing or means all examples (-1)."""
     is_counted = type(examples) is int and type(each) is int and examples > 0 and each > 0
     return examples * each if is_counted else None
 
 
-def _kept(told: Row, keys: Sequence[str]) -> dict[str, Any]:
-    """The settings that say something."""
-    found = {key: _without_nulls(told.get(key)) for key in keys}
+def _settings(source: Row, keys: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings with these keys that are not empty."""
+    found = {key: _without_nulls(source.get(key)) for key in keys}
     return {key: value for key, value in found.items() if value not in (None, [], {})}
 
 
@@ -228,9 +227,9 @@ def _text(value: Any) -> str | None:
 
 
 def rows_of(parsed: Parsed, request: Mapping[str, Any] | None = None) -> Sequence[Parsed]:
-    """The rollouts of a line, as rows: the line itself where it is one, else rows built from it.
+    """Returns the rollouts of a line as rows: the line itself if it is one, else rows built from it.
 
-    `request` is the body that a line of batch output answers. Raises BadRow where the line holds none.
+    `request` is the body that a line of batch output answers. Raises BadRow if the line has no rollout.
     """
     shape = shape_of(parsed.value)
     if shape is None:
@@ -238,7 +237,7 @@ def rows_of(parsed: Parsed, request: Mapping[str, Any] | None = None) -> Sequenc
     return SHAPES[shape].rows(parsed, request)
 
 
-def _parsed(built: Built) -> Parsed:
+def _parsed(built: BuiltRow) -> Parsed:
     row = {key: value for key, value in built.row.items() if value is not None}
     text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
     return Parsed(row, text, tuple(built.nonfinite))

@@ -1,4 +1,4 @@
-"""verifiers traces, bare (0.2) and in episodes (0.3, 0.4): the message graph of each becomes rollouts.
+"""Converts verifiers traces, bare (0.2) or in episodes (0.3, 0.4), to rollouts: one per branch of messages.
 
 https://github.com/PrimeIntellect-ai/verifiers
 """
@@ -17,16 +17,16 @@ from kbetl.samples.messages import ending_of
 _NOT_INFO = ("idx", "prompt")
 
 
-class Built(NamedTuple):
-    """A row built from a line. Keys whose value is None are none."""
+class BuiltRow(NamedTuple):
+    """A row built from a line; keys whose value is None are left out later."""
 
     row: dict[str, Any]
     nonfinite: Sequence[str] = ()
     """SQLite paths of numbers that were NaN or infinite."""
 
 
-def rollouts_of_episode(episode: Row) -> list[Built]:
-    """The rollouts of all traces of an episode; of one that ended before any trace began, its task's."""
+def rollouts_of_episode(episode: Row) -> list[BuiltRow]:
+    """Returns the rollouts of all traces of an episode; an empty one of its task if it has no trace."""
     env = _text(_object(episode, "env").get("id"))
     traces = [each for each in _list(episode, "traces") if isinstance(each, Mapping)]
     ending = _ending(episode)
@@ -39,22 +39,24 @@ class Ending(NamedTuple):
     """How a trace or an episode ended."""
 
     error: Row | None = None
-    """What ended it; None if it ended well."""
+    """The error that ended it; None if it ended without."""
     earlier: Sequence[Row] = ()
-    """Errors of tries before the last one."""
+    """Errors of earlier tries."""
 
 
-def rollouts_of_trace(trace: Row, env: str | None = None, episode: Ending | None = None) -> list[Built]:
-    """A rollout for each way from a root of the message graph to a leaf that the model had a part in.
+def rollouts_of_trace(trace: Row, env: str | None = None, episode: Ending | None = None) -> list[BuiltRow]:
+    """Returns a rollout for each branch, root to leaf, of the message graph that has a sampled message.
 
-    One without messages, because it failed at once, is a rollout with an empty completion. `episode` says
-    how that ended, for a trace that names no error. Raises BadRow for a graph that is none.
+    A trace without such a branch, because it failed at once, gives one with an empty completion. `episode`
+    says how the episode ended, for a trace that names no error. Raises BadRow for an invalid graph.
     """
     nodes = _nodes(trace)
-    ways = [way for way in _ways(nodes) if any(nodes[index].get("sampled") is True for index in way)]
+    branches = [
+        branch for branch in _branches(nodes) if any(nodes[index].get("sampled") is True for index in branch)
+    ]
     own, around = _ending(trace), episode or Ending()
     ending = Ending(own.error or around.error, [*own.earlier, *around.earlier])
-    return [_rollout(trace, way, env, ending) for way in ways or [[]]]
+    return [_rollout(trace, branch, env, ending) for branch in branches or [[]]]
 
 
 def _nodes(trace: Row) -> list[Row]:
@@ -68,26 +70,26 @@ def _nodes(trace: Row) -> list[Row]:
     return nodes
 
 
-def _ways(nodes: Sequence[Row]) -> list[list[int]]:
-    """For each leaf the nodes from its root to it, in the order of the leaves."""
+def _branches(nodes: Sequence[Row]) -> list[list[int]]:
+    """Returns for each leaf the indexes of the nodes from its root to it, in the order of the leaves."""
     parents = {node.get("parent") for node in nodes}
-    ways = []
+    branches = []
     for leaf in (index for index in range(len(nodes)) if index not in parents):
-        way: list[int] = []
+        branch: list[int] = []
         step: int | None = leaf
         while step is not None:
-            way.append(step)
+            branch.append(step)
             step = nodes[step].get("parent")
-        ways.append(way[::-1])
-    return ways
+        branches.append(branch[::-1])
+    return branches
 
 
-def _rollout(trace: Row, way: Sequence[int], env: str | None, ending: Ending) -> Built:
-    nodes = [_nodes(trace)[index] for index in way]
+def _rollout(trace: Row, branch: Sequence[int], env: str | None, ending: Ending) -> BuiltRow:
+    nodes = [_nodes(trace)[index] for index in branch]
     first = next((index for index, node in enumerate(nodes) if node.get("sampled") is True), len(nodes))
     messages = [stored_message(node["message"]) for node in nodes]
     data = _object(_object(trace, "task"), "data")
-    calls = _calls(trace, way)
+    calls = _calls(trace, branch)
     nonfinite: list[str] = []
     reward = _reward(trace, nonfinite)
     finish_reason = next((text for call in calls[::-1] if (text := _text(call.get("finish_reason")))), None)
@@ -108,23 +110,23 @@ def _rollout(trace: Row, way: Sequence[int], env: str | None, ending: Ending) ->
         "stop_condition": _text(trace.get("stop_condition")),
         "is_completed": trace.get("is_completed"),
         "is_truncated": _is_truncated(trace, calls),
-        "error": ending.error or _reason(trace, way) or _not_scored(trace),
+        "error": ending.error or _last_call_error(trace, branch) or _not_scored(trace),
         "earlier_errors": list(ending.earlier) or None,
         "unscored": _unscored(trace) or None,
         "usage": _usage(calls),
         "sampling": _sampling(trace, calls),
         "timing": _timing(trace),
     }
-    return Built(row, nonfinite)
+    return BuiltRow(row, nonfinite)
 
 
 def _info(data: Row) -> Row | None:
-    """The task's data, but for what has a place of its own, and empty objects: they hold nothing to keep."""
+    """Returns the task's data without empty objects and the fields that a row has elsewhere."""
     return {key: value for key, value in data.items() if key not in _NOT_INFO and value != {}} or None
 
 
 def _prompt(data: Row) -> list[Row]:
-    """The task's own prompt, for a rollout that failed before its first message: text, or messages."""
+    """Returns the prompt of the task as messages, for a rollout that failed before its first message."""
     prompt = data.get("prompt")
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
@@ -132,9 +134,9 @@ def _prompt(data: Row) -> list[Row]:
 
 
 def _reward(trace: Row, nonfinite: list[str]) -> float | None:
-    """The sum of score x weight over the parts that were scored, as verifiers has it; None if none was.
+    """Returns the sum of score x weight over the scored parts, as verifiers computes it; None if none was.
 
-    A part that is null was not scored; a score that is null was no finite number.
+    A part that is null was not scored; a score that is null was not finite.
     """
     total = None
     for name, part in _object(trace, "rewards").items():
@@ -152,12 +154,12 @@ def _reward(trace: Row, nonfinite: list[str]) -> float | None:
 
 
 def _unscored(trace: Row) -> list[str]:
-    """The parts of the reward that were not scored."""
+    """Returns the names of the reward's parts that were not scored."""
     return [name for name, part in _object(trace, "rewards").items() if part is None]
 
 
 def _not_scored(trace: Row) -> Row | None:
-    """Why there is no reward, if scoring ran for none of its parts and no error says so."""
+    """Returns an error if no part of the reward was scored; else None."""
     unscored = _unscored(trace)
     if not unscored or len(unscored) < len(_object(trace, "rewards")):
         return None
@@ -165,7 +167,7 @@ def _not_scored(trace: Row) -> Row | None:
 
 
 def _metrics(trace: Row, nonfinite: list[str]) -> Row | None:
-    """The numbers by name. A null is no finite number, or was not measured where the trace failed."""
+    """Returns the metrics. A null was not finite, or not measured if the trace failed."""
     metrics = _object(trace, "metrics")
     if trace.get("ok") is not False:
         nonfinite += [_path("metrics", name) for name, value in metrics.items() if value is None]
@@ -177,24 +179,24 @@ def _path(field: str, name: str) -> str:
 
 
 def _model(trace: Row) -> str | None:
-    """The model of its calls, else the one that its agent was set to."""
+    """Returns the model that its calls name, else the one of the agent's configuration."""
     calls = (call.get("model") for call in _list(trace, "calls") if isinstance(call, Mapping))
     named = next((text for model in calls if (text := _text(model))), None)
     return named or _text(_object(_object(trace, "agent"), "config").get("model"))
 
 
-def _calls(trace: Row, way: Sequence[int]) -> list[Row]:
-    """The calls that made a message on the way."""
+def _calls(trace: Row, branch: Sequence[int]) -> list[Row]:
+    """Returns the calls that made a message of the branch."""
     calls = [call for call in _list(trace, "calls") if isinstance(call, Mapping)]
-    return [call for call in calls if call.get("node") in way]
+    return [call for call in calls if call.get("node") in branch]
 
 
 def _ending(owner: Row) -> Ending:
-    """What `ok` and `errors` of a trace or an episode say; the last error is the one that ended it.
+    """Returns how a trace or an episode ended, by `ok` and `errors`; its last error is what ended it.
 
-    `ok` decides: the errors of one that is ok are those of tries that were repeated.
+    If `ok` is true, all errors are those of earlier tries.
     """
-    errors = [_told(error) for error in _list(owner, "errors") if isinstance(error, Mapping)]
+    errors = [_error_fields(error) for error in _list(owner, "errors") if isinstance(error, Mapping)]
     if owner.get("ok") is True:
         return Ending(None, errors)
     if errors:
@@ -204,17 +206,17 @@ def _ending(owner: Row) -> Ending:
     return Ending()
 
 
-def _told(error: Row) -> Row:
-    """An error without its traceback."""
+def _error_fields(error: Row) -> Row:
+    """Returns type, message and status code of an error."""
     found = {key: error.get(key) for key in ("type", "message", "status_code")}
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _reason(trace: Row, way: Sequence[int]) -> Row | None:
-    """The error of the last request, if nothing came of the rollout and nothing else says why."""
+def _last_call_error(trace: Row, branch: Sequence[int]) -> Row | None:
+    """Returns the error of the last call if the rollout has no message; else None."""
     calls = [call for call in _list(trace, "calls") if isinstance(call, Mapping)]
-    error = calls[-1].get("error") if calls and not way else None
-    return _told(error) if isinstance(error, Mapping) else None
+    error = calls[-1].get("error") if calls and not branch else None
+    return _error_fields(error) if isinstance(error, Mapping) else None
 
 
 # Limits of verifiers that end a rollout before its model would.
@@ -222,7 +224,7 @@ _LIMITS = ("max_turns", "max_input_tokens", "max_output_tokens", "max_total_toke
 
 
 def _is_truncated(trace: Row, calls: Sequence[Row]) -> bool:
-    """As verifiers' own property: a limit stopped it, or the last call without an error was cut."""
+    """Whether a limit stopped it or the last call without error was truncated, as verifiers has it."""
     if trace.get("stop_condition") in _LIMITS:
         return True
     last = next((call for call in reversed(calls) if call.get("error") is None), None)
@@ -230,7 +232,7 @@ def _is_truncated(trace: Row, calls: Sequence[Row]) -> bool:
 
 
 def _usage(calls: Sequence[Row]) -> Row | None:
-    """Sums over the calls; what verifiers calls prompt tokens is without the cached ones."""
+    """Returns the token counts summed over calls; verifiers counts cached tokens apart from the prompt."""
     usages = [usage for call in calls if isinstance(usage := call.get("usage"), Mapping)]
     if not usages:
         return None
@@ -252,18 +254,18 @@ def _sum(usages: Sequence[Row], key: str) -> Any:
 
 
 def _sampling(trace: Row, calls: Sequence[Row]) -> Row | None:
-    """What the calls were sampled with, else the agent's settings; null is the server's own default."""
-    places = [call.get("sampling") for call in calls[:1]]
-    places.append(_object(_object(trace, "agent"), "config").get("sampling"))
-    for place in places:
-        found = {key: value for key, value in (place or {}).items() if value is not None}
+    """Returns the sampling parameters of the first call, else of the agent; null is the server's default."""
+    candidates = [call.get("sampling") for call in calls[:1]]
+    candidates.append(_object(_object(trace, "agent"), "config").get("sampling"))
+    for sampling in candidates:
+        found = {key: value for key, value in (sampling or {}).items() if value is not None}
         if found:
             return found
     return None
 
 
 def _timing(trace: Row) -> Row | None:
-    """Milliseconds of spans that have both ends; a span that was not reached has zeros."""
+    """Returns the spans that have start and end, in milliseconds; a span that was not reached has zeros."""
     timing = _object(trace, "timing")
     ends = [end for name in ("agent", "finalize", "scoring") if (end := _end(timing, name)) is not None]
     start: Any = timing.get("start")

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from kbetl.atomic_files import mode_of, whole_copy
+from kbetl.atomic_files import atomic_copy, mode_of
 from kbetl.errors import StoreError
 from kbetl.resources import sql, sql_names
 from kbetl.store.lock import no_active_runs
@@ -136,7 +136,7 @@ def back_up(connection: sqlite3.Connection, path: Path, suffix: str, mode: int) 
             copy.execute("pragma journal_mode = off")  # what is cut short is thrown away
             connection.backup(copy, pages=STEP_PAGES, progress=lambda *_: None)
 
-    return whole_copy(_names(path, suffix), mode, fill)
+    return atomic_copy(_names(path, suffix), mode, fill)
 
 
 def _names(path: Path, suffix: str) -> Iterator[Path]:

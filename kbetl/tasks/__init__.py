@@ -1,4 +1,4 @@
-"""A task is a file: a question put to a model about a sample, and how its answer is read."""
+"""Loads task files, renders their prompts, and parses the answers of models."""
 
 from kbetl.tasks.answer_formats import (
     AnswerFormat,

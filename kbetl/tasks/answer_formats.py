@@ -1,4 +1,4 @@
-"""How an answer is read: the forms of a task's `answer` table, and their one spelling in the store."""
+"""Defines the answer formats of tasks: checks a task's `answer` table, and spells it for the store."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DECORATION = "\"'`*\u201c\u201d\u2018\u2019 \t\r\n\f\v"
 
 @dataclass(frozen=True)
 class Text:
-    """Free text inside a tag."""
+    """An answer of free text inside a tag."""
 
     tag: str
 
 
 @dataclass(frozen=True)
 class Label:
-    """One of a few labels inside a tag; the value is the label as spelled here."""
+    """An answer that is one of a few labels inside a tag; the value is the label as spelled here."""
 
     tag: str
     one_of: tuple[str, ...]
@@ -35,7 +35,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Number:
-    """A decimal number inside a tag, `min` to `max`, both included."""
+    """An answer that is a decimal number inside a tag, from `min` to `max`, both included."""
 
     tag: str
     min: float
@@ -44,14 +44,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Json:
-    """A JSON value that fits a JSON Schema."""
+    """An answer that is a JSON value valid by a JSON Schema."""
 
     json: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Free text between two marks, such as code between BEGIN_PYTHON and END_PYTHON."""
+    """An answer of free text between two marks, such as BEGIN_PYTHON and END_PYTHON."""
 
     begin: str
     end: str
@@ -60,13 +60,13 @@ class Block:
 AnswerFormat = Text | Label | Number | Block | Json
 
 
-def format_spec(reader: AnswerFormat) -> str:
-    """The canonical JSON of a reader, as the store keeps it; `format_from_spec` is its inverse."""
-    return canonical_json(asdict(reader)).decode()
+def format_spec(format_: AnswerFormat) -> str:
+    """Returns the canonical JSON of a format, as it is stored; `format_from_spec` is the inverse."""
+    return canonical_json(asdict(format_)).decode()
 
 
 def format_from_spec(text: str) -> AnswerFormat:
-    """The reader that `format_spec` spelled. Raises ConfigError where this kbetl cannot read it."""
+    """Returns the format of a stored text. Raises ConfigError if this version does not know it."""
     try:
         return answer_format(read_json(text.encode("utf-8", "surrogatepass")).value)
     except (BadRow, ConfigError) as error:
@@ -74,7 +74,7 @@ def format_from_spec(text: str) -> AnswerFormat:
 
 
 def answer_format(table: Any) -> AnswerFormat:
-    """The reader that a task's `answer` table describes.
+    """Returns the format that a task's `answer` table describes.
 
     Raises ConfigError unless its keys are those of one of FORMS.
     """
@@ -90,12 +90,12 @@ def answer_format(table: Any) -> AnswerFormat:
 
 
 def normal_label(text: str) -> str:
-    """A label less what does not matter: letter case, runs of blanks, quotes, emphasis, a last period."""
+    """Returns a label without letter case, extra white space, quotes, emphasis and a last period."""
     return " ".join(undecorated(text).rstrip(f".{_DECORATION}").casefold().split())
 
 
 def undecorated(text: str) -> str:
-    """The text less a code fence, quotes, backticks, asterisks and blanks around it."""
+    """Returns the text without a code fence, quotes, backticks, asterisks and white space around it."""
     text = text.strip()
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         text = text[text.index("\n") : -3]
@@ -170,7 +170,7 @@ FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], AnswerFormat]] = {
     ("begin", "end"): _block,
     ("json",): _json,
 }
-"""The keys of each form of a task's `answer` table, and what checks them and makes the format."""
+"""The keys of each form of a task's `answer` table, and the function that checks them."""
 
 
 def _schema(value: Any) -> Mapping[str, Any]:
@@ -196,7 +196,7 @@ def _schema(value: Any) -> Mapping[str, Any]:
 
 
 def _check_references(schema: Mapping[str, Any]) -> None:
-    """Refuses what could reach for the network, turn in circles or raise only when an answer is read."""
+    """Raises ConfigError for references, which could use the network or recur, and for bad patterns."""
     for table in _tables(schema):
         for key in ("$ref", "$dynamicRef", "$recursiveRef"):
             if isinstance(table.get(key), str):
@@ -228,15 +228,15 @@ def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """A piece of foreign text for a reason: quoted, on one line, at most `limit` characters, and inert.
+    """Returns foreign text for a reason: quoted, on one line, at most `limit` characters of it.
 
-    Control characters, escape codes and lone surrogates are spelled out, so any store or terminal bears it.
+    Control characters, escape codes and lone surrogates are escaped, so that it can be stored and printed.
     """
     return repr(text) if len(text) <= limit else repr(text[:limit]) + "..."
 
 
 def check_json_value(value: Any, path: str) -> None:
-    """Raises ConfigError, naming the path, unless JSON can carry the value (no dates, no NaN)."""
+    """Raises ConfigError, naming the path, unless JSON can express the value (no dates, no NaN)."""
     if isinstance(value, Mapping):
         for key, child in value.items():
             check_json_value(child, f"{path}.{key}")
@@ -252,7 +252,7 @@ def check_json_value(value: Any, path: str) -> None:
 
 
 def check_unicode(text: str, path: str) -> None:
-    """Raises ConfigError for a lone surrogate (an argument that was not UTF-8): no request can carry it."""
+    """Raises ConfigError for a lone surrogate (an argument not in UTF-8), which no request can have."""
     if not is_unicode(text):
         raise ConfigError(f"{path} is not Unicode text: {shown(text)}")
 
@@ -267,7 +267,7 @@ def is_unicode(text: str) -> bool:
 
 
 def type_name(value: Any) -> str:
-    """The TOML name of a value's type, for messages."""
+    """Returns the TOML name of a value's type, for messages."""
     names = {
         bool: "a boolean",
         int: "an integer",

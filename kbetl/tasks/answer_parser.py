@@ -1,4 +1,4 @@
-"""Reads an answer: exact, and tolerant only where no other reading is possible."""
+"""Parses a completion into the value that a task asked for; never guesses from prose."""
 
 from __future__ import annotations
 
@@ -29,27 +29,26 @@ from kbetl.tasks.answer_formats import (
 from kbetl.text import on_one_line
 
 PARSER_VERSION = "2"
-"""Of the code here, in `json_answers` and in `samples.messages`: raised when an answer may be read anew."""
+"""Version of the code here and in `samples.messages`: raised if it may read a stored answer otherwise."""
 
 _NUMBER = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?")
 _BLANK_LINES = re.compile(r"(?:[ \t]*+\r?\n)+")
 _BLANKS = " \t\n\r\f\v"
 _NUMBER_DIGITS = 40
+# Text of a tag in an answer that repeats the form it was asked for, such as `<difficulty>...</difficulty>`.
 _ECHO = re.compile(r"[.\u2026\s]*[.\u2026][.\u2026\s]*")
-"""What stands in a tag where the answer repeats the form that it was asked to have."""
 
 
-def parser_version(reader: AnswerFormat) -> str:
-    """What `outcomes.parser_version` holds: the version of the code and 12 digits of the reader's hash."""
-    return f"{PARSER_VERSION}:{hashlib.sha256(format_spec(reader).encode()).hexdigest()[:12]}"
+def parser_version(format_: AnswerFormat) -> str:
+    """Returns `outcomes.parser_version`: the version of the code and 12 digits of the format's hash."""
+    return f"{PARSER_VERSION}:{hashlib.sha256(format_spec(format_).encode()).hexdigest()[:12]}"
 
 
-def read_answer(reader: AnswerFormat, completion: Completion) -> ParsedAnswer:
-    """What a completion says to a task. Pure; never raises, whatever text came back.
+def read_answer(format_: AnswerFormat, completion: Completion) -> ParsedAnswer:
+    """Returns the status and value of a completion. Pure; never raises, whatever the text.
 
-    An answer that was cut is `truncated` even where it holds a value, and one that was declined is
-    `refused`; neither is looked at further. Nothing is guessed from prose: what the reader's form does
-    not settle is `unparsed`, with the reason.
+    An answer that was cut off is `truncated`, even if it has a value, and one that the model declined is
+    `refused`; neither is parsed. Text that does not match the format exactly is `unparsed`, with a reason.
     """
     unusable = _unusable(completion)
     if unusable is not None:
@@ -62,12 +61,12 @@ def read_answer(reader: AnswerFormat, completion: Completion) -> ParsedAnswer:
     text = split_thoughts(content).answer
     if not text.strip():
         return _unparsed("the answer is empty outside its thoughts")
-    if isinstance(reader, Json):
-        reading = read_json_answer(reader, text)
-    elif isinstance(reader, Block):
-        reading = _read_block(reader, text)
+    if isinstance(format_, Json):
+        reading = read_json_answer(format_, text)
+    elif isinstance(format_, Block):
+        reading = _read_block(format_, text)
     else:
-        reading = _read_tag(reader, text, hidden=text != content)
+        reading = _read_tag(format_, text, hidden=text != content)
     if reading.status == "ok" and ending_of(completion.finish_reason) == "unknown":
         return _unparsed(f"it may not be whole: nothing is known of {_finish(completion)}")
     return reading
@@ -96,10 +95,10 @@ def _finish(completion: Completion) -> str:
     return f"finish_reason {on_one_line((completion.finish_reason or '').strip(), 60)}"
 
 
-def _read_block(reader: Block, text: str) -> ParsedAnswer:
-    """What stands between the marks, less a code fence around it; the marks come in pairs."""
-    begin, end = reader.begin, reader.end
-    # what stands before a mark is looked at last: a search for first letters is 14 times faster
+def _read_block(format_: Block, text: str) -> ParsedAnswer:
+    """Parses the text between the marks, without a code fence around it; marks must come in pairs."""
+    begin, end = format_.begin, format_.end
+    # the look-behind comes after the mark: a search for the first letters of a mark is 14 times faster
     opening, closing = (rf"{each}(?<![\w-]{each})" for each in (re.escape(begin), re.escape(end)))
     mark = re.compile(rf"(?:{opening}|{closing})(?![\w-])", re.ASCII)
     texts: list[str] = []
@@ -119,19 +118,21 @@ def _read_block(reader: Block, text: str) -> ParsedAnswer:
         return _unparsed(f"no {begin}")
     if len(set(texts)) > 1:
         return _unparsed(f"{len(set(texts))} different texts between {begin} and {end}")
-    return _read_block_text(reader, texts[0])
+    return _read_block_text(format_, texts[0])
 
 
-def _read_block_text(reader: Block, text: str) -> ParsedAnswer:
+def _read_block_text(format_: Block, text: str) -> ParsedAnswer:
     if not any(char.isalnum() for char in text):
-        return _unparsed(f"nothing between {reader.begin} and {reader.end}")
+        return _unparsed(f"nothing between {format_.begin} and {format_.end}")
     if not is_unicode(text):
-        return _unparsed(f"between {reader.begin} and {reader.end} stands a lone surrogate: not Unicode text")
+        return _unparsed(
+            f"between {format_.begin} and {format_.end} stands a lone surrogate: not Unicode text"
+        )
     return ParsedAnswer("ok", text)
 
 
 def _unfenced(text: str) -> str:
-    """The text less blank lines around it, and less one code fence that encloses all of it."""
+    """Returns the text without blank lines around it, and without one code fence around all of it."""
     text = _without_blank_lines(text)
     if text.startswith("```") and text.endswith("```") and "\n" in text and text.count("```") == 2:
         text = _without_blank_lines(text[text.index("\n") + 1 : -3])
@@ -139,38 +140,38 @@ def _unfenced(text: str) -> str:
 
 
 def _without_blank_lines(text: str) -> str:
-    """The text less blank lines before it and blanks behind it, in time that grows with its length alone."""
+    """Returns the text without leading blank lines and trailing white space, in linear time."""
     text = text.rstrip(_BLANKS)
     blank = _BLANK_LINES.match(text)
     return text[blank.end() :] if blank else text
 
 
-def _read_tag(reader: Text | Label | Number, text: str, hidden: bool) -> ParsedAnswer:
-    found = _inside(reader.tag, text)
+def _read_tag(format_: Text | Label | Number, text: str, hidden: bool) -> ParsedAnswer:
+    found = _inside(format_.tag, text)
     if found.fault is not None:
         return _unparsed(found.fault)
     if not found.texts:
-        return _unparsed(f"no <{reader.tag}> tag{' outside its thoughts' if hidden else ''}")
+        return _unparsed(f"no <{format_.tag}> tag{' outside its thoughts' if hidden else ''}")
     texts = [inner for inner in found.texts if not _ECHO.fullmatch(inner)] or found.texts
-    readings = [_read_value(reader, inner) for inner in texts]
+    readings = [_read_value(format_, inner) for inner in texts]
     bad = next((reading for reading in readings if reading.status != "ok"), None)
     if bad is not None:
         return bad
     values = list(dict.fromkeys(reading.value or "" for reading in readings))
     if len(values) > 1:
-        return _unparsed(_disagreement(reader, values))
+        return _unparsed(_disagreement(format_, values))
     return readings[0]
 
 
 class _Inside(NamedTuple):
     texts: list[str]
-    """What stands between each opening and closing tag."""
+    """The text between each opening and closing tag."""
     fault: str | None
-    """Why the tags do not pair up; None where they do, or there are none."""
+    """Why the tags do not pair up; None if they do, or if there are none."""
 
 
 def _inside(name: str, text: str) -> _Inside:
-    """The text inside each pair of tags; they must come as opening, closing, opening, closing."""
+    """Returns the text inside each pair of tags; opening and closing tags must alternate."""
     tag = re.compile(rf"<\s*+(/?+)\s*+{re.escape(name)}\s*+>", re.ASCII | re.IGNORECASE)
     texts: list[str] = []
     opened: int | None = None
@@ -186,32 +187,32 @@ def _inside(name: str, text: str) -> _Inside:
     return _Inside(texts, f"the <{name}> tag is not closed" if opened is not None else None)
 
 
-def _read_value(reader: Text | Label | Number, inner: str) -> ParsedAnswer:
+def _read_value(format_: Text | Label | Number, inner: str) -> ParsedAnswer:
     if not inner.strip():
-        return _unparsed(f"<{reader.tag}> is empty")
-    return _TAGGED[type(reader)].read(reader, inner)
+        return _unparsed(f"<{format_.tag}> is empty")
+    return _TAGGED[type(format_)].read(format_, inner)
 
 
-def _read_label(reader: Label, inner: str) -> ParsedAnswer:
+def _read_label(format_: Label, inner: str) -> ParsedAnswer:
     plain = normal_label(inner)
-    for label in reader.one_of:
+    for label in format_.one_of:
         if normal_label(label) == plain:
             return ParsedAnswer("ok", label)
-    return _unparsed(f"<{reader.tag}> holds {shown(inner.strip())}, not one of {', '.join(reader.one_of)}")
+    return _unparsed(f"<{format_.tag}> holds {shown(inner.strip())}, not one of {', '.join(format_.one_of)}")
 
 
-def _read_number(reader: Number, inner: str) -> ParsedAnswer:
+def _read_number(format_: Number, inner: str) -> ParsedAnswer:
     text = undecorated(inner)
     value = _shortest(text) if len(text) <= _NUMBER_DIGITS else None
     if value is None:
-        return _unparsed(f"<{reader.tag}> holds {shown(inner.strip())}, not a number")
-    if not Decimal(str(reader.min)) <= Decimal(value) <= Decimal(str(reader.max)):
-        return _unparsed(f"<{reader.tag}> holds {value}, which is not within {reader.min} to {reader.max}")
+        return _unparsed(f"<{format_.tag}> holds {shown(inner.strip())}, not a number")
+    if not Decimal(str(format_.min)) <= Decimal(value) <= Decimal(str(format_.max)):
+        return _unparsed(f"<{format_.tag}> holds {value}, which is not within {format_.min} to {format_.max}")
     return ParsedAnswer("ok", value)
 
 
 def _shortest(text: str) -> str | None:
-    """A decimal number without idle signs and zeros, such as `7.5` for `+07.50`; None where it is none."""
+    """Returns a decimal number without needless signs and zeros: `7.5` for `+07.50`; None if it is none."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
@@ -220,22 +221,22 @@ def _shortest(text: str) -> str | None:
     return f"-{digits}" if match[1] == "-" and digits != "0" else digits
 
 
-def _read_text(reader: Text, inner: str) -> ParsedAnswer:
+def _read_text(format_: Text, inner: str) -> ParsedAnswer:
     text = inner.strip()
     if not any(char.isalnum() for char in text):
-        return _unparsed(f"<{reader.tag}> holds {shown(text)}, no words")
+        return _unparsed(f"<{format_.tag}> holds {shown(text)}, no words")
     if not is_unicode(text):
-        return _unparsed(f"<{reader.tag}> holds a lone surrogate: not Unicode text")
+        return _unparsed(f"<{format_.tag}> holds a lone surrogate: not Unicode text")
     return ParsedAnswer("ok", text)
 
 
 class _Tagged(NamedTuple):
-    """How the text inside a tag is read, and what its values are called where they differ."""
+    """How the text inside a tag is parsed, and the word for its values in a message that they differ."""
 
     read: Callable[[Any, str], ParsedAnswer]
     values: str
     shown: slice = slice(None)
-    """Those of them that are shown then."""
+    """Which of the values the message lists."""
 
 
 _TAGGED: Mapping[type, _Tagged] = {
@@ -245,9 +246,9 @@ _TAGGED: Mapping[type, _Tagged] = {
 }
 
 
-def _disagreement(reader: AnswerFormat, values: list[str]) -> str:
+def _disagreement(format_: AnswerFormat, values: list[str]) -> str:
     number = "two" if len(values) == 2 else str(len(values))
-    tagged = _TAGGED[type(reader)]
+    tagged = _TAGGED[type(format_)]
     named = ", ".join(values[tagged.shown])
     return f"{number} different {tagged.values}{f': {named}' if named else ''}"
 
@@ -261,11 +262,11 @@ _OPENING = re.compile(r"\{")
 _LOOKS_LIKE_OBJECT = re.compile(r'\{\s*+["}]')
 
 
-def read_json_answer(reader: Json, text: str) -> ParsedAnswer:
-    """The JSON value that the visible text of an answer holds, as JSON text with sorted keys, no blanks.
+def read_json_answer(format_: Json, text: str) -> ParsedAnswer:
+    """Returns the JSON value in the text of an answer, as JSON text with sorted keys and no white space.
 
-    It is the whole answer, a fenced block, or an object in the text; where there are several they must
-    say the same. Nulls stay, unlike in hashes: the schema was checked with them.
+    It is the whole answer, a fenced block, or an object in the text; several must be equal. Nulls stay,
+    unlike in hashes, because the schema is checked with them.
     """
     try:
         values = {_spelled(piece): None for piece in _pieces(text)}
@@ -276,12 +277,12 @@ def read_json_answer(reader: Json, text: str) -> ParsedAnswer:
     if len(values) > 1:
         return ParsedAnswer("unparsed", None, f"{len(values)} different JSON values")
     value = next(iter(values))
-    fault = _fault(reader, json.loads(value))
+    fault = _fault(format_, json.loads(value))
     return ParsedAnswer("ok", value) if fault is None else ParsedAnswer("unparsed", None, fault)
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The pieces of text that are JSON, or start as a JSON object does."""
+    """Yields the pieces of the text that are JSON or start like a JSON object."""
     if _is_json(text):
         yield text
         return
@@ -295,7 +296,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _fenced(text: str) -> tuple[str, list[str]]:
-    """The text outside code fences, and each fenced block; a block that is never closed is outside."""
+    """Returns the text outside code fences, and each fenced block; an unclosed block is outside."""
     outside: list[str] = []
     blocks: list[str] = []
     block: list[str] | None = None
@@ -312,10 +313,10 @@ def _fenced(text: str) -> tuple[str, list[str]]:
 
 
 def _objects(text: str) -> Iterator[str]:
-    """The outermost `{...}` of a text that look like JSON objects; braces of another sort are prose.
+    """Yields the outermost `{...}` of a text that look like JSON objects; other braces are prose.
 
-    One that is not closed goes to the end of the text, where it will not read as JSON. Raises BadRow for
-    one that opens a list: the list is the answer then, and it was not JSON.
+    One that is not closed extends to the end of the text, so that it is no valid JSON. Raises BadRow for
+    the first object of a list: the list would be the answer, and it was no valid JSON.
     """
     depth = start = 0
     position = 0
@@ -351,18 +352,18 @@ def _is_json(text: str) -> bool:
 
 
 def _spelled(text: str) -> str:
-    """Raises BadRow where the text is not JSON, names a key twice, or has a number that is not finite."""
+    """Returns JSON text in one spelling. Raises BadRow for invalid JSON, repeated keys, infinite numbers."""
     parsed = read_json(text.strip().encode("utf-8", "surrogatepass"))
     if parsed.nonfinite:
         raise BadRow(f"the number at {parsed.nonfinite[0]} is not finite")
     return json.dumps(parsed.value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def _fault(reader: Json, value: Any) -> str | None:
-    """Where and why a value does not fit the schema; None where it does."""
+def _fault(format_: Json, value: Any) -> str | None:
+    """Returns where and why a value is not valid by the schema; None if it is valid."""
     from jsonschema.validators import validator_for
 
-    validator = validator_for(reader.json)(reader.json)
+    validator = validator_for(format_.json)(format_.json)
     try:
         errors = sorted(validator.iter_errors(value), key=lambda error: (error.json_path, error.message))
     except (OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""The frozen value that a task file becomes."""
+"""Defines a task: its hash, the prompt that it renders for a sample, and the parser of its answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_uni
 from kbetl.text import on_one_line
 
 RESERVED = ("model", "messages", "stream", "n")
-"""Request parameters that are not the task's to set: `kbetl` does."""
+"""Request parameters that a task cannot set, because `kbetl` does."""
 KEYS = ("name", "about", "where", "answer", "system", "closing", "parameters")
 """The keys of a task file."""
 
@@ -30,26 +30,26 @@ _FOR_THE_OFFLINE_MODEL = ("module_name", "python_code")
 
 @dataclass(frozen=True)
 class Task:
-    """A question put to a model about a sample."""
+    """A question to a model about a sample, as read from a task file."""
 
     name: str
     about: Kind
     where: str | None
-    """An SQL condition on the samples to ask about, with `:min_reward`; None: all of the kind."""
+    """An SQL condition on the samples to ask about, with `:min_reward`; None for all of the kind."""
     system: str | None
     template: str
     parameters: Mapping[str, Any]
-    """Of the request, as they go out: JSON values."""
-    reader: AnswerFormat
+    """Request parameters as they are sent: JSON values."""
+    answer_format: AnswerFormat
     closing: str | None
-    """What the dataset appends to the value."""
+    """Text that the dataset appends to the value; None for none."""
     path: Path
 
     def hash(self, model: str) -> str:
-        """The identity of the task put to a model: `t1:` and a SHA-256.
+        """Returns the identity of the task with a model: `t1:` and a SHA-256.
 
-        In: name, template, system prompt, model, parameters: what the model sees. Left out: `about` and
-        `where` (which samples), the reader and `closing` (what is made of the answer), the path.
+        Hashed: name, template, system prompt, model, parameters, which the model sees. Left out: `about`
+        and `where` (which samples), the answer format and `closing` (the use of the answer), the path.
         """
         content = {
             "name": self.name,
@@ -61,10 +61,10 @@ class Task:
         return content_hash("t1", content)
 
     def question_hash(self, model: str, parameters: Mapping[str, Any]) -> str:
-        """The identity of what is asked, apart from the sample: `q1:` and a SHA-256.
+        """Returns the identity of the question without the sample: `q1:` and a SHA-256.
 
-        In: system prompt, template as parsed, model, and the parameters as they are sent. Two tasks that
-        differ in nothing but their names, or in the blanks of `{{ name }}`, have the same.
+        Hashed: system prompt, template as parsed, model, and the parameters as they are sent. Tasks that
+        differ only in their names, or in the white space of `{{ name }}`, have the same hash.
         """
         content = {
             "template": parsed(self.template),
@@ -75,7 +75,7 @@ class Task:
         return content_hash("q1", content)
 
     def with_parameters(self, overrides: Mapping[str, Any]) -> Task:
-        """The same task with other request parameters; None as a value takes one away.
+        """Returns the task with other request parameters; the value None removes one.
 
         Raises ConfigError for a parameter that a task cannot set.
         """
@@ -84,25 +84,26 @@ class Task:
         return replace(self, parameters={key: value for key, value in merged.items() if value is not None})
 
     @property
-    def reader_spec(self) -> str:
-        """The canonical JSON of the reader; `format_from_spec` reads it."""
-        return answer_formats.format_spec(self.reader)
+    def format_spec(self) -> str:
+        """The canonical JSON of the answer format; `format_from_spec` reads it."""
+        return answer_formats.format_spec(self.answer_format)
 
     @property
     def parser_version(self) -> str:
-        """Which code and which reader make the outcomes, such as `1:0a1b2c3d4e5f`."""
-        return answer_parser.parser_version(self.reader)
+        """The version of the parser and the answer format, such as `1:0a1b2c3d4e5f`."""
+        return answer_parser.parser_version(self.answer_format)
 
     @property
     def needs_completion(self) -> bool:
-        """Whether it can be asked of rollouts with an answer alone."""
+        """Whether it can be asked only about rollouts that have a completion."""
         names = template_names(self.template, first_line=1)
         return self.about == "rollout" and "completion" in names
 
     def fields(self, row: Mapping[str, Any], reward: float | None) -> dict[str, str]:
-        """The text of each field that the template names; also `module_name` and `python_code`, if any.
+        """Returns the text of each field that the template names, and of `module_name` and `python_code`.
 
-        Raises MissingField, naming the field, where the row lacks one that the template names.
+        `reward` is the newest one; None for the row's own. Raises MissingField, naming the field, if the
+        row lacks one that the template names.
         """
         names = template_names(self.template, first_line=1)
         values = {name: field_text(row, reward, name) for name in names}
@@ -113,27 +114,27 @@ class Task:
 
     @property
     def first_messages(self) -> list[dict[str, str]]:
-        """The chat messages that come before the prompt: the system prompt, if there is one."""
+        """The chat messages before the prompt: the system prompt, if there is one."""
         return [] if self.system is None else [{"role": "system", "content": self.system}]
 
     def prompt(self, fields: Mapping[str, str]) -> str:
-        """The rendered template; `fields` are those that `fields` gave."""
+        """Returns the rendered template; `fields` are what `Task.fields` returned."""
         return render(self.template, fields)
 
     def messages(self, row: Mapping[str, Any], reward: float | None) -> list[dict[str, str]]:
-        """The chat messages of the question: the system prompt, if any, and the rendered template.
+        """Returns the chat messages of the question: the system prompt, if any, and the rendered template.
 
-        `reward` is the newest one; None means the row's own. Raises MissingField as `fields` does.
+        `reward` is the newest one; None for the row's own. Raises MissingField as `fields` does.
         """
         return [*self.first_messages, {"role": "user", "content": self.prompt(self.fields(row, reward))}]
 
     def read(self, completion: Completion) -> ParsedAnswer:
-        """What the completion says, read as the task file tells; never raises."""
-        return answer_parser.read_answer(self.reader, completion)
+        """Parses a completion by the task's answer format; never raises."""
+        return answer_parser.read_answer(self.answer_format, completion)
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
-    """Raises ConfigError for names that are ours, keys of a task file, and values that cannot be sent."""
+    """Raises ConfigError for reserved names, keys of a task file, and values that cannot be sent."""
     for name, value in parameters.items():
         if not name.strip():
             raise ConfigError("a request parameter without a name")
@@ -147,7 +148,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def _check_number(name: str, value: Any) -> None:
-    """What every server refuses is refused before it is asked; None takes a parameter away."""
+    """Raises ConfigError for a number that every server would refuse."""
     if value is None:
         return
     if name in _COUNTS and (type(value) is not int or value < 1):
@@ -179,9 +180,9 @@ _KEYS_SHOWN = 20
 
 @lru_cache(maxsize=64)
 def template_names(template: str, first_line: int) -> tuple[str, ...]:
-    """The names that a template asks for, each once, in order.
+    """Returns the field names in a template, each once, in order.
 
-    Raises ConfigError, with the line in the file, where `{{` is not closed or holds no name.
+    Raises ConfigError, with the line in the file, if a `{{` is not closed or has no name.
     """
     names: dict[str, None] = {}
     for place in _PLACE.finditer(template):
@@ -200,21 +201,21 @@ def template_names(template: str, first_line: int) -> tuple[str, ...]:
 
 
 def parsed(template: str) -> str:
-    """The template in one spelling: `{{x}}` and `{{ x }}` are the same."""
+    """Returns the template in one spelling: `{{x}}` becomes `{{ x }}`."""
     return render(template, {name: f"{{{{ {name} }}}}" for name in template_names(template, first_line=1)})
 
 
 def render(template: str, values: Mapping[str, str]) -> str:
-    """The template with each `{{ name }}` replaced by its value, in one pass over the template."""
+    """Returns the template with each `{{ name }}` replaced by its value, in one pass over the template."""
     return _PLACE.sub(lambda place: values[place[1].strip()], template)
 
 
 def field_text(row: Row, reward: float | None, name: str) -> str:
-    """The text of one field as a prompt shows it. `reward` is the newest one; None means the row's own.
+    """Returns the text of one field for a prompt. `reward` is the newest one; None for the row's own.
 
-    The six names of a template mean the functions of `samples.fields`, whatever keys the row has; any
-    other name is a path into the row. Raises MissingField where the field is absent, null, of a wrong
-    type, or (for the six names) blank: a model is not asked about nothing.
+    The six names of a template are read by `samples.fields`, whatever keys the row has; any other name is
+    a path into the row. Raises MissingField if the field is absent, null, of a wrong type, or (for the
+    six names) blank, so that no model is asked about nothing.
     """
     try:
         if name == "reward":
@@ -243,9 +244,9 @@ def _keys_of(row: Row) -> str:
 
 
 def _at_path(row: Row, steps: Sequence[str]) -> Any:
-    """What stands at a path of keys and list indexes; None where there is nothing.
+    """Returns the value at a path of keys and list indexes; None if there is none.
 
-    `info` is read by `fields.info`: some tools store that object as JSON text.
+    `info` is read by `fields.info`, because some tools store that object as JSON text.
     """
     value: Any = row
     if steps[0] == "info":
@@ -261,10 +262,10 @@ def _at_path(row: Row, steps: Sequence[str]) -> Any:
 
 
 def _spelled(value: Any) -> str | None:
-    """A JSON value as text: the same whether it came by JSONL or by Arrow; None for null.
+    """Returns a JSON value as text, the same from JSONL and from Arrow; None for null.
 
-    Text as it is; all else as compact JSON in the row's own key order, with integral floats as
-    integers and without keys whose value is null (Arrow makes the one and adds the other).
+    Text is unchanged; other values are compact JSON in the row's key order, with integral floats as
+    integers and without keys whose value is null, because Arrow changes the one and adds the other.
     """
     if value is None or isinstance(value, str):
         return value

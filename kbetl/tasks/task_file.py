@@ -20,14 +20,14 @@ _REQUIRED = ("name", "about", "answer")
 
 
 def builtin_names() -> list[str]:
-    """The names of the tasks that ship with kbetl, sorted."""
+    """Returns the names of the built-in tasks, sorted."""
     return sorted(path.stem for path in data_path("tasks").glob("*.md"))
 
 
 def load_task(name_or_path: str) -> Task:
-    """The task of that name among the built-in ones, or in that file (it has a slash or ends in `.md`).
+    """Returns the built-in task of a name, or the task in a file (a slash in it, or `.md` at its end).
 
-    Raises ConfigError, with file and line or key, where it cannot be used.
+    Raises ConfigError, with file and line or key, if it cannot be used.
     """
     if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".md"):
         return _task_in(Path(name_or_path))
@@ -47,7 +47,7 @@ def _task_in(path: Path) -> Task:
 
 
 def _text_of(path: Path) -> str:
-    """The text of a file, with line ends as `\\n`: an editor's line ends are not part of a prompt."""
+    """Returns the text of a file with `\\n` as line ends: those of an editor are no part of a prompt."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -65,10 +65,10 @@ def _text_of(path: Path) -> str:
 
 class _Parts(NamedTuple):
     front: str
-    """The TOML, with an empty line in place of the first `+++`, so that its line numbers are the file's."""
+    """The TOML, with an empty line for the first `+++`, so that its line numbers are those of the file."""
     template: str
     line: int
-    """Where the template starts, counted from 1."""
+    """The line where the template starts, from 1."""
 
 
 def _task_of(path: Path, text: str) -> Task:
@@ -82,7 +82,7 @@ def _task_of(path: Path, text: str) -> Task:
         system=_system(keys),
         template=parts.template,
         parameters=_parameters(keys),
-        reader=answer_format(keys["answer"]),
+        answer_format=answer_format(keys["answer"]),
         closing=_text(keys, "closing"),
         path=path,
     )

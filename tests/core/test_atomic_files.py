@@ -22,13 +22,13 @@ from pathlib import Path
 from kbetl import atomic_files
 path, kind = Path(sys.argv[1]), sys.argv[2]
 if kind == "old":
-    atomic_files._rename_at_once = lambda *_: False
+    atomic_files._rename_atomically = lambda *_: False
     rename = Path.rename
     Path.rename = lambda self, target: (rename(self, target), os.kill(os.getpid(), signal.SIGKILL))
 if kind == "exchanged":
-    exchange = atomic_files._rename_at_once
-    atomic_files._rename_at_once = lambda *each: (exchange(*each), os.kill(os.getpid(), signal.SIGKILL))
-whole = atomic_files.whole_file if kind == "file" else atomic_files.whole_folder
+    exchange = atomic_files._rename_atomically
+    atomic_files._rename_atomically = lambda *each: (exchange(*each), os.kill(os.getpid(), signal.SIGKILL))
+whole = atomic_files.atomic_file if kind == "file" else atomic_files.atomic_folder
 with whole(path) as place:
     if kind == "file":
         place.write(b"half")
@@ -74,7 +74,7 @@ def test_what_a_killed_writer_left_is_named_and_cleared_by_the_next(tmp_path, ki
 def test_what_is_being_written_is_left_alone(tmp_path):
     """Its writer lives, in this process or in another; parts of other places are none of ours."""
     (tmp_path / ".other.12345.part").write_text("")
-    with atomic_files.whole_file(tmp_path / "a.jsonl") as file, atomic_files.whole_folder(tmp_path / "b"):
+    with atomic_files.atomic_file(tmp_path / "a.jsonl") as file, atomic_files.atomic_folder(tmp_path / "b"):
         file.write(b"row")
         atomic_files.clear_left_behind(tmp_path / "a.jsonl")
         atomic_files.clear_left_behind(tmp_path / "b")
@@ -85,9 +85,9 @@ def test_what_is_being_written_is_left_alone(tmp_path):
 
 def test_a_folder_is_the_old_or_the_new_where_two_cannot_be_exchanged(tmp_path, monkeypatch):
     """As on file systems without that: the old one is gone in the end, and nothing is left."""
-    monkeypatch.setattr(atomic_files, "_rename_at_once", lambda *_: False)
+    monkeypatch.setattr(atomic_files, "_rename_atomically", lambda *_: False)
     path = folder_of(tmp_path / "place", "was")
-    with atomic_files.whole_folder(path) as folder:
+    with atomic_files.atomic_folder(path) as folder:
         (folder / "new").write_text("")
     assert [each.name for each in path.iterdir()] == ["new"]
     assert [each.name for each in tmp_path.iterdir()] == ["place"]

@@ -38,7 +38,7 @@ def asked(task: Task, row: dict[str, object], reward: float | None = None) -> st
 def test_builtin_difficulty_is_as_documented() -> None:
     task = load_task("difficulty")
     assert (task.name, task.about, task.where) == ("difficulty", "rollout", "reward > :min_reward")
-    assert task.reader == Label("difficulty", ("low", "medium", "high"))
+    assert task.answer_format == Label("difficulty", ("low", "medium", "high"))
     assert task.parameters == {"max_tokens": 256, "temperature": 0.1}
     assert (task.system, task.closing) == (None, None)
 
@@ -46,7 +46,7 @@ def test_builtin_difficulty_is_as_documented() -> None:
 def test_builtin_prompts_is_as_documented() -> None:
     task = load_task("prompts")
     assert (task.name, task.about, task.where) == ("prompts", "module", None)
-    assert task.reader == Text("specification")
+    assert task.answer_format == Text("specification")
     assert task.parameters == {"max_tokens": 32768, "temperature": 0.3}
     assert task.closing == (
         "\n\nOutput ONLY valid Python code between the markers below.\n\nBEGIN_PYTHON\nEND_PYTHON\n"
@@ -163,8 +163,8 @@ def test_each_form_of_reader_comes_back_from_its_spec(
     tmp_path: Path, answer: str, reader: object, spec: str
 ) -> None:
     task = task_of(tmp_path, "x", FRONT.replace('{ tag = "style" }', answer))
-    assert task.reader == reader
-    assert task.reader_spec == spec
+    assert task.answer_format == reader
+    assert task.format_spec == spec
     assert format_from_spec(spec) == reader
 
 
