@@ -6,6 +6,7 @@ from kbetl.store.store import COMMAND_LINE, OpenRun, ReportRow, Run, Store, now
 from kbetl.store.user_sql import check_conditions, read_only_connection, read_only_query, select_samples
 
 __all__ = [
+    "COMMAND_LINE",
     "OpenRun",
     "ReportRow",
     "Run",
