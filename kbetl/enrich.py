@@ -35,31 +35,31 @@ def plan_of(store: Store, options: EnrichOptions, command: str = "enrich") -> Pl
     )
 
 
-class Typed(NamedTuple):
+class CommandLine(NamedTuple):
     """A command line that names no model."""
 
-    line: Callable[..., str]
-    """It again, with more words, as it is pasted into a shell."""
+    with_words: Callable[..., str]
+    """Gives it with more words, as it is pasted into a shell."""
     given: frozenset[str]
-    """The options that it has, by their names in Options."""
+    """The options that it has, by their names in EnrichOptions."""
     has_server: bool
-    """Whether it takes `-b`."""
+    """Whether the command has the option `-b`."""
 
 
-def check_model_meant(store: Store, options: EnrichOptions, typed: Typed) -> None:
-    """Raises ConfigError where the default model would be asked what another one has labelled.
+def check_model_meant(store: Store, options: EnrichOptions, command_line: CommandLine) -> None:
+    """Raises ConfigError if the default model would be asked what another one has labelled.
 
-    The message has both ways on, and how many samples each would ask.
+    The message has a command for either model, and how many samples each would ask.
     """
     task = load_task(options.task)
     in_use = next((each for each in tasks_named(store, task.name) if each.in_use), None)
     if in_use is None or in_use.model == model_name(options.model, task.name):
         return
-    known = replace(options, **_as_in_use(store, in_use, task, options, typed))
+    known = replace(options, **_as_in_use(store, in_use, task, options, command_line))
     words = question_words(known.as_json(), {**options.as_json(), "model": None})
     on, other = (
-        f"{typed.line(*more)} (asks {_count(store, told)} samples)"
-        for more, told in ((words, known), (("-m", options.model), options))
+        f"{command_line.with_words(*more)} (asks {_count(store, changed)} samples)"
+        for more, changed in ((words, known), (("-m", options.model), options))
     )
     raise ConfigError(
         f"{task.name}: the labels in use are of {in_use.model} ({in_use.hash[:15]}), and no model is named. "
@@ -73,7 +73,7 @@ def _count(store: Store, options: EnrichOptions) -> int:
 
 
 def _as_in_use(
-    store: Store, in_use: StoredTask, task: Task, options: EnrichOptions, typed: Typed
+    store: Store, in_use: StoredTask, task: Task, options: EnrichOptions, command_line: CommandLine
 ) -> Mapping[str, Any]:
     """Model, server and parameters with which the task in use was asked."""
     is_offline = in_use.model.startswith(f"{OFFLINE}/")
@@ -84,9 +84,9 @@ def _as_in_use(
         "model": OFFLINE if is_offline else in_use.model,
         "parameters": {**parameters, **options.parameters},
     }
-    if last is not None and typed.has_server and not is_offline:
+    if last is not None and command_line.has_server and not is_offline:
         before = EnrichOptions.from_json(last.options)
-        names = {"base_url", "api_key_var", "headers"} - typed.given
+        names = {"base_url", "api_key_var", "headers"} - command_line.given
         found |= {name: getattr(before, name) for name in names}
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -181,6 +182,12 @@ class Request:
             return orjson.dumps(self.body)
         except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit
             return self.text.encode()
+
+
+def request_from_text(text: str) -> Request:
+    """The request of a stored body, as `Request.text` spells it."""
+    body = json.loads(text)
+    return Request(body.pop("model"), body.pop("messages"), body)
 
 
 class RequestTemplate:

@@ -46,7 +46,7 @@ class Fetched:
 
 
 def fetch(store: Store, names: Sequence[str], *, folder: Path | None = None) -> Fetched:
-    """Takes what services have of batches that ended; `names` are their ids or files, none means all.
+    """Stores the results of batches that ended; `names` are their ids or files, none means all.
 
     Result files are written beside their input file, or into `folder`. Raises ServiceError, ConfigError.
     """
@@ -108,7 +108,7 @@ async def _ask_and_download(store: Store, batch: Batch, target: Path) -> tuple[R
 
 
 async def _download(service: BatchApi, file_id: str, path: Path, mode: int) -> None:
-    """Writes a result file beside its place, and gives it its name when it is whole."""
+    """Writes a result file under a partial name until it is whole."""
     part = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Writes batch files: JSONL within the limits of the services, beside their place until they are whole."""
+"""Writes batch files: JSONL within the limits of the services, under a partial name until they are whole."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ URL = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class FileLimits:
-    """What one batch file may hold; by default what the OpenAI Batch API takes."""
+    """What one batch file may hold; by default as the OpenAI Batch API has it."""
 
     requests: int = MAX_REQUESTS
     size_bytes: int = MAX_BYTES
 
 
-class Whole(NamedTuple):
-    """A file that is written whole and durable, still beside its place."""
+class WholeFile(NamedTuple):
+    """A file that is whole and durable, still under its partial name."""
 
     path: Path
-    """Its place."""
+    """Its final name."""
     file_hash: str
     size_bytes: int
     requests: int
@@ -70,11 +70,11 @@ class BatchFile:
         self.requests += 1
         self.size_bytes += len(line)
 
-    def has_room(self, line: bytes, limits: FileLimits) -> bool:
+    def fits(self, line: bytes, limits: FileLimits) -> bool:
         """Whether one more line keeps within the limits."""
         return self.requests < limits.requests and self.size_bytes + len(line) <= limits.size_bytes
 
-    def finish(self) -> Whole:
+    def finish(self) -> WholeFile:
         """Makes it durable; `publish_file` gives it its name."""
         try:
             self._file.flush()
@@ -82,7 +82,7 @@ class BatchFile:
             self._file.close()
         except OSError as error:
             raise _failed(self.path, error) from None
-        return Whole(self.path, self._hash.hexdigest(), self.size_bytes, self.requests)
+        return WholeFile(self.path, self._hash.hexdigest(), self.size_bytes, self.requests)
 
     def discard(self) -> None:
         """Removes what was written."""
@@ -151,7 +151,7 @@ class Key(NamedTuple):
 def custom_id(request_hash: str, attempt: int) -> str:
     """`r1-HASH-ATTEMPT`, the hash in URL-safe base64.
 
-    In hex it would be longer than the 64 characters that some services take.
+    In hex it would be longer than the 64 characters that some services accept.
 
     >>> custom_id("r1:" + "0f" * 32, 2)
     'r1-Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8-2'

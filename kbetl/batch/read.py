@@ -1,8 +1,7 @@
-"""`batch read`: results of batch files into answers and outcomes, in any order, each once."""
+"""`batch read`: stores results of batch files as answers and outcomes, in any order, each once."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from kbetl.batch.files import Key
 from kbetl.batch.result_lines import Failure, Result, read_result
 from kbetl.errors import BadRow, KbetlError, SourceError, exit_status_for
 from kbetl.inference import Generate, Plan, PreparedRequest
-from kbetl.inference.budget_history import settle_reservation
+from kbetl.inference.budget_history import close_reservation
 from kbetl.inference.report import RunProgress
 from kbetl.readers.lines import decompressed, read_lines
-from kbetl.records import Completion, Outcome, ParsedAnswer, Request
+from kbetl.records import Completion, Outcome, ParsedAnswer, Request, request_from_text
 from kbetl.row_writer import Rejections
 from kbetl.store import Store
 from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, newest_try, record_outcomes
@@ -75,11 +74,11 @@ class BatchReadReport:
     still_out: dict[str, int] = field(default_factory=dict)
     """Requests that are still out, of the batch files that the results are of."""
     empty: list[str] = field(default_factory=list)
-    """Files that hold no results, where some were awaited."""
+    """Files that hold no results, where some were expected."""
 
     @property
     def rejected(self) -> int:
-        """Lines that could not be taken."""
+        """Lines that hold no result of this store."""
         return sum(counts.rejected for counts in self.files.values())
 
     @property
@@ -89,34 +88,24 @@ class BatchReadReport:
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
         lines = [f"{file} holds no results" for file in self.empty] + self.rejections.lines()
-        lines += [
-            f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
-        ]
+        lines += self.tally.reason_lines()
         lines += [
             f"{file}: {count} requests are still out" for file, count in self.still_out.items() if count
         ]
         lines += [f"{file}: {counts}" for file, counts in self.files.items()]
-        statuses = self.tally.statuses
-        parts = ", ".join(
-            f"{status} {statuses[status]}" for status in ("ok", "unparsed", "refused", "truncated", "failed")
-        )
-        cost = "" if self.tally.cost_usd is None else f", ${self.tally.cost_usd:.4f}"
-        lines.append(f"outcomes {self.tally.asked}: {parts}")
-        lines.append(
-            f"answers received {self.tally.answers} ({self.tally.prompt_tokens:,} prompt and "
-            f"{self.tally.completion_tokens:,} completion tokens{cost})"
-        )
+        lines.append(f"outcomes {self.tally.outcomes_text()}")
+        lines.append(self.tally.answers_text())
         return lines + self.tally.served_lines()
 
 
 def read_batches(
     store: Store, files: Sequence[Path], *, host: str = HOST, ended: Ended | None = None
 ) -> BatchReadReport:
-    """Takes the results in `files`; each answer is kept with its outcomes in one transaction.
+    """Stores the results in `files`, each answer with its outcomes in one transaction.
 
     A result that was read before adds nothing. With `ended` the files hold all that will ever come of a
-    batch: what they lack has failed, unless a line of them could not be read. Raises SourceError where a
-    file cannot be opened, before anything is taken.
+    batch: what they lack has failed, unless a line of them could not be read. Raises SourceError if a file
+    cannot be opened, before anything is stored.
     """
     for file in files:
         _check_file(file)
@@ -127,7 +116,7 @@ def read_batches(
         for file in files:
             reading.read(file)
         if ended is not None and not reading.report.rejected:
-            reading.conclude(ended)
+            reading.fail_missing(ended)
         report = reading.report
         if ended is None:
             report.empty = [file for file, counts in report.files.items() if not counts.read]
@@ -169,7 +158,7 @@ class Ended(NamedTuple):
 
 
 class _Line(NamedTuple):
-    place: str
+    location: str
     result: Result
 
 
@@ -183,7 +172,7 @@ class _Task(NamedTuple):
 
 
 class _Reading:
-    """One `batch read` under way. It has a run for each task that it meets: costs are told by task."""
+    """One `batch read`. It records a run for each task that it meets: costs are reported by task."""
 
     def __init__(
         self, store: Store, options: Mapping[str, Any], host: str, batch_id: int | None = None
@@ -208,11 +197,11 @@ class _Reading:
             chunk.append(line)
             size_bytes += len(line.result.found.response) if isinstance(line.result.found, Completion) else 0
             if len(chunk) == _CHUNK or size_bytes > _CHUNK_BYTES:
-                self._take(chunk, counts)
+                self._store_chunk(chunk, counts)
                 chunk, size_bytes = [], 0
-        self._take(chunk, counts)
+        self._store_chunk(chunk, counts)
 
-    def conclude(self, ended: Ended) -> None:
+    def fail_missing(self, ended: Ended) -> None:
         """Fails the requests of a batch that have no result."""
         self.batch_ids.add(ended.batch_id)
         failure = Failure(ended.reason, True)
@@ -225,9 +214,9 @@ class _Reading:
                     key = Key(request_hash, attempt)
                     handed_out = latest_batch_request(self._store, *key)
                     if handed_out is not None:
-                        request = _request(handed_out.request)
-                        settle_reservation(self._store, handed_out.run_id, request, None, attempt)
-                    self._settle(key, failure, handed_out_id)
+                        request = request_from_text(handed_out.request)
+                        close_reservation(self._store, handed_out.run_id, request, None, attempt)
+                    self._record_outcomes(key, failure, handed_out_id)
         with self._store.transaction():
             drop_reserved_of_ended(self._store, ended.batch_id)
 
@@ -242,25 +231,25 @@ class _Reading:
     def _lines(self, file: Path, counts: FileCounts) -> Iterator[_Line]:
         with file.open("rb") as opened:
             for raw in read_lines(decompressed(opened)):
-                place = f"{file}:{raw.line}"
+                location = f"{file}:{raw.line}"
                 if raw.fault is not None:
-                    self._reject(place, raw.fault, counts)
+                    self._reject(location, raw.fault, counts)
                     continue
                 try:
-                    yield _Line(place, read_result(raw.text, self._host))
+                    yield _Line(location, read_result(raw.text, self._host))
                 except BadRow as error:
-                    self._reject(place, str(error), counts)
+                    self._reject(location, str(error), counts)
 
-    def _reject(self, place: str, reason: str, counts: FileCounts) -> None:
+    def _reject(self, location: str, reason: str, counts: FileCounts) -> None:
         counts.rejected += 1
-        self.report.rejections.add(plain_text(place), plain_text(reason))
+        self.report.rejections.add(plain_text(location), plain_text(reason))
 
-    def _take(self, chunk: Sequence[_Line], counts: FileCounts) -> None:
+    def _store_chunk(self, chunk: Sequence[_Line], counts: FileCounts) -> None:
         for line in chunk:  # runs and tasks that are new begin outside the transaction
             self._task_of_request(line.result)
         with self._store.transaction():
             for line in chunk:
-                self._take_one(line, counts)
+                self._store_result(line, counts)
 
     def _task_of_request(self, result: Result) -> None:
         handed_out = latest_batch_request(self._store, *result.key, self._batch_id)
@@ -277,7 +266,7 @@ class _Reading:
             self._tasks[task_hash] = _Task(name, format_from_spec(spec), self._runs[name])
         return self._tasks[task_hash]
 
-    def _take_one(self, line: _Line, counts: FileCounts) -> None:
+    def _store_result(self, line: _Line, counts: FileCounts) -> None:
         result = line.result
         if is_known_result(self._store, result.hash):
             counts.known += 1
@@ -285,23 +274,23 @@ class _Reading:
         handed_out = latest_batch_request(self._store, *result.key, self._batch_id)
         if handed_out is None:
             reason = f"its request {result.key.request_hash[:15]} was not handed out by {self._store.path}"
-            self._reject(line.place, reason, counts)
+            self._reject(line.location, reason, counts)
             return
         counts.new += 1
         self.batch_ids.add(handed_out.batch_id)
         run_id = self._task(handed_out.task_hash).run_id
-        request = _request(handed_out.request)
+        request = request_from_text(handed_out.request)
         self._copy_price(handed_out.run_id, run_id)
         try_number = None
         if isinstance(result.found, Completion):
-            try_number = self._keep_answer(result.found, request, run_id, result.key.attempt)
-            settle_reservation(
+            try_number = self._store_answer(result.found, request, run_id, result.key.attempt)
+            close_reservation(
                 self._store, handed_out.run_id, request, (result.found, try_number), result.key.attempt
             )
         else:
-            settle_reservation(self._store, handed_out.run_id, request, None, result.key.attempt)
+            close_reservation(self._store, handed_out.run_id, request, None, result.key.attempt)
         is_out = handed_out.ending is None
-        self._settle(result.key, result.found, handed_out.id if is_out else None, try_number)
+        self._record_outcomes(result.key, result.found, handed_out.id if is_out else None, try_number)
         if not is_out and _ending(result.found) == "answered":
             end_handed_out(self._store, handed_out.id, "answered")
         add_result(
@@ -317,12 +306,12 @@ class _Reading:
         )
 
     def _copy_price(self, from_run_id: int, run_id: int) -> None:
-        """What the run that handed out reckoned with, the run that reads reckons with too."""
+        """The run that reads computes with the price of the run that handed out."""
         if (from_run_id, run_id) not in self._priced:
             self._priced.add((from_run_id, run_id))
             self._store.execute("batches/copy_price", {"run_id": run_id, "from_run_id": from_run_id})
 
-    def _keep_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
+    def _store_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
         """The number of the try that it is."""
         self.report.tally.count_answers([found], request.model)
         add_answers(self._store, [NewAnswer(request, attempt, found, run_id)], now())
@@ -330,16 +319,19 @@ class _Reading:
         assert number is not None
         return number
 
-    def _settle(
-        self, key: Key, found: Completion | Failure, awaited: int | None, try_number: int | None = None
+    def _record_outcomes(
+        self, key: Key, found: Completion | Failure, open_id: int | None, try_number: int | None = None
     ) -> None:
-        """Sets the outcomes. `awaited` is the hand-out, where it is out; otherwise what was settled stays."""
-        if awaited is not None:
-            end_handed_out(self._store, awaited, _ending(found))
+        """Records the outcomes of a request. `open_id` is its batch request, if that is still out.
+
+        If it is None, outcomes that are recorded stay, unless they failed.
+        """
+        if open_id is not None:
+            end_handed_out(self._store, open_id, _ending(found))
         elif isinstance(found, Failure) and pending_request(self._store, *key) is not None:
             return  # another file has the request by now, and will say
         for sample in samples_of_request(self._store, *key):
-            if awaited is None and sample.status not in (None, "failed"):
+            if open_id is None and sample.status not in (None, "failed"):
                 continue
             task = self._task(sample.task_hash)
             reading = _reading(task.reader, found)
@@ -369,13 +361,6 @@ def _reading(reader: AnswerFormat, found: Completion | Failure) -> ParsedAnswer:
     if isinstance(found, Failure):
         return ParsedAnswer("refused" if found.is_declined else "failed", None, found.reason)
     return read_answer(reader, found)
-
-
-def _request(text: str) -> Request:
-    """A request from its stored body."""
-    body = json.loads(text)
-    model, messages = body.pop("model"), body.pop("messages")
-    return Request(model, messages, body)
 
 
 class StoredAnswers:

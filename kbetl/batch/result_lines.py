@@ -23,7 +23,7 @@ _NEVER_RUN = frozenset({"batch_expired", "batch_cancelled"})
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error in place of an answer."""
+    """An error instead of an answer."""
 
     reason: str
     never_run: bool
@@ -124,9 +124,9 @@ def _failure(status: int, error: Any, host: str) -> Failure:
 
 
 def _failed(host: str, status: int, said: ProviderError) -> Failure:
-    """What an error means, by the same table as online; status 0: none is told."""
-    is_told = not 200 <= status < 300 and status > 0
-    kind = classify_error(status if is_told else status_of(said), said)
+    """What an error means, by the same table as online; status 0: it has none."""
+    has_status = not 200 <= status < 300 and status > 0
+    kind = classify_error(status if has_status else status_of(said), said)
     reason = error_text(host, status, said) if status else _words(host, said)
     return Failure(reason, False, kind == "moderation")
 

@@ -66,7 +66,7 @@ def submit(
 ) -> list[str]:
     """Submits batch files (none named: all that are not) and begins their batches; gives a line for each.
 
-    Each step is recorded before it is taken and after, and what a stopped command began is looked for at
+    Each step is recorded before and after, and what a stopped command began is looked for at
     the service before anything is begun again. Raises ServiceError, ConfigError, Busy.
     """
     endpoint = address.endpoint()
@@ -157,7 +157,7 @@ async def _submit_all(
 
 
 class _Submission:
-    """One file on its way to a service."""
+    """One file that is submitted to a service."""
 
     def __init__(
         self, store: Store, address: ServiceAddress, service: BatchApi, batch: Batch, say: Say
@@ -174,7 +174,7 @@ class _Submission:
         """Uploads and begins, or finds what was begun."""
         batch, address = self._batch, self._address
         set_service(self._store, batch.id, address.base_url, address.api_key_var, address.headers)
-        remote = await self._begun(listed_within_s)
+        remote = await self._find_started(listed_within_s)
         if remote is None:
             remote = await self._begin(await self._input_file())
         record(self._store, batch, remote)
@@ -194,7 +194,7 @@ class _Submission:
 
     async def _begin(self, input_file_id: str) -> RemoteBatch:
         batch = self._batch
-        if not set_create_began(self._store, batch.id, began=True):  # taken back meanwhile
+        if not set_create_began(self._store, batch.id, began=True):  # released meanwhile
             _check(batches(self._store, batch.id)[0], self._address)
         try:
             return await self._service.begin(input_file_id, URL, batch.file_hash)
@@ -207,7 +207,7 @@ class _Submission:
                 is_certain=False,
             ) from error
 
-    async def _begun(self, listed_within_s: float) -> RemoteBatch | None:
+    async def _find_started(self, listed_within_s: float) -> RemoteBatch | None:
         """What the service has of this file; waits a while where it was asked to begin and nothing came back.
 
         The whole while, whenever that was: by the clock a batch could be begun twice where it was set on.

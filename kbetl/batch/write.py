@@ -11,7 +11,7 @@ from kbetl.atomic_files import mode_of
 from kbetl.batch.files import (
     BatchFile,
     FileLimits,
-    Whole,
+    WholeFile,
     custom_id,
     finish_files,
     line_of,
@@ -31,18 +31,18 @@ from kbetl.store.reservations import Worst
 
 @dataclass
 class BatchWriteReport:
-    """What `batch write` did. Samples: new in files, in older files, settled at once, left."""
+    """What `batch write` did. Samples: in new files, in older files, decided at once, left."""
 
     task: str
     model: str
     task_hash: str
     chosen: int = 0
-    files: list[Whole] = field(default_factory=list)
+    files: list[WholeFile] = field(default_factory=list)
     samples: int = 0
-    """Samples that the new files settle."""
-    elsewhere: int = 0
+    """Samples whose requests are in the new files."""
+    in_older_files: int = 0
     """Samples whose request is out in another file."""
-    settled: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)
     """Samples that needed no request, by status: an answer was there, or a field is lacking."""
     too_large: int = 0
     """Requests that no file may hold."""
@@ -51,9 +51,9 @@ class BatchWriteReport:
     budget_used: str = ""
     """What the budget counts now; empty without one."""
     in_use: Sequence[InUse] = ()
-    taken_back: int = 0
+    released: int = 0
     """Requests that older files had."""
-    taken_at_service: int = 0
+    released_at_service: int = 0
     """Of those, in files that a service was asked to begin."""
 
     @property
@@ -63,7 +63,7 @@ class BatchWriteReport:
 
     @property
     def exit_status(self) -> int:
-        not_ok = self.settled.total() - self.settled["ok"]
+        not_ok = self.decided.total() - self.decided["ok"]
         return exit_status_for(self.too_large, self.beyond_budget, not_ok)
 
     def lines(self) -> list[str]:
@@ -81,15 +81,15 @@ class BatchWriteReport:
             f"{self.task} by {self.model} ({self.task_hash[:15]}): handed out {self.requests} requests "
             f"in {len(self.files)} files, for {self.samples} samples; samples chosen {self.chosen}"
         )
-        if self.taken_back:
+        if self.released:
             lines.append(
-                f"taken back from older files: {self.taken_back} requests"
-                f"{billed_there_too(self.taken_at_service)}"
+                f"taken back from older files: {self.released} requests"
+                f"{billed_there_too(self.released_at_service)}"
             )
-        if self.elsewhere:
-            lines.append(f"{self.elsewhere} samples wait for other files; see: kbetl batch status")
-        if self.settled:
-            parts = ", ".join(f"{status} {count}" for status, count in sorted(self.settled.items()))
+        if self.in_older_files:
+            lines.append(f"{self.in_older_files} samples wait for other files; see: kbetl batch status")
+        if self.decided:
+            parts = ", ".join(f"{status} {count}" for status, count in sorted(self.decided.items()))
             lines.append(f"settled without a request: {parts}")
         if self.budget_used:
             lines.append(f"budget: {self.budget_used} used, what is handed out counted in full")
@@ -98,18 +98,18 @@ class BatchWriteReport:
 
 @dataclass(frozen=True)
 class BatchTarget:
-    """Where files go, and what may go into them."""
+    """The folder of the files, and what they may hold."""
 
     folder: Path
     limits: FileLimits = field(default_factory=FileLimits)
     again: bool = False
-    """Whether to take back what other files have."""
+    """Whether to write again what other files have, and release it there."""
 
 
 def write_batches(plan: Plan, target: BatchTarget, say: Say) -> BatchWriteReport:
     """Writes what a plan would ask into files, and records it as handed out.
 
-    Nothing is written twice: neither what another file has (unless `again` takes it back from there) nor
+    Nothing is written twice: neither what another file has (unless `again` releases it there) nor
     what is answered. A file gets its name after its requests are recorded; `finish_files` gives it if a
     crash came between. Raises LockHeld while another process pays for the task or asks the same question.
     """
@@ -125,7 +125,7 @@ def write_batches(plan: Plan, target: BatchTarget, say: Say) -> BatchWriteReport
 
 
 class _BatchWriter:
-    """One `batch write` under way."""
+    """Writes the files of one `batch write`."""
 
     def __init__(self, begun: BegunTask, target: BatchTarget) -> None:
         self._begun, self._target = begun, target
@@ -136,13 +136,13 @@ class _BatchWriter:
         asked = self._plan.asked
         self._report = BatchWriteReport(asked.task.name, asked.model, asked.hash)
         self._own: set[int] = set()
-        """The batches of this run: what they hold is never taken back by it."""
+        """The batches of this run: what they hold is never released by it."""
 
     def write(self) -> BatchWriteReport:
         """Writes all that is pending."""
         report, selection, budget = self._report, self._begun.selection, self._begun.budget
         report.chosen = selection.chosen
-        report.elsewhere = selection.handed_out
+        report.in_older_files = selection.handed_out
         try:
             for chunk in self._plan.requests(selection):
                 self._begun.lock.check_in_place()
@@ -154,8 +154,8 @@ class _BatchWriter:
         finally:
             if self._file is not None:
                 self._file.discard()
-        report.settled = self._answers.statuses
-        report.budget_used = "" if budget is None else budget.room.as_text()
+        report.decided = self._answers.statuses
+        report.budget_used = "" if budget is None else budget.balance.as_text()
         report.in_use = self._answers.in_use
         return report
 
@@ -173,47 +173,47 @@ class _BatchWriter:
         if len(line) > self._target.limits.size_bytes:
             self._report.too_large += 1
             return
-        if self._file is not None and not self._file.has_room(line, self._target.limits):
+        if self._file is not None and not self._file.fits(line, self._target.limits):
             self._end_file()
             self._hand_out(question)  # anew: the file that just ended may hold the same request
             return
         if not self._draft.has(request.hash, attempt):
             worst = None if self._begun.budget is None else self._begun.budget.worst_case(request)
-            is_taken_back = out is not None and not out.is_at_service
-            if not self._fits(worst, question, is_taken_back=is_taken_back):
+            is_released = out is not None and not out.is_at_service
+            if not self._reserve(worst, question, is_released=is_released):
                 self._report.beyond_budget += 1
                 return
             self._draft.add(request, attempt, name, worst)
-            self._report.taken_back += out is not None
-            self._report.taken_at_service += out is not None and out.is_at_service
+            self._report.released += out is not None
+            self._report.released_at_service += out is not None and out.is_at_service
             self._open_file().add(line)
         self._draft.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)
 
-    def _fits(self, worst: Worst | None, question: PreparedRequest, *, is_taken_back: bool) -> bool:
-        """Whether a budget has room for one more, which is taken; none has room once one did not fit."""
+    def _reserve(self, worst: Worst | None, question: PreparedRequest, *, is_released: bool) -> bool:
+        """Reserves one more request, if the budget lets it; no other fits once one did not."""
         if self._begun.budget is None or worst is None:
             return True
         if self._report.beyond_budget:
             return False
-        room, before = self._begun.budget.room, None
-        if is_taken_back and question.request is not None:
-            # without a reservation it was counted all the same, at the most that it may take
+        balance, before = self._begun.budget.balance, None
+        if is_released and question.request is not None:
+            # without a reservation it was counted all the same, at the most that it may use
             before = reserved_for_file(self._store, question.request.hash, question.attempt) or worst
         if before is not None:
-            room.unreserve(before)
-        fits = room.fits(worst)
+            balance.unreserve(before)
+        fits = balance.fits(worst)
         if fits:
-            room.reserve(worst)
+            balance.reserve(worst)
         elif before is not None:
-            room.reserve(before)
+            balance.reserve(before)
         return fits
 
     def _count(self, *, is_own: bool) -> None:
         if is_own:
             self._report.samples += 1
         else:
-            self._report.elsewhere += 1
+            self._report.in_older_files += 1
 
     def _open_file(self) -> BatchFile:
         if self._file is None:

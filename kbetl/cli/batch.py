@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kbetl.cli.enrich import check_model_meant, given_options
+from kbetl.cli.enrich import check_model_meant, given_options, print_lines
 from kbetl.cli.params import (
     FiniteNumber,
     WholeNumber,
     again_options,
     budget_options,
+    check_store,
     choosing_options,
     common,
     parameter_options,
     sample_options,
     say_in_use,
+    sayer,
     server_options,
 )
 from kbetl.cli.synth_run import prompt_options
-from kbetl.errors import StoreError
 from kbetl.json_codec import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from kbetl.batch import BatchTarget
+    from kbetl.inference import Plan
     from kbetl.store import Store
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -103,7 +104,7 @@ def enrich(database: Path, folder: Path, **given: Any) -> int:
       kbetl batch write enrich batches/ -m my-model --max-requests 1000
       kbetl batch write enrich batches/ -m my-model --retry truncated -t 1024
     """
-    return _write(database, folder, given, "enrich")
+    return _write_labels(database, folder, given, "enrich")
 
 
 @write.command(short_help="The requests of `kbetl prompts`.")
@@ -117,7 +118,7 @@ def prompts(database: Path, folder: Path, **given: Any) -> int:
     Examples:
       kbetl batch write prompts batches/ -m my-model -n 100
     """
-    return _write(database, folder, {**given, "task": "prompts"}, "prompts")
+    return _write_labels(database, folder, {**given, "task": "prompts"}, "prompts")
 
 
 @write.command(short_help="The requests of `kbetl synth run`.")
@@ -134,33 +135,39 @@ def synth(database: Path, folder: Path, **given: Any) -> int:
     Examples:
       kbetl batch write synth batches/ -m my-model --rollouts 4 -T 1.0
     """
-    from kbetl.batch import write_batches
     from kbetl.cli.synth_run import given_options as synth_options
-    from kbetl.store import Store
     from kbetl.synth.generate import batch_plan
 
     options = synth_options({**given, "takes_back": given["again"]})
-    _check_there(database)
-    with Store.open(database) as store:
-        say = _sayer(given["quiet"])
-        report = write_batches(batch_plan(store, options, say), _target(folder, given), say)
-    _print(report.lines())
-    say_in_use(report.in_use, is_quiet=given["quiet"])
-    return report.exit_status
+    return _write(database, folder, given, lambda store, say: batch_plan(store, options, say))
 
 
-def _write(database: Path, folder: Path, given: dict[str, Any], command: str) -> int:
-    from kbetl.batch import write_batches
+def _write_labels(database: Path, folder: Path, given: dict[str, Any], command: str) -> int:
     from kbetl.enrich import plan_of
-    from kbetl.store import Store
 
     options = given_options({**given, "takes_back": given["again"]})
-    _check_there(database)
-    with Store.open(database) as store:
+
+    def make_plan(store: Store, _say: Callable[[str], None]) -> Plan:
         check_model_meant(click.get_current_context(), store, options)
-        plan = plan_of(store, options, f"batch write {command}")
-        report = write_batches(plan, _target(folder, given), _sayer(given["quiet"]))
-    _print(report.lines())
+        return plan_of(store, options, f"batch write {command}")
+
+    return _write(database, folder, given, make_plan)
+
+
+def _write(
+    database: Path,
+    folder: Path,
+    given: dict[str, Any],
+    make_plan: Callable[[Store, Callable[[str], None]], Plan],
+) -> int:
+    from kbetl.batch import write_batches
+    from kbetl.store import Store
+
+    check_store(database)
+    say = sayer(is_quiet=given["quiet"])
+    with Store.open(database) as store:
+        report = write_batches(make_plan(store, say), _target(folder, given), say)
+    print_lines(report.lines())
     say_in_use(report.in_use, is_quiet=given["quiet"])
     return report.exit_status
 
@@ -182,11 +189,11 @@ def read(database: Path, files: tuple[Path, ...], quiet: bool, **_: Any) -> int:
     from kbetl.batch import read_batches
     from kbetl.store import Store
 
-    _check_there(database)
+    check_store(database)
     with Store.open(database) as store:
         report = read_batches(store, files)
         made = _make_rollouts(store)
-    _print([*report.lines(), *made])
+    print_lines([*report.lines(), *made])
     say_in_use(report.in_use, is_quiet=quiet)
     return report.exit_status
 
@@ -218,10 +225,10 @@ def submit(database: Path, files: tuple[Path, ...], quiet: bool, settle_s: float
     from kbetl.batch import submit as hand_over
     from kbetl.store import Store
 
-    _check_there(database)
+    check_store(database)
     address = ServiceAddress(given["base_url"], given["api_key_var"], given["header"])
     with Store.open(database) as store:
-        _print(hand_over(store, address, files, _sayer(quiet), listed_within_s=settle_s))
+        print_lines(hand_over(store, address, files, sayer(is_quiet=quiet), listed_within_s=settle_s))
     return 0
 
 
@@ -240,13 +247,13 @@ def status(database: Path, quiet: bool, offline: bool, as_json: bool, **_: Any) 
     from kbetl import batch as room
     from kbetl.store import Store
 
-    _check_there(database)
+    check_store(database)
     with Store.open(database) as store:
-        found = room.status(store, _sayer(quiet), is_offline=offline)
+        found = room.status(store, sayer(is_quiet=quiet), is_offline=offline)
     if as_json:
         click.echo(json.dumps([room.as_json(each) for each in found], indent=2, ensure_ascii=False))
     else:
-        _print([room.status_line(each) for each in found] or ["no batch file was written"])
+        print_lines([room.status_line(each) for each in found] or ["no batch file was written"])
     return 0
 
 
@@ -271,21 +278,13 @@ def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, quiet: 
     from kbetl.batch import fetch as take
     from kbetl.store import Store
 
-    _check_there(database)
+    check_store(database)
     with Store.open(database) as store:
         report = take(store, batches, folder=folder)
         made = _make_rollouts(store)
-    _print([*report.lines(), *made])
+    print_lines([*report.lines(), *made])
     say_in_use(report.in_use, is_quiet=quiet)
     return report.exit_status
-
-
-def _sayer(quiet: bool) -> Callable[[str], None]:
-    return _silent if quiet else partial(click.echo, err=True)
-
-
-def _silent(_line: str) -> None:
-    return None
 
 
 def _target(folder: Path, given: dict[str, Any]) -> BatchTarget:
@@ -307,13 +306,3 @@ def _make_rollouts(store: Store) -> list[str]:
         for batch_id, stored in batches_without_rollouts(store)
     )
     return [f"answers that became rollouts: {made}"] if made else []
-
-
-def _check_there(database: Path) -> None:
-    if not database.exists():
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
-
-
-def _print(lines: list[str]) -> None:
-    for line in lines:
-        click.echo(line)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kbetl import config
-from kbetl.cli.params import typed_again
-from kbetl.errors import ConfigError, Interrupted, StoreError
+from kbetl.cli.params import asking_options, check_store, sayer, typed_again
+from kbetl.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
-    from kbetl.inference import EnrichOptions
+    from kbetl.inference import EnrichOptions, RunProgress
     from kbetl.store import Store
-from kbetl.cli.params import asking_options
 
 _OPTION_NAMES = {
     "source": "sources",
@@ -31,6 +30,7 @@ _OPTION_NAMES = {
     "timeout": "timeout_s",
     "request_timeout": "request_timeout_s",
 }
+_USUAL_TASKS = {"enrich": "difficulty", "prompts": "prompts", "synth run": "kernels"}
 _NOT_OF_THE_RUN = frozenset({"database", "quiet", "verbose", "resume", "dry_run"})
 
 
@@ -76,9 +76,8 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
     from kbetl.store import Store
 
     options = given_options(given)
-    if not database.exists():
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
-    say = _silent if given["quiet"] else partial(click.echo, err=True)
+    check_store(database)
+    say = sayer(is_quiet=given["quiet"])
     with Store.open(database) as store:
         resumed = None
         if given["resume"]:
@@ -91,14 +90,11 @@ def _ask(context: click.Context, database: Path, given: dict[str, Any], command:
         if given["dry_run"]:
             print_lines(estimate_run(plan, say).lines())
             return 0
-        with progress_of_run(is_quiet=given["quiet"]) as tally:
-            try:
-                report = run_plan(plan, say, tally)
-            except Interrupted as stop:
-                again = _how_to_go_on(context, options, command)
-                raise Interrupted(
-                    f"{stop}: {tally.asked} samples are done and kept. Go on with: {again}", stop.exit_status
-                ) from None
+        with (
+            progress_of_run(is_quiet=given["quiet"]) as tally,
+            says_how_to_resume(context, tally, command, options.task),
+        ):
+            report = run_plan(plan, say, tally)
     print_lines(report.lines())
     return report.exit_status
 
@@ -115,7 +111,7 @@ def check_ready(context: click.Context, store: Store | None) -> None:
 
 def check_model_meant(context: click.Context, store: Store, options: EnrichOptions) -> None:
     """Raises ConfigError where nobody named the model, and the labels in use are another's."""
-    from kbetl.enrich import Typed
+    from kbetl.enrich import CommandLine
     from kbetl.enrich import check_model_meant as check
 
     if context.get_parameter_source("model") is not click.core.ParameterSource.DEFAULT:
@@ -125,7 +121,7 @@ def check_model_meant(context: click.Context, store: Store, options: EnrichOptio
     check(
         store,
         options,
-        Typed(
+        CommandLine(
             lambda *more: config.command_line(database, *words, *more),
             options_on_command_line(context),
             "base_url" in context.params,
@@ -137,6 +133,11 @@ def given_options(given: dict[str, Any]) -> EnrichOptions:
     """What a command line says about asking; an option that the command lacks has its default."""
     from kbetl.inference import EnrichOptions
 
+    return EnrichOptions(**shared_options(given))
+
+
+def shared_options(given: dict[str, Any]) -> dict[str, Any]:
+    """What `enrich` and `synth run` have in common, by the names in EnrichOptions."""
     same = (
         "task",
         "model",
@@ -154,20 +155,16 @@ def given_options(given: dict[str, Any]) -> EnrichOptions:
     )
     found = {name: given[name] for name in same if name in given}
     if "max_cost" in given:
-        found.update(max_cost_usd=given["max_cost"], max_tokens_total=given["max_tokens_total"])
+        found |= {"max_cost_usd": given["max_cost"], "max_tokens_total": given["max_tokens_total"]}
     if "give_up_after" in given:
         found["give_up_after_s"] = given["give_up_after"] * 60
     if "timeout" in given:
-        found.update(timeout_s=given["timeout"], request_timeout_s=given["request_timeout"])
-    return EnrichOptions(
-        headers=given.get("header", ()),
-        parameters=parameters_given(given),
-        sources=given["source"],
-        **found,
-    )
+        found |= {"timeout_s": given["timeout"], "request_timeout_s": given["request_timeout"]}
+    parameters, headers = _parameters(given), given.get("header", ())
+    return {**found, "headers": headers, "parameters": parameters, "sources": given["source"]}
 
 
-def parameters_given(given: dict[str, Any]) -> dict[str, Any]:
+def _parameters(given: dict[str, Any]) -> dict[str, Any]:
     """The request parameters of `-o`, `-t` and `-T`; raises ConfigError for one that is given twice."""
     parameters: dict[str, Any] = {}
     named = [(key, _value(text)) for key, text in given["option"]]
@@ -212,21 +209,25 @@ def options_on_command_line(
     return frozenset(names)
 
 
-def _how_to_go_on(context: click.Context, options: EnrichOptions, command: str) -> str:
-    """The command that takes up the run that was stopped, as it is typed into a shell."""
-    words = ["kbetl", command]
-    if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
-        words += ["-d", str(context.params["database"])]
-    if command != "prompts" and options.task != "difficulty":
-        words += ["--task", options.task]
-    return shlex.join([*words, "--resume"])
+@contextlib.contextmanager
+def says_how_to_resume(context: click.Context, tally: RunProgress, command: str, task: str) -> Iterator[None]:
+    """Adds to an Interrupted what is stored, and the command that goes on, as it is typed into a shell."""
+    try:
+        yield
+    except Interrupted as stop:
+        words = ["kbetl", *command.split()]
+        if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
+            words += ["-d", str(context.params["database"])]
+        if task != _USUAL_TASKS[command]:
+            words += ["--task", task]
+        what = "rollouts" if command == "synth run" else "samples"
+        raise Interrupted(
+            f"{stop}: {tally.asked} {what} are done and kept. Go on with: {shlex.join([*words, '--resume'])}",
+            stop.exit_status,
+        ) from None
 
 
 def print_lines(lines: list[str]) -> None:
     """Data, to stdout."""
     for line in lines:
         click.echo(line)
-
-
-def _silent(_line: str) -> None:
-    return None

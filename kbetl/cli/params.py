@@ -18,7 +18,7 @@ import click
 import kbetl
 from kbetl import config
 from kbetl.dataset.registry import NAMES
-from kbetl.errors import ConfigError
+from kbetl.errors import ConfigError, StoreError
 from kbetl.json_codec import LARGEST_INTEGER
 
 if TYPE_CHECKING:
@@ -113,6 +113,17 @@ def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
     """Says on stderr which tasks came into use."""
     for task in () if is_quiet else tasks:
         click.echo(task.as_text(), err=True)
+
+
+def sayer(*, is_quiet: bool) -> Callable[[str], None]:
+    """Shows a line on stderr; nothing with --quiet."""
+    return (lambda _line: None) if is_quiet else functools.partial(click.echo, err=True)
+
+
+def check_store(database: Path) -> None:
+    """Raises StoreError if there is no store."""
+    if not database.exists():
+        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
 
 
 def names_datasets(function: Decorated) -> Decorated:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import FiniteNumber, FormatName, common, names_datasets, unique_values
-from kbetl.errors import StoreError
+from kbetl.cli.params import (
+    FiniteNumber,
+    FormatName,
+    check_store,
+    common,
+    names_datasets,
+    sayer,
+    unique_values,
+)
 
 if TYPE_CHECKING:
     from kbetl.hub import Pushed, PushOptions
@@ -56,9 +62,8 @@ def push(datasets: tuple[str, ...], database: Path, **given: Any) -> int:
     from kbetl.hub import push as run
     from kbetl.store import Store
 
-    if not database.exists():
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
-    say = _silent if given["quiet"] else partial(click.echo, err=True)
+    check_store(database)
+    say = sayer(is_quiet=given["quiet"])
     options = _options(datasets, given)
     reads_only = given["dry_run"] or not datasets
     with Store.read(database) if reads_only else Store.open(database) as store:
@@ -94,7 +99,3 @@ def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> PushOptions
 def _print(pushed: Pushed) -> None:
     for line in pushed.lines():
         click.echo(line)
-
-
-def _silent(_line: str) -> None:
-    return None

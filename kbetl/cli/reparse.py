@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import common, say_in_use
-from kbetl.errors import StoreError
+from kbetl.cli.params import check_store, common, say_in_use
 
 if TYPE_CHECKING:
     from kbetl.reparse import Reread
@@ -35,8 +34,7 @@ def reparse(task: str | None, dry_run: bool, yes: bool, database: Path, quiet: b
     from kbetl.reparse import reparse as read_again
     from kbetl.store import Store
 
-    if not database.exists():
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    check_store(database)
     shown: list[str] = []
 
     def confirm(read: list[Reread]) -> bool:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kbetl import config
-from kbetl.cli.enrich import options_on_command_line, parameters_given, print_lines
+from kbetl.cli.enrich import options_on_command_line, print_lines, says_how_to_resume, shared_options
 from kbetl.cli.params import (
     WholeNumber,
     again_options,
+    check_store,
     common,
     key_options,
     pace_options,
     parameter_options,
     sample_options,
+    sayer,
 )
-from kbetl.errors import Interrupted, StoreError
 
 if TYPE_CHECKING:
     from kbetl.synth.prompts import GenerateOptions
@@ -101,30 +100,26 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
     from kbetl.synth.generate import dry_run, resumed, synthesize
 
     options = given_options(given)
-    if not database.exists() and options.prompts in ("modules", "synthetic"):
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
-    say = _silent if given["quiet"] else partial(click.echo, err=True)
-    with _place(database, is_dry=given["dry_run"]) as place, Store.open(place) as store:
+    if options.prompts in ("modules", "synthetic"):
+        check_store(database)
+    say = sayer(is_quiet=given["quiet"])
+    with _store_path(database, is_dry=given["dry_run"]) as path, Store.open(path) as store:
         if given["resume"]:
             options = resumed(store, options, options_on_command_line(context, _OPTION_NAMES), say) or options
         if given["dry_run"]:
             print_lines(dry_run(store, options, say).lines())
             return 0
-        with progress_of_run(is_quiet=given["quiet"]) as tally:
-            try:
-                report = synthesize(store, options, say, tally=tally)
-            except Interrupted as stop:
-                raise Interrupted(
-                    f"{stop}: {tally.asked} rollouts are done and kept. "
-                    f"Go on with: {_how_to_go_on(context, options)}",
-                    stop.exit_status,
-                ) from None
+        with (
+            progress_of_run(is_quiet=given["quiet"]) as tally,
+            says_how_to_resume(context, tally, "synth run", options.task),
+        ):
+            report = synthesize(store, options, say, tally)
     print_lines(report.lines())
     return report.exit_status
 
 
 @contextlib.contextmanager
-def _place(database: Path, *, is_dry: bool) -> Iterator[Path]:
+def _store_path(database: Path, *, is_dry: bool) -> Iterator[Path]:
     """Where the store is; a dry run makes none, and looks at an empty one elsewhere."""
     if not is_dry or database.exists():
         yield database
@@ -137,48 +132,8 @@ def given_options(given: dict[str, Any]) -> GenerateOptions:
     """What a command line says about rollouts; an option that the command lacks has its default."""
     from kbetl.synth.prompts import GenerateOptions
 
-    same = (
-        "task",
-        "rollouts",
-        "model",
-        "stream",
-        "api_key_var",
-        "where",
-        "limit",
-        "retry",
-        "concurrency",
-        "rpm",
-        "tpm",
-        "takes_back",
-        "keep_going",
-    )
-    found = {name: given[name] for name in same if name in given}
+    found = shared_options(given)
     if "base_url" in given:
         found |= {"base_url": given["base_url"][0], "base_urls": given["base_url"]}
-    if "max_cost" in given:
-        found |= {"max_cost_usd": given["max_cost"], "max_tokens_total": given["max_tokens_total"]}
-    if "give_up_after" in given:
-        found |= {"give_up_after_s": given["give_up_after"] * 60, "timeout_s": given["timeout"]}
-        found |= {"request_timeout_s": given["request_timeout"]}
-    return GenerateOptions(
-        prompts=given["from_"],
-        name=given["as_"],
-        headers=given.get("header", ()),
-        parameters=parameters_given(given),
-        sources=given["source"],
-        **found,
-    )
-
-
-def _how_to_go_on(context: click.Context, options: GenerateOptions) -> str:
-    """The command that takes up the run that was stopped, as it is typed into a shell."""
-    words = ["kbetl", "synth", "run"]
-    if context.get_parameter_source("database") is click.core.ParameterSource.COMMANDLINE:
-        words += ["-d", str(context.params["database"])]
-    if options.task != "kernels":
-        words += ["--task", options.task]
-    return shlex.join([*words, "--resume"])
-
-
-def _silent(_line: str) -> None:
-    return None
+    own = {name: given[name] for name in ("rollouts", "stream") if name in given}
+    return GenerateOptions(prompts=given["from_"], name=given["as_"], **found, **own)

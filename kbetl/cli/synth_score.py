@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from kbetl.cli.params import common
-from kbetl.errors import StoreError
+from kbetl.cli.params import check_store, common
 
 
 @click.command("score", short_help="Add rewards to rollouts that are there.")
@@ -30,8 +29,7 @@ def synth_score(file: Path, database: Path, source: str | None, quiet: bool, ver
     from kbetl.store import Store
     from kbetl.synth.score import score
 
-    if not database.exists():
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    check_store(database)
     with Store.open(database) as store:
         report = score(store, file, source)
     if not quiet:

@@ -3,7 +3,7 @@
 from kbetl.inference.backends import Backend, LoadBalancer, OfflineBackend, ServerBackend
 from kbetl.inference.begin import begin_task, resume_options
 from kbetl.inference.budget import Budget
-from kbetl.inference.budget_history import BudgetLimits, BudgetScope, open_budget, settle_reservation
+from kbetl.inference.budget_history import BudgetLimits, BudgetScope, close_reservation, open_budget
 from kbetl.inference.dry_run import estimate_run
 from kbetl.inference.options import EnrichOptions
 from kbetl.inference.plan import Plan
@@ -27,9 +27,9 @@ __all__ = [
     "RunReport",
     "ServerBackend",
     "begin_task",
+    "close_reservation",
     "estimate_run",
     "open_budget",
     "resume_options",
     "run_plan",
-    "settle_reservation",
 ]

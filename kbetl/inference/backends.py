@@ -1,4 +1,4 @@
-"""Who answers: a model server over HTTP, or the offline model."""
+"""Backends: one model server over HTTP, several, or the offline model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kbetl.inference.requests import PreparedRequest
 from kbetl.records import Completion
 
 OnBilledFailure = Callable[[Completion | None], Awaitable[None]]
-"""Awaited after each try that may have been paid for and brought nothing usable."""
+"""Awaited after each try that may have been billed and gave no usable answer."""
 
 
 class Backend(Protocol):
-    """One question in, one answer or one error out; open for the length of a run."""
+    """Gives one answer or one error for each request; open for the length of a run."""
 
     @property
     def hosts(self) -> Collection[str]:
@@ -43,14 +43,14 @@ class Backend(Protocol):
 
     @property
     def hold_s(self) -> float:
-        """Seconds for which nothing is sent, as the server wants it; 0 where it takes requests."""
+        """Seconds for which nothing is sent, as the server wants it; 0 if it may be asked."""
 
     @property
     def replaced(self) -> Mapping[str, str | None]:
         """Parameters that the model refused so far: the name sent instead, None if left out."""
 
     def stop(self, reason: str) -> None:
-        """No new requests: who still waits to send gets RunStopped; what was sent goes on."""
+        """Ends new requests: whoever waits to send gets RunStopped; what was sent goes on."""
 
 
 class OfflineBackend:
@@ -93,7 +93,7 @@ class ServerBackend:
     """A chat-completions server over HTTP."""
 
     def __init__(self, endpoint: Endpoint, limits: Limits, say: Callable[[str], None] | None = None) -> None:
-        """`say` takes a line when nothing is sent for a while."""
+        """`say` is called with a line when nothing is sent for a while."""
         self.hosts = (endpoint.host,)
         self._client = Client(endpoint, limits, say)
 
@@ -186,7 +186,7 @@ class LoadBalancer:
 
     @property
     def hold_s(self) -> float:
-        """Until the first of the servers takes requests again."""
+        """Until the first of the servers may be asked again."""
         return min((server.model.hold_s for server in self._servers), default=0.0)
 
     @property
@@ -273,17 +273,17 @@ class LoadBalancer:
         self._say(f"{error}; the other servers have its requests for {REST_S:.0f} s")
 
     async def _gather(self) -> list[tuple[dict[str, Any], TokenCounters]]:
-        async def told(server: _Replica) -> tuple[dict[str, Any], TokenCounters]:
+        async def read(server: _Replica) -> tuple[dict[str, Any], TokenCounters]:
             facts, load = await asyncio.gather(server_info(server.endpoint), read_counters(server.endpoint))
             return facts, load
 
-        return await asyncio.gather(*(told(server) for server in self._servers))
+        return await asyncio.gather(*(read(server) for server in self._servers))
 
     async def _finish_facts(self) -> None:
-        """What was told at the beginning, and what was done since; nothing is waited for long."""
+        """Stores in `facts` what each server said at the beginning, and its throughput since."""
         if self._facts is None:
             return
-        if self._reason:  # the run was stopped: nobody is kept waiting for this
+        if self._reason:  # the run was stopped, which does not wait for this
             self._facts.cancel()
             return
         before = await self._facts

@@ -39,7 +39,7 @@ class Breaker:
         """Whether all requests go through from now on."""
         self._say = say
         self._in_a_row = 0
-        self._told_at = ALIKE
+        self._note_at = ALIKE
         self._under_way = 0
         self._changed = asyncio.Event()
 
@@ -72,8 +72,8 @@ class Breaker:
         self._in_a_row += 1
         if not self._is_closed:
             return RunStopped(_stopped(self._cut, request)) if self._cut >= ALIKE else None
-        if self._in_a_row == self._told_at:
-            self._told_at *= 2
+        if self._in_a_row == self._note_at:
+            self._note_at *= 2
             self._say(
                 f"{self._in_a_row} answers in a row were cut by {_limit(request)}: "
                 "--retry truncated -t N asks them again with a higher one"

@@ -1,4 +1,4 @@
-"""A budget under way: reserves before each try is sent, settles with its answer, and says when to end."""
+"""The budget of a run: reserves before each try is sent, charges its answer, and says when to end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from kbetl.errors import BudgetReached, ConfigError, RunStopped
+from kbetl.inference.event_loop import retrieve_exception
 from kbetl.inference.writer import WriteItem
 from kbetl.prices import Price, pusd_of, usd
 from kbetl.records import Completion, Request
@@ -20,30 +21,30 @@ from kbetl.store.reservations import ToReserve, Worst, charge_in_full, release, 
 
 
 class Budget:
-    """What a task may take in a store in all, at any concurrency; for one event loop.
+    """What a task may cost in a store in all, at any concurrency; for one event loop.
 
-    Who wants to send waits for room as long as what is in flight may give some back. When nothing is in
+    A try waits as long as those in flight may release a part of what they reserved. When nothing is in
     flight and the next request does not fit, it and all later ones get BudgetReached.
     """
 
-    def __init__(self, room: Balance, price: Price | None, task_name: str, run_id: int = 0) -> None:
-        self.room = room
+    def __init__(self, balance: Balance, price: Price | None, task_name: str, run_id: int = 0) -> None:
+        self.balance = balance
         self.price = price
         self._task_name = task_name
         self.run_id = run_id
         """The run that reserves; set before the first request."""
-        self.left_behind = ""
-        """What killed runs have reserved, in words; empty for nothing."""
+        self.orphaned_note = ""
+        """What killed runs have reserved, in words; empty if they have nothing."""
         self._waiting: deque[tuple[Worst, asyncio.Future[None]]] = deque()
         self._in_flight = 0
         self._closed: RunStopped | None = None
 
     def worst_case(self, request: Request) -> Worst:
-        """The most that one try of a request takes. Raises ConfigError where that is not known."""
+        """The most that one try of a request may use. Raises ConfigError if that is not known."""
         return max_usage(request, self.price)
 
     async def acquire(self, worst: Worst) -> None:
-        """Returns once there is room for one more try, and it is taken; each needs its `resolve`."""
+        """Returns once one more try is reserved; each needs its `finish_try`."""
         if self._closed is not None:
             raise self._closed
         future = asyncio.get_running_loop().create_future()
@@ -53,17 +54,17 @@ class Budget:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.room.unreserve(worst)
+                self.balance.unreserve(worst)
                 self.finish_try()
             raise
 
     def finish_try(self) -> None:
-        """A try is no longer in flight: what it gave back, if anything, is in the room."""
+        """A try is no longer in flight, and the balance is what it leaves."""
         self._in_flight -= 1
         self._wake()
 
     def close(self, error: RunStopped) -> None:
-        """Nothing is reserved any more: who waits, or asks later, gets this error."""
+        """Ends reservations: whoever waits, or asks later, gets this error."""
         self._closed = self._closed or error
         for _, future in self._waiting:
             if not future.done():
@@ -76,21 +77,21 @@ class Budget:
             raise self._closed
 
     def usage_of(self, completion: Completion) -> BilledUsage:
-        """What an answer took: the larger of its own word and of its tokens by the price."""
+        """What an answer used; see `billed_usage`."""
         return billed_usage(completion, self.price)
 
-    def check_overrun(self, worst: Worst, taken: BilledUsage) -> None:
-        """Ends the run where an answer took more than it could: price or output limit are not kept."""
-        if exceeds_reservation(worst, taken):
-            self.close(RunStopped(_overrun(worst, taken)))
+    def check_overrun(self, worst: Worst, usage: BilledUsage) -> None:
+        """Ends the run if an answer used more than was reserved: price or output limit are wrong."""
+        if exceeds_reservation(worst, usage):
+            self.close(RunStopped(_overrun(worst, usage)))
 
     def _wake(self) -> None:
         while self._waiting:
             worst, future = self._waiting[0]
             if not future.done():
-                if not self.room.fits(worst):
+                if not self.balance.fits(worst):
                     break
-                self.room.reserve(worst)
+                self.balance.reserve(worst)
                 self._in_flight += 1
                 future.set_result(None)
             self._waiting.popleft()
@@ -98,22 +99,23 @@ class Budget:
             self.close(BudgetReached(self._reached(self._waiting[0][0])))
 
     def _reached(self, worst: Worst) -> str:
-        ceiling = self.room.ceiling
+        ceiling = self.balance.ceiling
         most = f"{worst.tokens:,} tokens" if ceiling.pusd is None else f"${usd(worst.pusd or 0):.4f}"
         return (
-            f"budget reached: {self._task_name} has taken {self.room.as_text()} in this store, "
-            f"and the next request may take {most}" + (f"; {self.left_behind}" if self.left_behind else "")
+            f"budget reached: {self._task_name} has taken {self.balance.as_text()} in this store, "
+            f"and the next request may take {most}"
+            + (f"; {self.orphaned_note}" if self.orphaned_note else "")
         )
 
 
-def _overrun(worst: Worst, taken: BilledUsage) -> str:
-    if worst.pusd is not None and (taken.pusd or 0) > worst.pusd:
+def _overrun(worst: Worst, usage: BilledUsage) -> str:
+    if worst.pusd is not None and (usage.pusd or 0) > worst.pusd:
         return (
-            f"an answer cost ${usd(taken.pusd or 0):.6f} where at most ${usd(worst.pusd):.6f} was reserved: "
+            f"an answer cost ${usd(usage.pusd or 0):.6f} where at most ${usd(worst.pusd):.6f} was reserved: "
             "the price is too low, so no budget can be kept; correct it in kbetl.toml"
         )
     return (
-        f"an answer took {taken.tokens:,} tokens where at most {worst.tokens:,} were reserved: the server "
+        f"an answer took {usage.tokens:,} tokens where at most {worst.tokens:,} were reserved: the server "
         "does not keep the output limit, so no budget can be kept; ask without --max-cost and "
         "--max-tokens-total"
     )
@@ -121,19 +123,19 @@ def _overrun(worst: Worst, taken: BilledUsage) -> str:
 
 @dataclass(eq=False)
 class TryReservation:
-    """Reserves for each try of one request, and settles it; the client tells it of the tries."""
+    """Reserves for each try of one request and charges it; the client calls it at each try."""
 
     budget: Budget
     request: Request
-    keep: Callable[[WriteItem], asyncio.Future[None]]
+    submit: Callable[[WriteItem], asyncio.Future[None]]
     attempt: int = 0
     _worst: Worst | None = None
-    """Of the try that is in flight; None where none is."""
+    """Of the try that is in flight; None if there is none."""
     _reservation: int = 0
     """Its id; set by the writer's thread, which does one thing after the other."""
 
     async def before_send(self) -> None:
-        """Returns once the try's worst case is reserved and durable; RunStopped where it must not go."""
+        """Returns once the try's worst case is durably reserved; RunStopped if it must not be sent."""
         self.finished()
         try:
             worst = self.budget.worst_case(self.request)
@@ -142,19 +144,19 @@ class TryReservation:
         await self.budget.acquire(worst)
         self._worst = worst
         try:
-            await self.keep(WriteItem([], also=partial(self._reserve, worst)))
+            await self.submit(WriteItem([], in_same_transaction=partial(self._reserve, worst)))
             self.budget.check_open()
         except BaseException:
             self.not_billed()
             raise
 
     def not_billed(self) -> None:
-        """The try was not billed, or not sent: what was reserved for it is given back."""
+        """Releases the reservation of a try that was not billed, or not sent."""
         if self._worst is None:
             return
-        self.budget.room.unreserve(self._worst)
-        # nobody waits for this: if it fails, so does everything that is kept after it
-        self.keep(WriteItem([], also=self._release)).add_done_callback(_seen)
+        self.budget.balance.unreserve(self._worst)
+        # nobody waits for this: if it fails, so does everything that is stored after it
+        self.submit(WriteItem([], in_same_transaction=self._release)).add_done_callback(retrieve_exception)
         self._resolve()
 
     def charge(self, completion: Completion) -> Callable[[Store], None] | None:
@@ -162,14 +164,14 @@ class TryReservation:
         worst = self._worst
         if worst is None:
             return None
-        taken = self.budget.usage_of(completion)
-        is_told = self.budget.room.charge(worst, taken)
-        self.budget.check_overrun(worst, taken)
+        usage = self.budget.usage_of(completion)
+        is_charged = self.budget.balance.charge(worst, usage)
+        self.budget.check_overrun(worst, usage)
         self._resolve()
-        return self._release if is_told else self._keep_reserved
+        return self._release if is_charged else self._keep_reserved
 
     def finished(self) -> None:
-        """A try that is in flight no more and told nothing counts in full, for ever."""
+        """A try that has ended without a word about its usage counts in full, for ever."""
         if self._worst is not None:
             self._resolve()
 
@@ -192,14 +194,8 @@ class TryReservation:
             charge_in_full(store, self._reservation, try_number)
 
 
-def _seen(future: asyncio.Future[None]) -> None:
-    """Keeps asyncio from reporting an exception that others raise."""
-    if not future.cancelled():
-        future.exception()
-
-
 class Limit(NamedTuple):
-    """What a task may take in a store in all; None: no limit."""
+    """The most that a task may use in a store in all; None: no limit."""
 
     pusd: int | None
     """Picodollars."""
@@ -216,18 +212,18 @@ class BilledUsage(NamedTuple):
 
 @dataclass
 class Balance:
-    """spent + reserved never passes the ceiling, as long as no request takes more than its reservation."""
+    """spent + reserved never passes the ceiling, as long as no request uses more than its reservation."""
 
     ceiling: Limit
     spent_pusd: int = 0
-    """Of requests that told what they took."""
+    """Of requests whose usage is known."""
     spent_tokens: int = 0
     reserved_pusd: int = field(default=0)
-    """Of requests that were sent and have not told it, or never will."""
+    """Of requests that were sent and whose usage is not known yet, or never will be."""
     reserved_tokens: int = 0
 
     def fits(self, worst: Worst) -> bool:
-        """Whether a request may be sent that takes so much at most."""
+        """Whether a request may be sent that uses so much at most."""
         most_pusd, most_tokens = self.ceiling
         if most_pusd is not None and self.used_pusd + (worst.pusd or 0) > most_pusd:
             return False
@@ -243,27 +239,27 @@ class Balance:
         self.reserved_pusd -= worst.pusd or 0
         self.reserved_tokens -= worst.tokens
 
-    def charge(self, worst: Worst, taken: BilledUsage) -> bool:
-        """Puts what a request took in place of its reservation.
+    def charge(self, worst: Worst, usage: BilledUsage) -> bool:
+        """Replaces the reservation of a request by its usage.
 
-        False, and nothing changes, where it does not tell what the ceiling is about: it counts in full.
+        False, and nothing changes, if the usage lacks what the limit is about: it counts in full.
         """
-        if not self.has_usage(taken):
+        if not self.has_usage(usage):
             return False
         self.unreserve(worst)
-        self.spent_pusd += taken.pusd or 0
-        self.spent_tokens += taken.tokens or 0
+        self.spent_pusd += usage.pusd or 0
+        self.spent_tokens += usage.tokens or 0
         return True
 
-    def has_usage(self, taken: BilledUsage) -> bool:
-        """Whether an answer tells what the ceiling is about."""
-        lacks_cost = self.ceiling.pusd is not None and taken.pusd is None
-        lacks_tokens = self.ceiling.tokens is not None and taken.tokens is None
+    def has_usage(self, usage: BilledUsage) -> bool:
+        """Whether a usage has what the limit is about."""
+        lacks_cost = self.ceiling.pusd is not None and usage.pusd is None
+        lacks_tokens = self.ceiling.tokens is not None and usage.tokens is None
         return not (lacks_cost or lacks_tokens)
 
     @property
     def remaining(self) -> Limit:
-        """What may still be reserved, below zero where more was used than that; None: no limit."""
+        """What may still be reserved, below zero if more was used; None: no limit."""
         return Limit(
             None if self.ceiling.pusd is None else self.ceiling.pusd - self.used_pusd,
             None if self.ceiling.tokens is None else self.ceiling.tokens - self.used_tokens,
@@ -289,14 +285,14 @@ class Balance:
         return " and ".join(parts)
 
 
-def exceeds_reservation(worst: Worst, taken: BilledUsage) -> bool:
-    """Whether a request took more than it could by its price and limit: then these are wrong."""
-    is_dearer = worst.pusd is not None and taken.pusd is not None and taken.pusd > worst.pusd
-    return is_dearer or (taken.tokens is not None and taken.tokens > worst.tokens)
+def exceeds_reservation(worst: Worst, usage: BilledUsage) -> bool:
+    """Whether a request used more than its price and output limit allow: then these are wrong."""
+    is_dearer = worst.pusd is not None and usage.pusd is not None and usage.pusd > worst.pusd
+    return is_dearer or (usage.tokens is not None and usage.tokens > worst.tokens)
 
 
 def billed_usage(completion: Completion, price: Price | None) -> BilledUsage:
-    """What an answer took: the larger of its own word for the cost and of its tokens by the price.
+    """What an answer used: the larger of the cost that it names and of its tokens by the price.
 
     None: neither is known.
     """
@@ -320,7 +316,7 @@ _FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC
 
 
 def output_limit(parameters: Mapping[str, Any]) -> int | None:
-    """Completion tokens that a request may bring at most, of all its choices; None where it sets no limit."""
+    """Completion tokens that a request may bring at most, of all its choices; None if it sets no limit."""
     limits = _counts(parameters, _LIMITS)
     choices = _counts(parameters, _CHOICES)
     return max(limits) * max(choices, default=1) if limits else None
@@ -351,7 +347,7 @@ def max_tokens_of_text(text: str) -> int:
 
 
 def max_usage(request: Request, price: Price | None) -> Worst:
-    """The most that one try of a request can take.
+    """The most that one try of a request can use.
 
     Raises ConfigError where that is not known: no output limit, parts that are no text, or a prompt for
     which the price does not hold.

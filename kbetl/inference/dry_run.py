@@ -23,7 +23,7 @@ def estimate_run(plan: Plan, say: Say) -> DryReport:
         for question in chunk:
             if question.request is None:
                 impossible += 1
-            elif question.is_handed_out and question.stored is None:
+            elif question.is_in_batch_file and question.stored is None:
                 handed_out += 1
             elif question.stored is not None or not selection.is_first(
                 question.request.hash, question.attempt

@@ -1,4 +1,4 @@
-"""What a run of a task was told."""
+"""The options of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EnrichOptions:
     headers: tuple[str, ...] = ()
     """As `Name: $VARIABLE`."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Request parameters in place of the task's own; None takes one away."""
+    """Request parameters in place of the task's own; None removes one."""
     sources: tuple[str, ...] = ()
     where: str | None = None
     min_reward: float | None = None
@@ -37,7 +37,7 @@ class EnrichOptions:
     retry_since_run: int | None = None
     """The run whose `retry` a resumed run goes on with: what was answered since is not asked again."""
     resumed_run: int | None = None
-    """The first run that this one goes on with; None where it goes on with none, or with a part of it."""
+    """The first run that this one goes on with; None if it goes on with none, or with a part of one."""
     concurrency: int = config.CONCURRENCY
     rpm: int | None = None
     tpm: int | None = None
@@ -51,9 +51,9 @@ class EnrichOptions:
     max_cost_usd: float | None = None
     """What the task may cost in this store in all, over all runs; None: no limit."""
     keep_going: bool = False
-    """Whether to go on where the first answers are all cut by the output limit."""
+    """Whether to go on if the first answers are all cut by the output limit."""
     max_tokens_total: int | None = None
-    """What it may take in prompt and completion tokens; None: no limit."""
+    """Prompt and completion tokens that it may use; None: no limit."""
 
     def __post_init__(self) -> None:
         check_names(self.api_key_var, self.headers)

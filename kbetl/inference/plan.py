@@ -31,17 +31,18 @@ REWARD_ABOVE = "reward > :min_reward"
 
 @dataclass(frozen=True)
 class ModelTask:
-    """A task put to a model. `hash` is that of the task whose outcomes are set; the parameters go out."""
+    """A task and the model that is asked. `hash` is that of the task whose outcomes are set."""
 
     task: Task
     """With the parameters that belong to its identity."""
     model: str
     hash: str
     parameters: Mapping[str, Any]
+    """As they are sent."""
 
     @property
     def question_hash(self) -> str:
-        """The identity of what is asked, with the parameters that go out."""
+        """The hash of what is asked, with the parameters that are sent."""
         return self.task.question_hash(self.model, self.parameters)
 
     def row(self) -> dict[str, Any]:
@@ -64,10 +65,10 @@ class ModelTask:
 
 
 def resolve_task(store: Store, options: EnrichOptions, task: Task | None = None) -> ModelTask:
-    """The task as this run asks it; `task` in place of the one that the options name.
+    """The task as this run asks it; `task` instead of the one that the options name.
 
-    With `retry` and other parameters the outcomes stay with the task that has them: the parameters go
-    out, but make no new task.
+    With `retry` and other parameters the outcomes stay with the task that has them: the parameters are
+    sent, but make no new task.
     """
     task = task or load_task(options.task)
     model = model_name(options.model, task.name)
@@ -115,12 +116,12 @@ def _with_just(task: Task, parameters: Mapping[str, Any]) -> Task:
 
 
 class RolloutWishes(NamedTuple):
-    """What a run wants besides one answer about each sample."""
+    """What a run wants besides one answer for each sample."""
 
     attempts: int = 1
-    """Answers about each."""
+    """Answers for each."""
     rollouts: bool = False
-    """Whether an answer is to be a rollout too."""
+    """Whether each answer becomes a rollout."""
     prompts: bool = False
     """Whether bare prompts, without code, may be chosen."""
 
@@ -173,7 +174,7 @@ def min_reward(store: Store, options: EnrichOptions) -> float:
 
 
 def check_options(options: EnrichOptions) -> None:
-    """Raises ConfigError for a status that cannot be asked again, and for a reward that is no number."""
+    """Raises ConfigError for a status that cannot be asked again, and a reward that is not finite."""
     if options.min_reward is not None and not math.isfinite(options.min_reward):
         raise ConfigError(f"--min-reward {options.min_reward} is no finite number; the usual one is 0.85")
     for status in options.retry:
@@ -182,14 +183,14 @@ def check_options(options: EnrichOptions) -> None:
 
 
 class PromptSource(NamedTuple):
-    """What a question is made from."""
+    """What a prompt is made from."""
 
     row: Mapping[str, Any]
     """Fills the template."""
     facts: Mapping[str, Any] | None = None
-    """What a rollout is to say of the problem."""
+    """What a rollout says of the problem."""
     messages: Sequence[Mapping[str, Any]] | None = None
-    """The question itself, in place of the template; None: the template asks."""
+    """The messages, if they are not made by the template; else None."""
 
 
 def prepare_requests(
@@ -197,13 +198,13 @@ def prepare_requests(
     asked: ModelTask,
     options: EnrichOptions,
     run_id: int | None,
-    problem_of: Callable[[PendingSample], PromptSource] | None = None,
+    source_of: Callable[[PendingSample], PromptSource] | None = None,
 ) -> PrepareRequests:
-    """What turns waiting samples into questions: renders them, and looks for answers that are there.
+    """What prepares requests of pending samples: renders the prompts, and looks up stored answers.
 
-    The template is filled from the sample's own row, or from what `problem_of` gives in its place.
-    An answer that failed, or that has a status to be asked again, settles nothing unless it came in this
-    run (None: there is none) or in one that this goes on with.
+    The template is filled from the sample's own row, or from what `source_of` gives instead. A stored answer
+    that failed, or whose status is asked again, decides a sample only if it came in this run (None: there is
+    none) or in one that this goes on with.
     """
     is_offline = asked.model == offline.MODEL
     form = RequestTemplate(asked.model, asked.task.first_messages, dict(asked.parameters))
@@ -213,7 +214,7 @@ def prepare_requests(
 
     def question(waiting: PendingSample) -> PreparedRequest:
         try:
-            problem = PromptSource(stored_value(waiting.row)) if problem_of is None else problem_of(waiting)
+            problem = PromptSource(stored_value(waiting.row)) if source_of is None else source_of(waiting)
             if problem.messages is not None:
                 return asked_as_it_is(waiting, problem, problem.messages)
             fields = asked.task.fields(problem.row, waiting.reward)
@@ -238,12 +239,12 @@ def prepare_requests(
 
     def with_answer(question: PreparedRequest, stored: StoredAnswer) -> PreparedRequest:
         is_earlier = since is None or stored.run_id < since
-        settles = not (is_earlier and asked.task.read(stored.completion).status in again)
-        return replace(question, stored=stored if settles else None)
+        decides = not (is_earlier and asked.task.read(stored.completion).status in again)
+        return replace(question, stored=stored if decides else None)
 
     def marked(question: PreparedRequest) -> PreparedRequest:
         is_out = question.request and pending_request(store, question.request.hash, question.attempt)
-        return replace(question, is_handed_out=True) if is_out else question
+        return replace(question, is_in_batch_file=True) if is_out else question
 
     def prepare(chunk: Sequence[PendingSample]) -> list[PreparedRequest]:
         questions = [question(waiting) for waiting in chunk]

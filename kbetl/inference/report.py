@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from kbetl import config
 from kbetl.errors import exit_status_for
@@ -18,12 +19,12 @@ from kbetl.store.answers import Usage
 _FAILURES = ("query", "select * from failures where task = :task", "-p", "task")
 
 CHARACTERS_PER_TOKEN = 3.6
-"""Of code and prose in English, where no answer of the model has told better."""
+"""Of code and prose in English, for a model without an answer in the store."""
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did. `left_over` counts, by status, the chosen samples whose outcome is not ok now."""
+    """What a run did. `not_ok` counts, by status, the chosen samples whose outcome is not ok now."""
 
     task: str
     model: str
@@ -39,7 +40,7 @@ class RunReport:
     what: str = "samples chosen"
     database: Path = config.DATABASE
     budget_reached: str | None = None
-    """What the budget has reached where it ended the run; None where it did not."""
+    """What the budget has reached, if it ended the run; else None."""
     rejected: int = 0
     """Rows of a file of prompts that hold none."""
 
@@ -50,20 +51,14 @@ class RunReport:
 
     def lines(self) -> list[str]:
         """For a person: what was not done before what was."""
-        statuses = self.tally.statuses
-        lines = [
-            f"{status}: {count} x {reason}" for (status, reason), count in self.tally.reasons.most_common(10)
-        ]
+        lines = self.tally.reason_lines()
         if self.budget_reached is not None:
             unasked = self.tally.waiting - self.tally.asked
             lines.insert(
                 0, f"{self.budget_reached}: {unasked} of {self.tally.waiting} samples were not asked"
             )
-        parts = ", ".join(
-            f"{status} {statuses[status]}" for status in ("ok", "unparsed", "refused", "truncated", "failed")
-        )
         lines.append(
-            f"{self.task} by {self.model} ({self.task_hash[:15]}): asked {self.tally.asked}: {parts}"
+            f"{self.task} by {self.model} ({self.task_hash[:15]}): asked {self.tally.outcomes_text()}"
         )
         lines.append(self._spent())
         if self.not_ok:
@@ -79,11 +74,8 @@ class RunReport:
 
     def _spent(self) -> str:
         tally = self.tally
-        cost_text = tally.cost_text()
-        cost = "" if cost_text is None else f", {cost_text}"
         return (
-            f"answers received {tally.answers} ({tally.prompt_tokens:,} prompt and "
-            f"{tally.completion_tokens:,} completion tokens{cost}), reused {tally.reused}; "
+            f"{tally.answers_text()}, reused {tally.reused}; "
             f"{self.what} {self.selected}, not to be asked {self.selected - self.unanswered}"
             + (f", left for another run {self.unanswered - self.tally.waiting}" if self.is_limited else "")
         )
@@ -108,7 +100,7 @@ class DryReport:
     requests: int
     """Different requests that would be sent."""
     answered: int
-    """Samples that an answer in the store would settle."""
+    """Samples that an answer in the store would decide."""
     impossible: int
     """Samples that lack a field."""
     handed_out: int
@@ -164,9 +156,9 @@ def is_other_model(served: str, asked: str) -> bool:
     (False, True)
     """
     one, other = (name.strip().lower().rpartition("/")[2] for name in (served, asked))
-    told = [_SNAPSHOT.sub("", name) for name in (one, other)]
-    is_dated = one != told[0] and other != told[1] and "latest" not in one + other
-    return one != other and (told[0] != told[1] or is_dated)
+    bare = [_SNAPSHOT.sub("", name) for name in (one, other)]
+    is_dated = one != bare[0] and other != bare[1] and "latest" not in one + other
+    return one != other and (bare[0] != bare[1] or is_dated)
 
 
 @dataclass
@@ -179,9 +171,9 @@ class RunProgress:
     reasons: Counter[tuple[Status, str]] = field(default_factory=Counter)
     """Outcomes that are not ok, by status and reason."""
     answers: int = 0
-    """Tries that were delivered and kept, spoilt ones among them."""
+    """Tries whose completion was stored, unusable ones among them."""
     reused: int = 0
-    """Samples settled by an answer that was there already, or that another sample of this run got."""
+    """Samples decided by a stored answer, or by that to another sample of this run."""
     reused_elsewhere: int = 0
     """Of those, by an answer of another host."""
     handed_out: int = 0
@@ -193,13 +185,13 @@ class RunProgress:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
-    """US dollars, as far as answers told it; None where none did."""
+    """US dollars, as far as answers name it; None if none does."""
     price: Price | None = None
-    """What tokens cost where answers do not tell it; None: not known."""
+    """What tokens cost if answers do not name it; None: not known."""
     computed_pusd: int = 0
-    """Picodollars that tokens and price make beyond what answers told."""
+    """Picodollars that tokens and price make beyond what answers name."""
     uncounted: int = 0
-    """Answers that told no cost, and for which it cannot be computed."""
+    """Answers whose cost is neither named nor can be computed."""
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Answers of other models than were asked, by the name in the reply and the one asked."""
     is_ending: bool = False
@@ -239,9 +231,9 @@ class RunProgress:
                 self._compute(completion, self.price)
 
     def _compute(self, completion: Completion, price: Price) -> None:
-        taken = billed_usage(completion, price)
-        self.uncounted += taken.pusd is None
-        self.computed_pusd += max(0, (taken.pusd or 0) - pusd_of(completion.cost_usd or 0.0))
+        usage = billed_usage(completion, price)
+        self.uncounted += usage.pusd is None
+        self.computed_pusd += max(0, (usage.pusd or 0) - pusd_of(completion.cost_usd or 0.0))
 
     def counts(self) -> dict[str, int]:
         """For `runs.counts`."""
@@ -253,6 +245,22 @@ class RunProgress:
             **({"other_model": self.served.total()} if self.served else {}),
         }
 
+    def reason_lines(self) -> list[str]:
+        """The ten most frequent reasons of outcomes that are not ok."""
+        return [f"{status}: {count} x {reason}" for (status, reason), count in self.reasons.most_common(10)]
+
+    def outcomes_text(self) -> str:
+        """How many outcomes there are, and how many of each status."""
+        return f"{self.asked}: " + ", ".join(f"{each} {self.statuses[each]}" for each in get_args(Status))
+
+    def answers_text(self) -> str:
+        """How many answers came, their tokens and what they cost."""
+        cost = self.cost_text()
+        return (
+            f"answers received {self.answers} ({self.prompt_tokens:,} prompt and "
+            f"{self.completion_tokens:,} completion tokens{'' if cost is None else f', {cost}'})"
+        )
+
     def served_lines(self) -> list[str]:
         """Which other models answered, and how often."""
         return [
@@ -261,10 +269,10 @@ class RunProgress:
         ]
 
     def cost_text(self) -> str | None:
-        """What the run's answers cost, computed costs apart from told ones; None where nothing is known."""
-        told = None if self.cost_usd is None else f"${self.cost_usd:.4f}"
+        """What the answers cost: as they name it, and as computed; None if nothing is known."""
+        named = None if self.cost_usd is None else f"${self.cost_usd:.4f}"
         computed = f"${usd(self.computed_pusd):.4f} by tokens and price" if self.computed_pusd else None
-        return " + ".join(part for part in (told, computed) if part is not None) or None
+        return " + ".join(part for part in (named, computed) if part is not None) or None
 
 
 @dataclass(frozen=True)
@@ -273,15 +281,15 @@ class Estimate:
 
     requests: int
     cost_usd: float | None
-    """About what they cost; None where no price is known."""
+    """About what they cost; None if no price is known."""
     basis: str
     """What that rests on."""
     used: str | None
     """What the budget has used of what; None without a budget."""
     reach: int
-    """Requests that the budget lets through where each takes about what is expected."""
+    """Requests that fit into the budget if each uses what is expected."""
     reach_at_least: int
-    """Requests that it lets through where each takes the most it can."""
+    """Requests that fit if each uses the most that it can."""
 
     def lines(self) -> list[str]:
         lines = []
@@ -296,30 +304,30 @@ class Estimate:
 
 
 class Estimator:
-    """Takes the requests that would be sent, one by one; nothing is reserved in the store."""
+    """Adds up the requests that would be sent; reserves nothing in the store."""
 
     def __init__(self, budget: Budget | None, price: Price | None) -> None:
         self._budget = budget
         self._price = price
-        self._used = None if budget is None else budget.room.as_text()
-        self._left = None if budget is None else budget.room.remaining
+        self._used = None if budget is None else budget.balance.as_text()
+        self._remaining = None if budget is None else budget.balance.remaining
         self._requests = 0
         self._reach_at_least = 0
         self._is_full = False
 
     def add(self, request: Request) -> None:
-        """One more. Raises ConfigError where a budget is set and its worst case is not known."""
+        """Adds one. Raises ConfigError if a budget is set and the worst case is not known."""
         self._requests += 1
         if self._budget is None:
             return
         worst = self._budget.worst_case(request)
-        self._is_full = self._is_full or not self._budget.room.fits(worst)
+        self._is_full = self._is_full or not self._budget.balance.fits(worst)
         if not self._is_full:
-            self._budget.room.reserve(worst)
+            self._budget.balance.reserve(worst)
             self._reach_at_least += 1
 
     def estimate(self, prompt_tokens: int, output_limit: int | None, usage: Usage) -> Estimate:
-        """What they take together: `prompt_tokens` of all, `output_limit` of each, `usage` as of before."""
+        """What they use together: `prompt_tokens` of all, `output_limit` of each, `usage` of earlier ones."""
         each_tokens = usage.completion_tokens if usage.completion_tokens is not None else output_limit
         completion_tokens = None if each_tokens is None else round(each_tokens * self._requests)
         cost_usd, basis = self._cost(prompt_tokens, completion_tokens, usage)
@@ -329,25 +337,25 @@ class Estimator:
     def _cost(
         self, prompt_tokens: int, completion_tokens: int | None, usage: Usage
     ) -> tuple[float | None, str]:
-        told_usd = None if usage.cost_usd is None else usage.cost_usd * self._requests
-        told = told_usd, "as answers of this model told before"
+        named_usd = None if usage.cost_usd is None else usage.cost_usd * self._requests
+        named = named_usd, "as answers of this model told before"
         if self._price is None or completion_tokens is None:
-            return (None, "") if told_usd is None else told
+            return (None, "") if named_usd is None else named
         cost_usd = usd(self._price.cost_pusd(prompt_tokens, 0, completion_tokens))
-        if told_usd is not None and (told_usd >= cost_usd or usage.completion_tokens is None):
-            return told
+        if named_usd is not None and (named_usd >= cost_usd or usage.completion_tokens is None):
+            return named
         basis = (
             "answers as long as before" if usage.completion_tokens is not None else "answers at their limit"
         )
         return cost_usd, f"{basis}, at the price of {self._price.source}"
 
     def _reach(self, cost_usd: float | None, tokens: int) -> int:
-        """Requests that fit where all take what is expected on average."""
-        if self._left is None:
+        """Requests that fit if each uses what is expected on average."""
+        if self._remaining is None:
             return self._requests
         shares = [1.0]
-        if self._left.pusd is not None and cost_usd:
-            shares.append(self._left.pusd / pusd_of(cost_usd))
-        if self._left.tokens is not None and tokens:
-            shares.append(self._left.tokens / tokens)
+        if self._remaining.pusd is not None and cost_usd:
+            shares.append(self._remaining.pusd / pusd_of(cost_usd))
+        if self._remaining.tokens is not None and tokens:
+            shares.append(self._remaining.tokens / tokens)
         return int(max(0.0, min(shares)) * self._requests)

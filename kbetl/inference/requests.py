@@ -1,4 +1,4 @@
-"""What is to be asked, prepared ahead of the loop in a thread of its own."""
+"""Prepared requests, fetched ahead of the workers in a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kbetl.inference.event_loop import retrieve_exception
 from kbetl.records import Completion, Request
 from kbetl.store.answers import StoredAnswer
 from kbetl.store.samples import GeneratedRollout
 from kbetl.store.selection import PendingSample, Selection
 
 LOW_WATER = 128
-"""Prepared questions below which the next chunk is fetched."""
+"""Prepared requests below which the next chunk is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """One sample, ready to be asked. Without a request it cannot be asked, and `failure` says why."""
+    """One sample, ready to be asked. If `request` is None it cannot be asked, and `failure` says why."""
 
     sample_hash: str
     request: Request | None
@@ -28,13 +29,13 @@ class PreparedRequest:
     """What the template was filled with; the offline model reads it."""
     failure: str | None = None
     stored: StoredAnswer | None = None
-    """An answer that is there already and settles it."""
+    """A stored answer that decides it."""
     attempt: int = 0
     """The how-manieth answer wanted to the same request."""
-    is_handed_out: bool = False
-    """Whether it waits for a batch file, and is not to be asked."""
+    is_in_batch_file: bool = False
+    """Whether a batch file has its request, so that it is not asked."""
     prompt_source: Mapping[str, Any] | None = None
-    """What a rollout is to say of the problem that it is an attempt at."""
+    """What a rollout says of the problem that it is an attempt at."""
 
     @property
     def needs_sending(self) -> bool:
@@ -43,24 +44,24 @@ class PreparedRequest:
 
     @property
     def key(self) -> str | tuple[str, int]:
-        """What is asked and paid for once: the request, and the attempt where it is not the first."""
+        """What is paid for once: the request, with the attempt if that is not the first."""
         assert self.request is not None
         return (self.request.hash, self.attempt) if self.attempt else self.request.hash
 
 
 PrepareRequests = Callable[[Sequence[PendingSample]], list[PreparedRequest]]
-"""Makes questions of waiting samples, in their order, and looks up the answers that are there."""
+"""Prepares the requests of pending samples, in their order, and looks up stored answers."""
 
 
 class FeedItem(NamedTuple):
-    """A question, and which lookup in the store, from 1, it comes from."""
+    """A prepared request, and the number of its lookup in the store, from 1."""
 
     question: PreparedRequest
     lookup: int
 
 
 class RequestFeed:
-    """The questions of a selection in order, fetched by chunks so that memory does not grow with rows."""
+    """The requests of a selection in order, fetched by chunks: memory does not grow with the rows."""
 
     def __init__(self, selection: Selection, prepare: PrepareRequests) -> None:
         self._selection = selection
@@ -70,14 +71,14 @@ class RequestFeed:
         self._ended = False
         self._failure: BaseException | None = None
         self.lookups = 0
-        """Lookups in the store so far, the one under way among them."""
+        """Lookups in the store so far, with one that has begun."""
         self._fetch: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "kbetl-questions")
+        self._thread = ThreadPoolExecutor(1, "kbetl-requests")
 
     async def next(self, *, from_end: bool = False) -> FeedItem | None:
-        """The next question; None when there are no more. Raises what looking them up raised.
+        """The next request; None when there are no more. Raises what looking them up raised.
 
-        `from_end`: the last one of those that are ready, so one that has little in common with the next.
+        `from_end`: the last of those that are ready, which has little in common with the next.
         """
         while not self._ready:
             if self._failure is not None:
@@ -93,11 +94,11 @@ class RequestFeed:
     def _fetching(self) -> asyncio.Task[None]:
         if self._fetch is None:
             self._fetch = asyncio.create_task(self._fetch_chunk())
-            self._fetch.add_done_callback(_seen)
+            self._fetch.add_done_callback(retrieve_exception)
         return self._fetch
 
     async def _fetch_chunk(self) -> None:
-        """Takes in one chunk. It keeps its exception: nobody may be waiting for a chunk fetched ahead."""
+        """Fetches one chunk. Its exception is kept: nobody may be waiting for a chunk fetched ahead."""
         self.lookups += 1
         try:
             loop = asyncio.get_running_loop()
@@ -117,16 +118,11 @@ class RequestFeed:
         return [FeedItem(question, lookup) for question in self._prepare(chunk)]
 
     def close(self) -> None:
-        """Ends the thread; questions that were not taken stay unasked."""
+        """Ends the thread; requests that are still in the feed stay unasked."""
         self._ended = True
         self._ready.clear()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def _seen(fetch: asyncio.Task[None]) -> None:
-    """Keeps asyncio from reporting an exception that `next` raises."""
-    if not fetch.cancelled():
-        fetch.exception()
-
-
 Generate = Callable[[PreparedRequest, Completion], GeneratedRollout]
+"""Makes a rollout of a request and its answer."""

@@ -1,13 +1,11 @@
-"""The loop: as many workers as requests may be in flight, one queue of questions, one writer."""
+"""The worker pool: as many workers as requests may be in flight, one feed of requests, one writer."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import selectors
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,6 +14,7 @@ from kbetl.inference.backends import Backend
 from kbetl.inference.begin import BegunTask
 from kbetl.inference.breaker import NOTHING, Breaker, Earlier
 from kbetl.inference.budget import TryReservation
+from kbetl.inference.event_loop import new_event_loop, raise_faults, signals_to
 from kbetl.inference.report import RunProgress
 from kbetl.inference.requests import Generate, PreparedRequest, RequestFeed
 from kbetl.inference.writer import AnswerWriter, WriteItem
@@ -24,24 +23,20 @@ from kbetl.store.answers import InUse, fail_again
 from kbetl.store.samples import GeneratedRollout
 
 MAX_DUPLICATES = 1000
-"""Samples that may wait for one answer; further ones hold their slot until it is there."""
-REQUESTS_PER_PLACE, FREE_PLACES_FROM = 8, 32
-"""From so many requests at once there is, for every eight, one place more: it sends while answers of other
-places become durable.
-
-A commit takes the time of some ten requests; without these places the server would wait for our disk.
-They are few: a disk that does not keep up holds up the asking, and a kill loses little.
-"""
+"""Samples that may wait for one answer; further ones keep their worker until it is stored."""
+# a commit lasts as long as some ten requests: without extra workers, which send while the answers of others
+# become durable, the server would wait for our disk. Few of them: a slow disk slows down the requests, and a
+# kill loses little
+REQUESTS_PER_EXTRA_WORKER, EXTRA_WORKERS_FROM = 8, 32
 LOCK_CHECK_S = 0.1
 """How often a run looks whether its lock file is still there."""
 Key = str | tuple[str, int]
-"""Of a question; see `Question.key`."""
-_STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""See `PreparedRequest.key`."""
 TERMINATION_GRACE_S = 12.0
-"""How long SIGTERM, or a fault that ends the run, lets requests in flight come home."""
+"""How long SIGTERM, or a fault that ends the run, waits for requests in flight."""
 _SAY_STOP_AFTER_S = 0.2
 MAX_UNDECIDED = 1000
-"""Requests that may wait to hear whether what they got is everybody's; then it is taken for their own."""
+"""Requests whose refusal may stay undecided, as all others may get it too; then each counts as their own."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +57,11 @@ class InferenceJob:
 
 
 def run_job(job: InferenceJob) -> None:
-    """Asks every waiting sample of the job and keeps what comes back.
+    """Asks every waiting sample of the job and stores what comes back.
 
-    Every answer is durable before its slot takes the next sample. SIGINT and SIGTERM stop new requests,
-    keep those in flight and raise Interrupted; a second one ends at once. Raises RunStopped for what
-    would hit every sample, StoreError where nothing can be kept; what was answered before is kept.
+    Every answer is durable before its worker begins the next sample. SIGINT and SIGTERM stop new requests,
+    store the answers of those in flight and raise Interrupted; a second one ends at once. Raises RunStopped
+    for what would hit every sample, StoreError if nothing can be stored; earlier answers are stored.
     """
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(WorkerPool(job).run())
@@ -74,25 +69,25 @@ def run_job(job: InferenceJob) -> None:
 
 @dataclass(eq=False)
 class InFlight:
-    """A request under way, with the other samples that ask the same."""
+    """A request in flight, with the other samples that ask the same."""
 
     question: PreparedRequest
-    followers: list[PreparedRequest] = field(default_factory=list)
+    duplicates: list[PreparedRequest] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     undecided: str | None = None
-    """What it was refused for, where that may be everybody's and is not decided; else None."""
+    """The reason of its refusal, while it is open whether all requests get it; else None."""
 
 
 @dataclass(eq=False)
 class RecentAnswer:
-    """A request that this run has settled, for samples that were looked up before it was kept."""
+    """An answer of this run, for samples that were looked up in the store before it was there."""
 
-    entry: WriteItem
+    item: WriteItem
     reading: ParsedAnswer
 
 
 class _PauseGate:
-    """What hears of each try where no budget is kept: nothing is sent while answers cannot be kept."""
+    """The meter of a run without a budget: nothing is sent while answers cannot be stored."""
 
     def __init__(self, writer: AnswerWriter, ended: Callable[[], bool]) -> None:
         self._writer = writer
@@ -115,11 +110,11 @@ class WorkerPool:
         self._job = job
         self._plan, self._budget, self._lock = job.begun.plan, job.begun.budget, job.begun.lock
         self._read = self._plan.asked.task.read
-        self._questions = RequestFeed(job.begun.selection, self._plan.prepare(job.begun.run.id))
-        self._asked: dict[Key, InFlight] = {}
-        self._settled: dict[Key, RecentAnswer] = {}
-        self._until_lookup: deque[tuple[int, Key, RecentAnswer]] = deque()
-        """What was settled and is kept, and the last lookup that may have missed it in the store."""
+        self._feed = RequestFeed(job.begun.selection, self._plan.prepare(job.begun.run.id))
+        self._in_flight: dict[Key, InFlight] = {}
+        self._recent: dict[Key, RecentAnswer] = {}
+        self._recent_by_lookup: deque[tuple[int, Key, RecentAnswer]] = deque()
+        """Each with the last lookup that may have missed it in the store."""
         self._undecided: list[InFlight] = []
         self._breaker = Breaker(job.earlier, job.say, keep_going=self._plan.options.keep_going)
         self._ending: KbetlError | None = None
@@ -132,17 +127,17 @@ class WorkerPool:
         job.tally.hold_s = lambda: job.backend.hold_s
         self._writer = AnswerWriter(self._plan.store.another(), job.begun.run.id, self._say_use)
         self._pause_gate = _PauseGate(self._writer, self._has_ended)
-        with _signals_to(self._interrupt):
+        with signals_to(self._interrupt):
             try:
                 self._watch_lock()
                 async with job.backend:
                     self._workers = [
                         asyncio.create_task(self._work()) for _ in range(worker_count(job.concurrency))
                     ]
-                    _raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
+                    raise_faults(await asyncio.gather(*self._workers, return_exceptions=True))
                     await self._end_undecided()
             finally:
-                self._questions.close()
+                self._feed.close()
                 await asyncio.to_thread(self._writer.close)
         if self._ending is not None:
             raise self._ending
@@ -156,10 +151,12 @@ class WorkerPool:
             return
         asyncio.get_running_loop().call_later(LOCK_CHECK_S, self._watch_lock)
 
-    def _unkept(self) -> int:
+    def _unstored(self) -> int:
         """How many requests were sent, or are about to be, whose answers are not durable yet."""
-        settled = self._settled.values()
-        return len(self._asked) + sum(not (each.entry.kept and each.entry.kept.done()) for each in settled)
+        recent = self._recent.values()
+        return len(self._in_flight) + sum(
+            not (each.item.committed and each.item.committed.done()) for each in recent
+        )
 
     def _has_ended(self) -> bool:
         return self._ending is not None
@@ -171,9 +168,9 @@ class WorkerPool:
     async def _work(self) -> None:
         try:
             while self._ending is None:
-                # neighbours may be alike: what others elsewhere get tells sooner whether it is everybody's
+                # neighbours may be alike: requests from the end show sooner whether all are refused
                 is_in_doubt = bool(self._undecided)
-                found = await self._questions.next(from_end=is_in_doubt)
+                found = await self._feed.next(from_end=is_in_doubt)
                 if found is None:
                     return
                 if not is_in_doubt:  # those before it may be of an earlier lookup
@@ -194,29 +191,29 @@ class WorkerPool:
             await self._fail_unsent(question)
             return
         key = question.key
-        asked = self._asked.get(key)
-        if asked is not None and len(asked.followers) < MAX_DUPLICATES:
-            asked.followers.append(question)
+        asked = self._in_flight.get(key)
+        if asked is not None and len(asked.duplicates) < MAX_DUPLICATES:
+            asked.duplicates.append(question)
             return
         if asked is not None and asked.undecided is not None:
             await self._decide()
         if asked is not None:
             await asked.ended.wait()
-        settled = self._settled.get(key)
-        if settled is not None:
-            await self._reuse_answer(question, settled.reading, settled.entry)
+        recent = self._recent.get(key)
+        if recent is not None:
+            await self._reuse_answer(question, recent.reading, recent.item)
         elif question.stored is not None:
             await self._reuse_answer(question, self._read(question.stored.completion), None)
-        elif question.is_handed_out:
+        elif question.is_in_batch_file:
             self._job.tally.handed_out += 1
         else:
             await self._ask(question, key)
 
     async def _ask(self, question: PreparedRequest, key: Key) -> None:
-        """Sends one request and keeps what came, for this sample and for those that ask the same."""
+        """Sends one request and stores what came, for this sample and for those that ask the same."""
         request = question.request
         assert request is not None
-        asked = self._asked[key] = InFlight(question)
+        asked = self._in_flight[key] = InFlight(question)
         completion: Completion | None = None
         meter = (
             None
@@ -238,27 +235,27 @@ class WorkerPool:
         if asked.undecided is not None:
             await self._set_aside(asked)
             return
-        await self._keep(asked, reading, completion, meter)
+        await self._store(asked, reading, completion, meter)
         if completion is not None and self._undecided:
             await self._decide()
 
     def _end_asking(self, key: Key, asked: InFlight) -> None:
-        del self._asked[key]
+        del self._in_flight[key]
         asked.ended.set()
 
-    async def _keep(
+    async def _store(
         self,
         asked: InFlight,
         reading: ParsedAnswer,
         completion: Completion | None = None,
         meter: TryReservation | None = None,
     ) -> None:
-        """Keeps what a request came to, for its sample and for those that ask the same."""
+        """Stores the answer or the failure of a request, for its sample and for those that ask the same."""
         question, key = asked.question, asked.question.key
         request, completions = question.request, () if completion is None else (completion,)
         assert request is not None
-        samples = [question, *asked.followers]
-        entry = WriteItem(
+        samples = [question, *asked.duplicates]
+        item = WriteItem(
             [self._plan.outcome(each, reading) for each in samples],
             request,
             completions,
@@ -266,21 +263,21 @@ class WorkerPool:
             rollouts=self._rollouts(samples, completions, reading),
         )
         if meter is not None and completion is not None:
-            entry.also = meter.charge(completion)
+            item.in_same_transaction = meter.charge(completion)
         if completion is not None and (stop := self._breaker.came(reading.status, request)) is not None:
             self._stop(stop)
-        settled = self._settled[key] = RecentAnswer(entry, reading)
+        recent = self._recent[key] = RecentAnswer(item, reading)
         tally = self._job.tally
         self._count(completions, request.model)
-        await self._writer.submit(entry)
-        self._until_lookup.append((self._questions.lookups, key, settled))
-        tally.reused += len(asked.followers)
+        await self._writer.submit(item)
+        self._recent_by_lookup.append((self._feed.lookups, key, recent))
+        tally.reused += len(asked.duplicates)
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
     async def _set_aside(self, asked: InFlight) -> None:
         """Its outcome waits: the next success makes it its own, a stop of the run writes none."""
         self._undecided.append(asked)
-        if len(self._undecided) >= MAX_UNDECIDED or len(asked.followers) >= MAX_DUPLICATES:
+        if len(self._undecided) >= MAX_UNDECIDED or len(asked.duplicates) >= MAX_DUPLICATES:
             await self._decide()
 
     async def _end_undecided(self) -> None:
@@ -292,18 +289,20 @@ class WorkerPool:
         if self._ending is None:
             await self._decide()
         elif isinstance(self._ending, RunStopped) and self._undecided:
-            questions = [each for asked in self._undecided for each in (asked.question, *asked.followers)]
+            questions = [each for asked in self._undecided for each in (asked.question, *asked.duplicates)]
             samples = [(each.sample_hash, each.attempt) for each in questions]
             task_hash = self._plan.asked.hash
-            await self._writer.submit(WriteItem([], also=lambda store: fail_again(store, task_hash, samples)))
+            await self._writer.submit(
+                WriteItem([], in_same_transaction=lambda store: fail_again(store, task_hash, samples))
+            )
 
     async def _decide(self) -> None:
-        """What requests were refused for is their own: others succeed, or there are no others."""
+        """Each refusal is the request's own: others succeed, or there are no others."""
         undecided, self._undecided = self._undecided, []
         for asked in undecided:
             reading = ParsedAnswer("failed", None, asked.undecided)
             self._end_asking(asked.question.key, asked)
-            await self._keep(asked, reading)
+            await self._store(asked, reading)
 
     async def _completion(
         self, question: PreparedRequest, request: Request, meter: TryReservation | None
@@ -319,18 +318,18 @@ class WorkerPool:
     async def _store_billed_failure(
         self, request: Request, attempt: int, meter: TryReservation | None, completion: Completion | None
     ) -> None:
-        """A try that brought nothing usable may have been paid for: it is kept before the next is sent."""
+        """A try without a usable answer may have been billed: it is stored before the next is sent."""
         if completion is not None:
             self._count([completion], request.model)
-            entry = WriteItem([], request, [completion], attempt=attempt)
+            item = WriteItem([], request, [completion], attempt=attempt)
             if meter is not None:
-                entry.also = meter.charge(completion)
-            await self._writer.submit(entry)
+                item.in_same_transaction = meter.charge(completion)
+            await self._writer.submit(item)
         elif meter is not None:
             meter.finished()
 
     def _count(self, completions: Sequence[Completion], model: str) -> None:
-        """Counts what came; the first answer of another model than was asked is told at once."""
+        """Counts answers; says so at the first one of another model than was asked."""
         tally = self._job.tally
         is_first = not tally.served
         tally.count_answers(completions, model)
@@ -339,15 +338,15 @@ class WorkerPool:
             self._job.say(f"{model} was asked, and {served} answers; answers.served_model keeps who did")
 
     async def _reuse_answer(
-        self, question: PreparedRequest, reading: ParsedAnswer, basis: WriteItem | None
+        self, question: PreparedRequest, reading: ParsedAnswer, recent: WriteItem | None
     ) -> None:
-        """Settles a sample by an answer that this run kept (`basis`), or by the one found in the store."""
-        stored = question.stored if basis is None else None
-        completions = basis.completions if basis else (stored.completion,) if stored else ()
+        """Decides a sample by an answer of this run (`recent`), or by the one found in the store."""
+        stored = question.stored if recent is None else None
+        completions = recent.completions if recent else (stored.completion,) if stored else ()
         outcome = self._plan.outcome(question, reading, stored.try_number if stored else None)
         rollouts = self._rollouts([question], completions, reading)
-        entry = WriteItem([outcome], basis=basis, try_number=outcome.try_number, rollouts=rollouts)
-        await self._writer.submit(entry)
+        item = WriteItem([outcome], reused_from=recent, try_number=outcome.try_number, rollouts=rollouts)
+        await self._writer.submit(item)
         host = stored.completion.host if stored else None
         tally = self._job.tally
         tally.reused += 1
@@ -362,18 +361,18 @@ class WorkerPool:
     def _rollouts(
         self, questions: Sequence[PreparedRequest], completions: Sequence[Completion], reading: ParsedAnswer
     ) -> Sequence[GeneratedRollout]:
-        """The samples that an answer is, one for each question that it settles, where the job makes any."""
+        """The rollouts that an answer is, one for each sample; none if answers are only read."""
         generate = self._job.generate
         if generate is None or not completions or reading.status == "failed":
             return ()
         return [generate(each, completions[-1]) for each in questions]
 
     def _drop_recent(self, lookup: int) -> None:
-        """Forgets what every question from this lookup on has found in the store."""
-        while self._until_lookup and self._until_lookup[0][0] < lookup:
-            _, key, settled = self._until_lookup.popleft()
-            if self._settled.get(key) is settled:
-                del self._settled[key]
+        """Drops the answers that every request from this lookup on has found in the store."""
+        while self._recent_by_lookup and self._recent_by_lookup[0][0] < lookup:
+            _, key, recent = self._recent_by_lookup.popleft()
+            if self._recent.get(key) is recent:
+                del self._recent[key]
 
     def _interrupt(self, number: signal.Signals, status: int) -> None:
         if self._is_interrupted:
@@ -385,8 +384,8 @@ class WorkerPool:
         again = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
         in_flight = self._job.backend.in_flight
         if is_held:
-            unkept = self._unkept()
-            self._job.say(f"{number.name}: waiting for the store, to keep up to {unkept} answers{again}")
+            unstored = self._unstored()
+            self._job.say(f"{number.name}: waiting for the store, to keep up to {unstored} answers{again}")
         elif in_flight:
             self._job.say(f"{number.name}: waiting for {in_flight} requests in flight{again}")
         if number == signal.SIGTERM:
@@ -399,9 +398,9 @@ class WorkerPool:
         if not is_first:
             return
         loop = asyncio.get_running_loop()
-        # by then what waited to be sent has heard of it, and most runs are over
+        # by then what waited to be sent has ended, and most runs are over
         loop.call_later(_SAY_STOP_AFTER_S, self._say_stop, error)
-        loop.call_later(TERMINATION_GRACE_S, self._cancel_requests)  # what came back is kept all the same
+        loop.call_later(TERMINATION_GRACE_S, self._cancel_requests)  # what came back is stored all the same
 
     def _say_stop(self, error: KbetlError) -> None:
         if in_flight := self._job.backend.in_flight:
@@ -411,12 +410,12 @@ class WorkerPool:
             )
 
     def _end(self, error: KbetlError) -> None:
-        """No new requests from here on; the first reason is the one that is told."""
+        """No new requests from here on; the first reason is the one that is raised."""
         if self._ending is None:
             self._ending = error
         self._job.tally.is_ending = True
         self._job.backend.stop(str(error))
-        self._writer.may_pay.set()  # who waits there sees that it is over
+        self._writer.may_pay.set()  # whoever waits there sees that it is over
         self._breaker.close()
         if self._budget is not None:
             self._budget.close(RunStopped(str(error)))
@@ -431,44 +430,5 @@ class WorkerPool:
 
 
 def worker_count(concurrency: int) -> int:
-    """How many samples may be under way at once, so that so many requests can be in flight."""
-    return concurrency + max(0, concurrency - FREE_PLACES_FROM) // REQUESTS_PER_PLACE
-
-
-@contextlib.contextmanager
-def _signals_to(handler: Callable[[signal.Signals, int], None]) -> Iterator[None]:
-    """Calls `handler` with each SIGINT and SIGTERM and its exit status; puts the handlers of before back."""
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _STATUSES}
-    for number, status in _STATUSES.items():
-        loop.add_signal_handler(number, handler, number, status)
-    try:
-        yield
-    finally:
-        for number in _STATUSES:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])
-
-
-def _raise_faults(results: Sequence[object]) -> None:
-    """A worker ends with None or by being cancelled; anything else is a fault of ours and is raised."""
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
-            raise result
-
-
-class RecheckingSelector(selectors.DefaultSelector):
-    """Looks once more where a wait ended with nothing.
-
-    After SIGSTOP and SIGCONT a wait ends so, with every time-out long past: without the second look each
-    request in flight would time out while its answer lies in the socket, and would be paid for again.
-    """
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(timeout)
-        return found if found or timeout == 0 else super().select(0)
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose time-outs do not count against what has arrived."""
-    return asyncio.SelectorEventLoop(RecheckingSelector())
+    """How many workers keep so many requests in flight."""
+    return concurrency + max(0, concurrency - EXTRA_WORKERS_FROM) // REQUESTS_PER_EXTRA_WORKER

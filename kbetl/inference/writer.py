@@ -15,7 +15,7 @@ from kbetl.store.samples import GeneratedRollout, add_generated, add_generated_i
 from kbetl.store.store import now
 
 MAX_GROUP = 512
-"""Entries per transaction, so that one commit stays well below 50 ms."""
+"""Items per transaction, so that one commit stays well below 50 ms."""
 
 CACHE_KIB = 32 * 1024
 """Hashes fall all over the indexes: their inner pages should stay in memory."""
@@ -25,28 +25,28 @@ CHECKPOINT_PAGES = 2000
 
 @dataclass(eq=False, slots=True)
 class WriteItem:
-    """What is to be kept together: the tries that came for one request, and what they settled."""
+    """What is stored together: the tries of one request, and the outcomes that they decide."""
 
     outcomes: Sequence[Outcome]
-    """Without a `try_number` of their own they are settled by the answer kept here, or by that of `basis`."""
+    """Those without a `try_number` are decided by the answer stored here, or by that of `reused_from`."""
     request: Request | None = None
     completions: Sequence[Completion] = ()
-    basis: WriteItem | None = None
-    """The entry whose answer settled these outcomes, where it was kept for another sample."""
+    reused_from: WriteItem | None = None
+    """The item whose answer decides these outcomes, if it was stored for another sample."""
     try_number: int | None = None
-    """Of an answer that was there already and settled them."""
+    """Of the stored answer that decides them."""
     attempt: int = 0
     """Of the request."""
-    also: Callable[[Store], None] | None = None
-    """Done after all that in the same transaction: what a budget reserves and settles."""
+    in_same_transaction: Callable[[Store], None] | None = None
+    """Called after all that: what a budget reserves and charges."""
     rollouts: Sequence[GeneratedRollout] = ()
     """Samples that the answer is."""
-    kept: asyncio.Future[None] | None = field(default=None, repr=False)
+    committed: asyncio.Future[None] | None = field(default=None, repr=False)
 
     @property
-    def settling(self) -> WriteItem:
-        """The entry that holds the answer."""
-        return self.basis or self
+    def answer_item(self) -> WriteItem:
+        """The item that holds the answer."""
+        return self.reused_from or self
 
     def tries(self, run_id: int) -> Iterator[NewAnswer]:
         """What came back for its request."""
@@ -55,8 +55,8 @@ class WriteItem:
                 yield NewAnswer(self.request, self.attempt, completion, run_id)
 
     def decisions(self) -> Iterator[NewOutcome]:
-        """What is concluded, and whether by an answer."""
-        answered, number = bool(self.settling.completions), self.settling.try_number
+        """The outcomes, each with whether an answer decides it."""
+        answered, number = bool(self.answer_item.completions), self.answer_item.try_number
         for outcome in self.outcomes:
             if number is None or outcome.try_number is not None:
                 yield NewOutcome(outcome, answered)
@@ -65,11 +65,11 @@ class WriteItem:
 
 
 class AnswerWriter:
-    """Takes entries from an event loop; each entry's future is done once it is durable.
+    """Writes the items that an event loop submits; each item's future is done once it is durable.
 
-    What arrives while a commit is under way is the next group. When a commit fails, that and every later
-    entry fails with the same exception: nobody goes on paying for what cannot be kept. While another
-    process holds the store, entries wait, and `may_pay` is not set.
+    What arrives during a commit is the next group. When a commit fails, that and every later item fails
+    with the same exception: nobody goes on paying for what cannot be stored. While another process holds
+    the store, items wait, and `may_pay` is not set.
     """
 
     def __init__(self, store: Store, run_id: int, on_use: Callable[[InUse], None]) -> None:
@@ -79,13 +79,13 @@ class AnswerWriter:
         self._store = store
         self._run_id = run_id
         self._on_use = on_use
-        self._entries: queue.SimpleQueue[WriteItem | None] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[WriteItem | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._labelled: set[str] = set()
         """Tasks of which an ok outcome is durable: they, or others of their names, are in use."""
         self._loop = asyncio.get_running_loop()
         self.may_pay = asyncio.Event()
-        """Set while what comes back can be kept."""
+        """Set while answers can be stored."""
         self.may_pay.set()
         self._is_given_up = threading.Event()
         store.lock_wait.only_begins = True  # two statements less for each answer
@@ -94,19 +94,19 @@ class AnswerWriter:
         self._thread = threading.Thread(target=self._run, name="kbetl-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, entry: WriteItem) -> asyncio.Future[None]:
-        """Hands an entry over; the future is done when it is durable, or carries what kept it from that."""
-        entry.kept = self._loop.create_future()
-        self._entries.put(entry)
-        return entry.kept
+    def submit(self, item: WriteItem) -> asyncio.Future[None]:
+        """Queues an item; the future is done when it is durable, or has the exception that prevented it."""
+        item.committed = self._loop.create_future()
+        self._items.put(item)
+        return item.committed
 
     def give_up(self) -> None:
-        """Waits no longer while another process holds the store: what is not kept by then is lost."""
+        """Waits no longer while another process holds the store: what is not stored by then is lost."""
         self._is_given_up.set()
 
     def close(self) -> None:
-        """Waits until everything handed over is durable, or has failed."""
-        self._entries.put(None)
+        """Waits until everything submitted is durable, or has failed."""
+        self._items.put(None)
         self._thread.join()
 
     def _on_held(self, is_held: bool) -> None:
@@ -117,13 +117,13 @@ class AnswerWriter:
         ended = False
         while not ended:
             group: list[WriteItem] = []
-            entry = self._entries.get()
-            while entry is not None:
-                group.append(entry)
+            item = self._items.get()
+            while item is not None:
+                group.append(item)
                 if len(group) == MAX_GROUP:
                     break
                 try:
-                    entry = self._entries.get_nowait()
+                    item = self._items.get_nowait()
                 except queue.Empty:
                     break
             else:
@@ -138,13 +138,13 @@ class AnswerWriter:
                 with self._store.transaction():
                     in_use = self._write(group)
                 self._labelled.update(
-                    each.task_hash for entry in group for each in entry.outcomes if each.status == "ok"
+                    each.task_hash for item in group for each in item.outcomes if each.status == "ok"
                 )
                 for each in in_use:
                     self._loop.call_soon_threadsafe(self._on_use, each)
-            except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the entry
+            except BaseException as error:  # noqa: BLE001 - raised in the loop, by whoever waits for the item
                 self._failure = error
-        self._loop.call_soon_threadsafe(_settle, [entry.kept for entry in group], self._failure)
+        self._loop.call_soon_threadsafe(_resolve, [item.committed for item in group], self._failure)
 
     def _write(self, group: Sequence[WriteItem]) -> list[InUse]:
         """One call of SQLite for all answers, one for all outcomes: each holds up the event loop.
@@ -152,19 +152,19 @@ class AnswerWriter:
         Gives the tasks that come into use.
         """
         at = now()
-        add_answers(self._store, [each for entry in group for each in entry.tries(self._run_id)], at)
-        decisions = [each for entry in group for each in entry.decisions()]
+        add_answers(self._store, [each for item in group for each in item.tries(self._run_id)], at)
+        decisions = [each for item in group for each in item.decisions()]
         in_use = record_outcomes(self._store, decisions, at, labelled_before=self._labelled)
-        add_generated(self._store, [each for entry in group if entry.completions for each in entry.rollouts])
-        for entry in group:
-            if entry.also is not None:
-                entry.also(self._store)
-            for rollout in () if entry.completions else entry.rollouts:
-                add_generated_if_new(self._store, rollout, entry.settling.try_number)
+        add_generated(self._store, [each for item in group if item.completions for each in item.rollouts])
+        for item in group:
+            if item.in_same_transaction is not None:
+                item.in_same_transaction(self._store)
+            for rollout in () if item.completions else item.rollouts:
+                add_generated_if_new(self._store, rollout, item.answer_item.try_number)
         return in_use
 
 
-def _settle(futures: Sequence[asyncio.Future[None] | None], failure: BaseException | None) -> None:
+def _resolve(futures: Sequence[asyncio.Future[None] | None], failure: BaseException | None) -> None:
     for future in futures:
         if future is None or future.done():
             continue

@@ -80,8 +80,13 @@ class RunFiles:
     def run_text(self) -> str:
         """The column `sources.run`."""
         run = self.run
-        told = {"tool": run.tool, "version": run.version, "shape": SHAPES[self.shape].words, **run.settings}
-        return json.dumps({key: value for key, value in told.items() if value}, ensure_ascii=False)
+        settings = {
+            "tool": run.tool,
+            "version": run.version,
+            "shape": SHAPES[self.shape].words,
+            **run.settings,
+        }
+        return json.dumps({key: value for key, value in settings.items() if value}, ensure_ascii=False)
 
 
 @dataclass(slots=True)
@@ -132,13 +137,13 @@ class RunFinder:
 
     def _below(self, text: str, folder: Path, inputs: Sequence[Path]) -> Iterator[RunFiles]:
         is_any = False
-        for place in self._folders(folder):
-            files = self._rollout_files(place)
+        for below in self._folders(folder):
+            files = self._rollout_files(below)
             if files:
                 is_any = True
-                name = os.path.normpath(os.path.join(text, place.relative_to(folder)))
+                name = os.path.normpath(os.path.join(text, below.relative_to(folder)))
                 shape = self.sniff(files[0]).shape or "row"
-                yield self._run(name, place, files, inputs, shape)
+                yield self._run(name, below, files, inputs, shape)
         if not is_any and not self.notes:
             self.notes.append(f"{printable_path(text)}: no file with rollouts in this folder")
 
@@ -163,10 +168,10 @@ class RunFinder:
         self, name: str, folder: Path, files: Sequence[Path], given: Sequence[Path], shape: str
     ) -> RunFiles:
         first = self.sniff(files[0])
-        (told, note), options = _told(folder), self.options
-        run, notes = _described(name, folder, told, first, options)
-        beside = [] if not is_joined(shape) else self._inputs_in(folder)
-        inputs = list(dict.fromkeys([*given, *beside])) if is_joined(shape) else []
+        (metadata, note), options = _metadata(folder), self.options
+        run, notes = _described(name, folder, metadata, first, options)
+        found = [] if not is_joined(shape) else self._inputs_in(folder)
+        inputs = list(dict.fromkeys([*given, *found])) if is_joined(shape) else []
         return RunFiles(
             printable_path(name),
             name,
@@ -175,8 +180,8 @@ class RunFinder:
             run,
             shape,
             [*([note] if note else []), *notes],
-            None if told.model else options.model,
-            None if told.environment else options.environment,
+            None if metadata.model else options.model,
+            None if metadata.environment else options.environment,
         )
 
     def _inputs_in(self, folder: Path) -> list[Path]:
@@ -188,12 +193,12 @@ class RunFinder:
     def _folders(self, folder: Path) -> Iterator[Path]:
         """A folder and all below it in order of their path; hidden ones left out, links out of it noted."""
         top = Path(os.path.realpath(folder))
-        for place, folders, _ in os.walk(folder, onerror=_refuse):
+        for below, folders, _ in os.walk(folder, onerror=_refuse):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for path in (Path(place, name) for name in folders):
+            for path in (Path(below, name) for name in folders):
                 if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(top):
                     self.notes.append(f"{printable_path(path)}: skipped, a link to a folder elsewhere")
-            yield Path(place)
+            yield Path(below)
 
     def sniff(self, path: Path) -> DetectedFile:
         """What a file holds; asked anew as long as that is nothing yet."""
@@ -270,20 +275,20 @@ def _why_nothing(path: Path, sniffed: DetectedFile) -> str:
 
 
 def _described(
-    name: str, folder: Path, told: Run, first: DetectedFile, options: RecordOptions
+    name: str, folder: Path, metadata: Run, first: DetectedFile, options: RecordOptions
 ) -> tuple[Run, list[str]]:
     """What is known of a run: from its files, else the options, else the names of its folders."""
     of_names = rollouts.run_of_names([printable_path(part) for part in folder.absolute().parts])
-    model = _one_of("--model", options.model, told.model or first.model, name)
-    environment = _one_of("--env", options.environment, told.environment or first.environment, name)
+    model = _one_of("--model", options.model, metadata.model or first.model, name)
+    environment = _one_of("--env", options.environment, metadata.environment or first.environment, name)
     run = replace(
-        told,
-        model=options.model or told.model or (None if model else of_names.model),
+        metadata,
+        model=options.model or metadata.model or (None if model else of_names.model),
         environment=options.environment
-        or told.environment
+        or metadata.environment
         or (None if environment else of_names.environment),
-        tool=told.tool or first.tool.name,
-        version=told.version or first.tool.version,
+        tool=metadata.tool or first.tool.name,
+        version=metadata.version or first.tool.version,
     )
     guessed = [
         f"{word} {guess}"
@@ -293,7 +298,7 @@ def _described(
         )
         if not known and guess
     ]
-    notes = _disagreements(name, told, first)
+    notes = _disagreements(name, metadata, first)
     if guessed:
         notes.append(
             f"{printable_path(name)}: {' and '.join(guessed)}, by the name of its folder; "
@@ -304,12 +309,12 @@ def _described(
     return run, notes
 
 
-def _disagreements(name: str, told: Run, first: DetectedFile) -> list[str]:
+def _disagreements(name: str, metadata: Run, first: DetectedFile) -> list[str]:
     """Where run and first rollout name different models; a server may spell one out: `m`, `m-2026`."""
-    if not told.model or not first.model or first.model.startswith(told.model):
+    if not metadata.model or not first.model or first.model.startswith(metadata.model):
         return []
     return [
-        f"{printable_path(name)}: its settings say model {plain_text(told.model)}, its first rollout "
+        f"{printable_path(name)}: its settings say model {plain_text(metadata.model)}, its first rollout "
         f"{plain_text(first.model)}; the settings hold"
     ]
 
@@ -331,7 +336,7 @@ class RunMetadata(NamedTuple):
     note: str | None = None
 
 
-def _told(folder: Path) -> RunMetadata:
+def _metadata(folder: Path) -> RunMetadata:
     """What metadata.json or the settings beside the rollouts say."""
     readers = ((METADATA, rollouts.run_of_metadata), (CONFIG, rollouts.run_of_config))
     for name, read in readers:

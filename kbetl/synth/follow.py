@@ -266,18 +266,18 @@ class _Follower:
         first = next(lines, None)
         if first is None and not whole:  # a line that has no end yet
             return
-        intake = SampleWriter(self._store, origin_of(run.found), self._run_id, first_position=run.position)
-        taker = RolloutRecorder(self._store, run.found, run.report)
+        writer = SampleWriter(self._store, origin_of(run.found), self._run_id, first_position=run.position)
+        recorder = RolloutRecorder(self._store, run.found, run.report)
         last = None
         for path, line in chain([first] if first else [], lines):
             if path != last:
-                taker.start_file()
+                recorder.start_file()
                 last = path
-            taker.record(intake, line, printable_path(path))
+            recorder.record(writer, line, printable_path(path))
             self._tally.count(line.raw)
-        intake.add()
-        run.position += intake.counts.read
-        _count(run.report.counts, intake.counts)
+        writer.add()
+        run.position += writer.counts.read
+        _count(run.report.counts, writer.counts)
 
     def _lines(self, tails: Sequence[Tail], *, whole: bool) -> Iterator[tuple[Path, Line]]:
         """What is new, or all; up to a signal. A packed file cannot be read from within: it is at the end."""

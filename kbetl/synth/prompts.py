@@ -28,7 +28,7 @@ from kbetl.text import plain_text
 _OF_PROMPTS = "row ->> '$.prompt' is not null"
 _IN_SYNTHETIC = "sample_hash in (select synthetic.sample_hash from synthetic)"
 _SHORT = 16
-"""Characters of a task's hash that tell whose specifications a prompt is made of."""
+"""Characters of the hash of the task whose specifications the prompts are."""
 
 
 def synth_task(store: Store, options: GenerateOptions) -> Task:
@@ -44,8 +44,8 @@ def synth_task(store: Store, options: GenerateOptions) -> Task:
     if options.prompts == MODULES:
         return task
     if options.prompts == SYNTHETIC:
-        place = f"{SYNTHETIC}.{_specifications(store)}"
-        return replace(task, template=f"{{{{ {place} }}}}", where=_both(task.where, _IN_SYNTHETIC))
+        field = f"{SYNTHETIC}.{_specifications(store)}"
+        return replace(task, template=f"{{{{ {field} }}}}", where=_both(task.where, _IN_SYNTHETIC))
     return replace(task, template="{{ prompt }}", where=_both(task.where, _OF_PROMPTS))
 
 
@@ -61,37 +61,39 @@ def _specifications(store: Store) -> str:
     return in_use.hash.partition(":")[2][:_SHORT]
 
 
-def problems(store: Store, options: GenerateOptions, task: Task) -> Callable[[PendingSample], PromptSource]:
-    """What makes a problem of a waiting sample."""
+def prompt_sources(
+    store: Store, options: GenerateOptions, task: Task
+) -> Callable[[PendingSample], PromptSource]:
+    """Makes what the prompt of a pending sample is filled from."""
     if options.prompts == SYNTHETIC:
         key = task.template.strip("{} ").partition(".")[2]
-        return lambda waiting: _synthetic_problem(store, waiting, key)
+        return lambda sample: _synthetic_problem(store, sample, key)
     if options.prompts == MODULES:
-        return lambda waiting: _module_problem(store, waiting)
-    return lambda waiting: _prompt_problem(store, waiting, task.system)
+        return lambda sample: _module_problem(store, sample)
+    return lambda sample: _prompt_problem(store, sample, task.system)
 
 
-def _module_problem(store: Store, waiting: PendingSample) -> PromptSource:
-    row = stored_value(waiting.row)
-    return PromptSource(row, _facts(store, waiting.sample_hash, row))
+def _module_problem(store: Store, sample: PendingSample) -> PromptSource:
+    row = stored_value(sample.row)
+    return PromptSource(row, _facts(store, sample.sample_hash, row))
 
 
-def _synthetic_problem(store: Store, waiting: PendingSample, key: str) -> PromptSource:
-    found = store.rows("synth/synthetic_prompt", {"sample_hash": waiting.sample_hash})
+def _synthetic_problem(store: Store, sample: PendingSample, key: str) -> PromptSource:
+    found = store.rows("synth/synthetic_prompt", {"sample_hash": sample.sample_hash})
     if not found:
         raise MissingField("it has no synthetic prompt any more; `kbetl prompts` makes one")
-    row = stored_value(waiting.row)
-    return PromptSource({SYNTHETIC: {key: found[0][0]}}, _facts(store, waiting.sample_hash, row))
+    row = stored_value(sample.row)
+    return PromptSource({SYNTHETIC: {key: found[0][0]}}, _facts(store, sample.sample_hash, row))
 
 
-def _prompt_problem(store: Store, waiting: PendingSample, system: str | None) -> PromptSource:
-    row = stored_value(waiting.row)
-    facts = _facts(store, waiting.sample_hash, row)
+def _prompt_problem(store: Store, sample: PendingSample, system: str | None) -> PromptSource:
+    row = stored_value(sample.row)
+    facts = _facts(store, sample.sample_hash, row)
     if isinstance(row.get("prompt"), str):
         return PromptSource(row, facts)
-    told = [{"role": "system", "content": system}] if system is not None else []
+    first = [{"role": "system", "content": system}] if system is not None else []
     messages = [{key: value for key, value in each.items() if value is not None} for each in row["prompt"]]
-    return PromptSource(row, facts, [*told, *messages])
+    return PromptSource(row, facts, [*first, *messages])
 
 
 def _facts(store: Store, sample_hash: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +132,7 @@ class Line(NamedTuple):
 
 
 def lines_of(path: Path) -> Iterator[Line]:
-    """The lines of a file of prompts. Raises SourceError where it cannot be read."""
+    """The lines of a file of prompts. Raises SourceError if it cannot be read."""
     try:
         with path.open("rb") as file:
             for raw in read_lines(decompressed(file)):
@@ -150,7 +152,7 @@ def _line(raw: RawRow, location: str) -> Line:
 
 
 def check_prompts(path: Path, rejections: Rejections, *, has_prompts: bool) -> None:
-    """Raises SourceError where a file holds no prompt."""
+    """Raises SourceError if a file holds no prompt."""
     if not has_prompts:
         raise SourceError("; ".join((f"{path}: no prompts in it", *rejections.lines()[:1])))
 
@@ -158,24 +160,24 @@ def check_prompts(path: Path, rejections: Rejections, *, has_prompts: bool) -> N
 def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int]) -> list[str]:
     """Stores the rows of a file of prompts as a source, named by the path; gives what there is to say.
 
-    `counts` gets what became of them. Raises SourceError where the file cannot be read, or holds no prompt.
+    `counts` gets what became of them. Raises SourceError if the file cannot be read, or holds no prompt.
     """
     name = str(path)
-    intake = SampleWriter(store, SourceInfo(name, name, "file"), run_id)
+    writer = SampleWriter(store, SourceInfo(name, name, "file"), run_id)
     rejections = Rejections()
     for line in lines_of(path):
         if line.sample is not None:
-            intake.add_sample(line.sample, line.line_hash)
+            writer.add_sample(line.sample, line.line_hash)
         else:
-            intake.reject(line.location, line.reason, line.line_hash)
+            writer.reject(line.location, line.reason, line.line_hash)
             rejections.add(line.location, line.reason)
-    check_prompts(path, rejections, has_prompts=intake.has_samples)
-    intake.add() if intake.counts.rejected or intake.is_of_other_door else intake.replace()
-    found = intake.counts
+    check_prompts(path, rejections, has_prompts=writer.has_samples)
+    writer.add() if writer.counts.rejected or writer.is_of_other_door else writer.replace()
+    found = writer.counts
     counts |= {"read": found.read, "new": found.new, "known": found.known, "rejected": found.rejected}
-    told = ", ".join(f"{what} {count}" for what, count in counts.items())
+    read = ", ".join(f"{what} {count}" for what, count in counts.items())
     counts["rejected_before"] = found.rejected_before
-    return [f"{name}: {told}", *rejections.lines()]
+    return [f"{name}: {read}", *rejections.lines()]
 
 
 def chosen_sources(options: GenerateOptions) -> Sequence[str]:
@@ -224,8 +226,8 @@ class Unstored(Selection):
             store.execute("synth/drop_unstored")
             store.execute("synth/unstored_table")
 
-    def take(self, path: Path, say: Say) -> None:
-        """Chooses the prompts of a file. Raises SourceError where there are none."""
+    def read(self, path: Path, say: Say) -> None:
+        """Chooses the prompts of a file. Raises SourceError if there are none."""
         rejections, read, rejected = Rejections("rejected lines"), 0, 0
         with self.store.transaction(writes=False):
             for line in lines_of(path):
@@ -253,6 +255,6 @@ def select_unstored(store: Store, options: GenerateOptions, asked: ModelTask, sa
             "--where is about stored rows, and --dry-run stores none of a file's: leave out one of them"
         )
     selection = Unstored(store, asked.hash, options.rollouts)
-    selection.take(Path(options.prompts), say)
+    selection.read(Path(options.prompts), say)
     fill_selection(selection, options, wants_rollouts=True)
     return selection

@@ -84,18 +84,18 @@ def _record_one(
     store: Store, found: RunFiles, run_id: int, report: IngestReport, tally: ReadProgress
 ) -> None:
     tally.start(found.name, found.size_bytes)
-    intake = SampleWriter(store, origin_of(found), run_id)
+    writer = SampleWriter(store, origin_of(found), run_id)
     taker = RolloutRecorder(store, found, report)
-    report.counts = intake.counts
+    report.counts = writer.counts
     is_whole = True
     for path in found.files:
         taker.start_file()
         name = printable_path(path)
         for line in _lines(path):
-            taker.record(intake, line, name)
+            taker.record(writer, line, name)
             tally.count(line.raw)
             is_whole = is_whole and not line.raw.is_of_file
-    finish_source(intake, report, is_whole=is_whole, is_meant_whole=True, features=None)
+    finish_source(writer, report, is_whole=is_whole, is_meant_whole=True, features=None)
 
 
 def _lines(path: Path) -> Iterator[Line]:
@@ -157,10 +157,10 @@ class Requests:
         """Another output file: it answers from the first request on."""
         self._answered.clear()
 
-    def take(self, custom_id: str) -> Mapping[str, Any] | None:
-        """The body of the request that the next answer to this id is to; None where there is none.
+    def next_request(self, custom_id: str) -> Mapping[str, Any] | None:
+        """The request body that the next answer to this id answers; None if there is none.
 
-        Raises BadRow where it cannot be told which.
+        Raises BadRow if there are fewer requests than answers.
         """
         found = self._store.rows("synth/batch_request_bodies", {"custom_id": custom_id})
         number = self._answered.get(custom_id, 0)
@@ -186,7 +186,7 @@ class Requests:
 
 
 class RolloutRecorder:
-    """Takes the lines of one run into the store; made after the run's intake, which sets up temp tables."""
+    """Stores the lines of one run; made after the run's SampleWriter, which sets up temp tables."""
 
     def __init__(self, store: Store, found: RunFiles, report: IngestReport) -> None:
         self.report = report
@@ -199,33 +199,33 @@ class RolloutRecorder:
         if self._requests is not None:
             self._requests.start_file()
 
-    def record(self, intake: SampleWriter, line: Line, file: str) -> None:
+    def record(self, writer: SampleWriter, line: Line, file: str) -> None:
         """Stores the rollouts of a line, or rejects it; one seen before costs a hash and a look-up or two."""
         raw = line.raw
         try:
             if raw.fault is not None:
                 raise BadRow(raw.fault)
             line_hash = hashlib.sha256(raw.text).digest()
-            known = self._known(intake, line_hash)
+            known = self._known(writer, line_hash)
             if known:
                 for each in known:
-                    intake.add_known(each)
+                    writer.add_known(each)
             else:
-                self._add(intake, raw.text, line_hash)
+                self._add(writer, raw.text, line_hash)
         except BadRow as bad:
             location = f"{file}:{raw.line}"
             if line.is_cut:
                 note = f"{location}: cut; the line has no end yet ({plain_text(str(bad))})"
                 self.report.notes = (*self.report.notes, note)
             else:
-                reject_row(intake, location, str(bad), self.report, content_of(raw))
+                reject_row(writer, location, str(bad), self.report, content_of(raw))
 
-    def _known(self, intake: SampleWriter, line_hash: bytes) -> list[KnownSample]:
+    def _known(self, writer: SampleWriter, line_hash: bytes) -> list[KnownSample]:
         """The samples of a line that was recorded; none where requests are counted, which needs the line."""
         if self._requests is not None and self._requests.are_repeated:
             return []
         known: list[KnownSample] = []
-        while (found := intake.sample_of_line(part_hash(line_hash, len(known)))) is not None:
+        while (found := writer.sample_of_line(part_hash(line_hash, len(known)))) is not None:
             known.append(found)
         if self._model or self._environment:
             for each in known:
@@ -233,21 +233,21 @@ class RolloutRecorder:
                     self._check(model, environment)
         return known
 
-    def _add(self, intake: SampleWriter, text: bytes, line_hash: bytes) -> None:
+    def _add(self, writer: SampleWriter, text: bytes, line_hash: bytes) -> None:
         parsed = read_json(text)
         rows = rollouts.rows_of(parsed, self._request(parsed))
-        taken = [self._checked(row) for row in rows]
-        for position, (sample, facts) in enumerate(taken):
+        checked = [self._checked(row) for row in rows]
+        for position, (sample, facts) in enumerate(checked):
             original = None
             if sample.row.encode() != text:
                 original = SourceLine(line_hash, text.decode(), position)
-            intake.add_sample(sample, part_hash(line_hash, position), facts, original)
+            writer.add_sample(sample, part_hash(line_hash, position), facts, original)
 
     def _request(self, parsed: Parsed) -> Mapping[str, Any] | None:
         value = parsed.value
         if self._requests is None or not rollouts.is_joined(rollouts.shape_of(value)):
             return None
-        return self._requests.take(value["custom_id"])
+        return self._requests.next_request(value["custom_id"])
 
     def _checked(self, row: Parsed) -> tuple[Sample, RolloutFacts]:
         """The sample and its facts. Raises BadRow where it is of another model than the options say."""

@@ -73,7 +73,7 @@ def score(store: Store, path: Path, source: str | None = None) -> ScoreReport:
     with store.run(
         "synth score", given, counts=lambda: {name: getattr(report, name) for name in names}
     ) as run:
-        _Scores(store, report, source).take(path)
+        _Scores(store, report, source).read(path)
         with store.transaction():
             kept = store.execute("synth/keep_scores", {"scored_at": now(), "run_id": run.id}).rowcount
         report.new, report.known = kept, report.read - report.refused - kept
@@ -88,7 +88,7 @@ def _check_source(store: Store, source: str | None) -> None:
 
 
 class _Scores:
-    """The rows of one file on their way into the store."""
+    """Reads the rewards of one file into a temp table."""
 
     def __init__(self, store: Store, report: ScoreReport, source: str | None) -> None:
         self._store = store
@@ -99,19 +99,19 @@ class _Scores:
             for query in ("synth/drop_scored", "synth/scored_table", "synth/drop_examples"):
                 store.execute(query)
 
-    def take(self, path: Path) -> None:
-        """Reads all rows; what is wrong with one is noted."""
+    def read(self, path: Path) -> None:
+        """Reads all rows; a wrong one is reported by its line."""
         with self._store.transaction(writes=False):
             for raw in _rows(path, self._report.name):
                 self._report.read += 1
                 try:
-                    self._take(raw)
+                    self._add(raw)
                 except BadRow as bad:
                     self._refuse(raw, str(bad))
         if not self._report.read:
             raise SourceError(f"{self._report.name}: no rows in it")
 
-    def _take(self, raw: RawRow) -> None:
+    def _add(self, raw: RawRow) -> None:
         if raw.fault is not None:
             raise BadRow(raw.fault)
         parsed = read_json(raw.text)
@@ -171,7 +171,9 @@ class _Scores:
         asked = ", ".join(f"{_FIELDS[key]} {value}" for key, value in wanted.items() if value is not None)
         if not found:
             raise BadRow(self._why_none(wanted, asked))
-        several = "; ".join(f"{rollout[:15]} in {source} at {place}" for rollout, source, place in found[:2])
+        several = "; ".join(
+            f"{rollout[:15]} in {source} at {position}" for rollout, source, position in found[:2]
+        )
         more = " and more" if len(found) > 2 else ""
         missing = [f"'{key}'" for key in ("attempt", "source") if wanted[key] is None]
         hint = f", or {' and '.join(missing)}" if missing else ""

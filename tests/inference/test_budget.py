@@ -13,7 +13,7 @@ import pytest
 from enrich_case import Case, ended, forget_environment, rollout, rollouts, started, until
 from fake_llm import Asked, FakeLlm, Reply, error_reply, json_reply
 
-from kbetl.inference import Budget, BudgetLimits, BudgetScope, open_budget, settle_reservation
+from kbetl.inference import Budget, BudgetLimits, BudgetScope, close_reservation, open_budget
 from kbetl.records import Completion, Request
 from kbetl.store import Store
 from kbetl.store.answers import NewAnswer, add_answers
@@ -413,17 +413,20 @@ def test_what_was_reserved_for_a_file_is_settled_one_by_one(case):
             for request in requests[:3]:
                 worst = budget().worst_case(request)
                 reserve(store, ToReserve(run_id, request.hash, 0, "m", worst))
-        assert not budget().room.fits(budget().worst_case(requests[3]))
+        assert not budget().balance.fits(budget().worst_case(requests[3]))
         told = Completion("{}", "h", 1.0, prompt_tokens=9, completion_tokens=1)
         with store.transaction():
             for request, completion in ((requests[0], told), (requests[1], Completion("{}", "h", 1.0))):
                 add_answers(store, [NewAnswer(request, 0, completion, run_id)], "2026-11-22T10:00:00.000Z")
-                settle_reservation(store, run_id, request, (completion, 0))
-            settle_reservation(store, run_id, requests[2], None)
-            settle_reservation(store, run_id, requests[3], None)
+                close_reservation(store, run_id, request, (completion, 0))
+            close_reservation(store, run_id, requests[2], None)
+            close_reservation(store, run_id, requests[3], None)
         assert case.rows("select request_hash, try from reservations") == [(requests[1].hash, 0)]
-        room = budget().room
-        assert (room.spent_tokens, room.reserved_tokens) == (10, budget().worst_case(requests[1]).tokens)
+        balance = budget().balance
+        assert (balance.spent_tokens, balance.reserved_tokens) == (
+            10,
+            budget().worst_case(requests[1]).tokens,
+        )
 
 
 # prices in kbetl.toml, and the list
