@@ -16,7 +16,7 @@ from kbetl.resources import sql_names
 from kbetl.samples.parse import parse_prompt, parse_row
 from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 from kbetl.store import Store
-from kbetl.text import blanked, plain_text
+from kbetl.text import blanked, hidden_line, plain_text
 
 SHOWN_PROBLEMS = 20
 _SHOWN_CHARACTERS = 100
@@ -54,14 +54,19 @@ class CheckReport:
     def lines(self) -> list[str]:
         """Problems first, then what was checked."""
         hidden = self.problem_count - len(self.problems)
-        more = [f"... and {hidden:,} more problems"] if hidden else []
         verdict = f"{self.problem_count:,} problems" if self.problem_count else "all is well"
         left = [
             f"left behind by a killed command: {plain_text(str(path))}; the next one that writes to the "
             "same place takes it away or puts it back, or remove it"
             for path in self.left_behind
         ]
-        return [*(f"problem: {problem}" for problem in self.problems), *more, *left, *self.checked, verdict]
+        return [
+            *(f"problem: {problem}" for problem in self.problems),
+            *hidden_line(hidden, "problems"),
+            *left,
+            *self.checked,
+            verdict,
+        ]
 
 
 def check_store(database: Path) -> CheckReport:

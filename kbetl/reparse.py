@@ -13,6 +13,7 @@ from kbetl.records import Completion, ParsedAnswer
 from kbetl.store import Store, now, task_lock
 from kbetl.store.answers import InUse, StoredTask, tasks_named, use_first_tasks
 from kbetl.tasks import Task, builtin_names, load_task
+from kbetl.text import hidden_line
 
 MAX_EXAMPLES = 20
 _CHUNK = 500
@@ -59,9 +60,7 @@ class Reread:
             f"  {change.sample_hash[:15]} {change.module_name or '-'}: {change.before} -> {change.after}"
             for change in self.examples
         ]
-        if total > len(self.examples):
-            lines.append(f"  ... and {total - len(self.examples)} more")
-        return lines
+        return [*lines, *(f"  {line}" for line in hidden_line(total - len(self.examples)))]
 
 
 def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bool]) -> list[Reread]:

@@ -19,7 +19,7 @@ from kbetl.samples.fields import near_miss
 from kbetl.samples.parse import parse_row
 from kbetl.samples.rollout_facts import rollout_facts
 from kbetl.store.samples import ReadCounts, SampleWriter
-from kbetl.text import plain_text
+from kbetl.text import hidden_line, listed, plain_text
 
 _LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
 _PARTICULAR = re.compile(r'"[^"]*"|0x[0-9a-f]+|[a-z]1:[0-9a-f]+|\d+')
@@ -65,17 +65,14 @@ class Rejections:
         """A line for each reason; of many reasons those of the most rows."""
         groups = sorted(self._groups.values(), key=lambda group: -group.rows)
         hidden = sum(group.rows for group in groups[self._shown :]) + self._others
-        more = [f"... and {hidden} more {self._what}"] if hidden else []
-        return [*(_line(group) for group in groups[: self._shown]), *more]
+        return [*(_line(group) for group in groups[: self._shown]), *hidden_line(hidden, self._what)]
 
 
 def _line(group: _Group) -> str:
     """`FILE:LINE: reason` of one row; of several their number and the first places."""
     if group.rows == 1:
         return f"{group.places[0]}: {group.reason}"
-    hidden = group.rows - len(group.places)
-    places = f"{', '.join(group.places)}{f' and {hidden} more' if hidden else ''}"
-    return f"{group.rows} rows: {group.reason} ({places})"
+    return f"{group.rows} rows: {group.reason} ({listed(group.places, group.rows - len(group.places))})"
 
 
 @dataclass(slots=True)

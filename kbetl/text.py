@@ -1,8 +1,9 @@
-"""Text from outside made safe: for a terminal, for one line, for a CSV cell, for Markdown. Pure."""
+"""Text from outside made safe: for a terminal, one line, a CSV cell, Markdown; and lists cut short. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _ACTIVE = re.compile(r"[\\`*_\[\]#|~$!@]")
@@ -43,3 +44,17 @@ def inert_markdown(text: str) -> str:
     text = plain_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _ACTIVE.sub(lambda found: f"\\{found[0]}", text)
     return _ADDRESS.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", text)
+
+
+def listed(shown: Iterable[str], hidden: int) -> str:
+    """The first of a list, and how many more there are.
+
+    >>> listed(["a", "b"], 1200), listed(["a", "b"], 0)
+    ('a, b and 1,200 more', 'a, b')
+    """
+    return ", ".join(shown) + (f" and {hidden:,} more" if hidden else "")
+
+
+def hidden_line(hidden: int, what: str = "") -> list[str]:
+    """The line below the first lines of many: how many more there are, and of what. Empty if none."""
+    return [f"... and {hidden:,} more{what and f' {what}'}"] if hidden else []

@@ -12,7 +12,7 @@ from kbetl.errors import BadRow
 from kbetl.export.formats import FORMATS, UNREAD_REASONING, converter, has_unread_reasoning
 from kbetl.samples.fields import LABELS
 from kbetl.store.datasets import Split
-from kbetl.text import plain_text
+from kbetl.text import hidden_line, plain_text
 
 SHOWN = 10
 
@@ -36,9 +36,11 @@ class LeftOut:
         """Returns the lines on the first few rows, and on each reason with its number of rows."""
         lines = [f"left out {sample}: {reason}" for sample, reason in self.examples.items()]
         hidden = sum(self.reasons.values()) - len(self.examples)
-        if hidden:
-            lines.append(f"... and {hidden:,} more rows")
-        return [*lines, *(f"left out {number:,} rows: {why}" for why, number in self.reasons.most_common())]
+        return [
+            *lines,
+            *hidden_line(hidden, "rows"),
+            *(f"left out {number:,} rows: {why}" for why, number in self.reasons.most_common()),
+        ]
 
     def why(self) -> str:
         """Returns the most frequent reasons in one line."""

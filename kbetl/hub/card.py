@@ -16,7 +16,7 @@ from kbetl.hub.parquet_files import Built
 from kbetl.hub.readme import Card
 from kbetl.resources import data_path
 from kbetl.store import ReportRow
-from kbetl.text import inert_markdown
+from kbetl.text import inert_markdown, listed
 
 _TAGS = ("code", "gpu", "kernels", "pytorch", "triton", "kbetl")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -128,8 +128,7 @@ def _chosen(facts: Facts, built: Built) -> Iterable[str]:
         named = [
             f"{inert_markdown(name)} ({rows:,})" for name, rows in list(facts.models.items())[:_MOST_ENTRIES]
         ]
-        rest = len(facts.models) - len(named)
-        yield f"Models that wrote the rollouts: {', '.join(named)}{f' and {rest:,} more' if rest else ''}."
+        yield f"Models that wrote the rollouts: {listed(named, len(facts.models) - len(named))}."
     for note in facts.notes:
         yield f"{inert_markdown(note)}."
 

@@ -28,7 +28,8 @@ from kbetl.hub.commit import (
     send,
 )
 from kbetl.hub.parquet_files import write_files
-from kbetl.hub.remote import has_token, make_api
+from kbetl.hub.remote import make_api
+from kbetl.huggingface import token
 from kbetl.store import Store
 
 
@@ -73,7 +74,7 @@ def check_ready(options: PushOptions, store: Store | None = None) -> list[str]:
     looked at.
     """
     names = _names(options, store)
-    if not options.is_dry_run and not has_token(is_quiet=options.is_quiet):
+    if not options.is_dry_run and token(is_quiet=options.is_quiet) is None:
         raise HubError("no token for the Hub; make one that may write and set HF_TOKEN, in .env for example")
     if store is not None:
         for name in names:

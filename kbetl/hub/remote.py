@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kbetl.errors import HubBusy, HubError, UnreadableFile
 from kbetl.hub.parquet_files import column_types, described
 from kbetl.hub.readme import read_readme
-from kbetl.huggingface import connection_failures, quiet_imports
+from kbetl.huggingface import connection_failures, explain, quiet_imports
 from kbetl.text import plain_text
 
 if TYPE_CHECKING:
@@ -68,14 +68,6 @@ def make_api(*, is_quiet: bool) -> HfApi:
     from huggingface_hub import HfApi
 
     return HfApi(library_name="kbetl")
-
-
-def has_token(*, is_quiet: bool) -> bool:
-    """Whether there is a token: HF_TOKEN, or the one that `hf auth login` stored."""
-    quiet_imports(is_quiet=is_quiet)
-    from huggingface_hub import get_token
-
-    return get_token() is not None
 
 
 def read_remote(api: HfApi, repo: str) -> Remote | None:
@@ -195,45 +187,18 @@ def explained(repo: str, *, may_have_happened: bool = False) -> Iterator[None]:
     except connection_failures(RuntimeError, ValueError) as error:
         # an upload that failed is a RuntimeError around what the server said
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        found = _explained(repo, cause, may_have_happened=may_have_happened)
-        found.args = (_without_token(str(found)),)
-        raise found from None
-
-
-def _without_token(text: str) -> str:
-    """What a Hub, or what stands in for one, said, should it say our token back."""
-    from huggingface_hub import get_token
-
-    from kbetl.client.redaction import Redactor
-
-    return Redactor([get_token() or ""])(text.encode()).decode()
+        raise _explained(repo, cause, may_have_happened=may_have_happened) from None
 
 
 def _explained(repo: str, error: BaseException, *, may_have_happened: bool) -> HubError:
     from huggingface_hub import errors
 
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(f"{repo}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it")
-    if isinstance(error, errors.HfHubHTTPError):
-        return _of_status(repo, error.response.status_code, error.response.headers, error.server_message)
-    reason = plain_text(str(error).strip().partition("\n")[0] or type(error).__name__)
-    if isinstance(error, ValueError | RuntimeError):
-        return HubError(f"{repo}: the Hub does not take it: {reason}")
-    if may_have_happened:
-        return HubBusy(f"{repo}: the connection to the Hub was lost ({reason})")
-    return HubError(f"{repo}: the Hub cannot be reached ({reason}); is there a network?")
-
-
-def _of_status(repo: str, status: int, headers: Mapping[str, str], message: str | None) -> HubError:
     from kbetl.client.retry_after import retry_after_s
 
-    said = f"{repo}: the Hub answered {status}"
-    if message:
-        said += f" ({plain_text(message)})"
-    if status in _AGAIN:
-        return HubBusy(said, retry_after_s(headers) or 0.0)
-    if status in (401, 403):
-        return HubError(f"{said}; set HF_TOKEN to a token that may write there")
-    if status == 404:
-        return HubError(f"{said}; check the name, and that HF_TOKEN may write there")
-    return HubError(said)
+    what = explain(error, page=f"datasets/{repo}", missing=None, refused="the Hub does not take it")
+    if isinstance(error, errors.HfHubHTTPError):
+        if error.response.status_code in _AGAIN:
+            return HubBusy(f"{repo}: {what}", retry_after_s(error.response.headers) or 0.0)
+    elif may_have_happened and not isinstance(error, errors.OfflineModeIsEnabled | ValueError | RuntimeError):
+        return HubBusy(f"{repo}: the connection to the Hub was lost; {what}")
+    return HubError(f"{repo}: {what}")

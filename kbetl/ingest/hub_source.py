@@ -12,7 +12,7 @@ from typing import Any
 
 from kbetl import readers
 from kbetl.errors import SourceError
-from kbetl.huggingface import connection_failures, quiet_imports
+from kbetl.huggingface import connection_failures, explain, quiet_imports
 from kbetl.ingest.source import IngestOptions, Part, Source
 from kbetl.ingest.sources import DEFAULT_SPLIT
 from kbetl.readers.lines import RawRow
@@ -122,34 +122,11 @@ def _files_by_datasets(repo: str, revision: str, split: str) -> tuple[list[str],
 
 
 def _explained(repo: str, error: BaseException, revision: str | None = None) -> SourceError:
-    """What went wrong on the Hub and what to do, in one line that holds no token."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        what = "HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name a folder with the files"
-    elif isinstance(error, errors.GatedRepoError):
-        what = f"it is gated; accept its terms on the Hub ({_page(repo)}), then set HF_TOKEN"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        what = f"it has no revision {plain_text(revision or 'main')!r}"
-    elif isinstance(error, errors.RepositoryNotFoundError):
-        what = "no such file, and no such dataset on the Hub; if it is private, set HF_TOKEN"
-    elif isinstance(error, errors.HfHubHTTPError):
-        what = f"the Hub answered {error.response.status_code}; {_advice(error.response.status_code)}"
-    elif isinstance(error, ValueError | RuntimeError | FileNotFoundError):
-        what = f"`datasets` cannot read it: {plain_text(str(error).strip().partition(chr(10))[0])}"
-    else:
-        reason = plain_text(str(error) or type(error).__name__)
-        what = f"the Hub cannot be reached ({reason}); is there a network?"
+    what = explain(
+        error,
+        page=f"datasets/{repo}",
+        missing="no such file, and no such dataset",
+        revision=revision,
+        refused="`datasets` cannot read it",
+    )
     return SourceError(f"{repo}: {what}")
-
-
-def _advice(status: int) -> str:
-    if status in (401, 403):
-        return "set HF_TOKEN to a token that may read it"
-    return "try again later" if status == 429 or status >= 500 else "check name and revision"
-
-
-def _page(repo: str) -> str:
-    from huggingface_hub import constants
-
-    return f"{constants.ENDPOINT}/datasets/{repo}"

@@ -20,7 +20,7 @@ from kbetl.store.lengths import (
     modules_without_length,
     seq_len,
 )
-from kbetl.text import plain_text
+from kbetl.text import hidden_line, plain_text
 
 SHOWN_FAULTS = 10
 
@@ -141,9 +141,8 @@ def _faults(faults: Sequence[FieldFault], words: str) -> Iterator[str]:
         yield words.format(
             what=plain_text(fault.what), samples=_samples(fault.samples), example=fault.example[:11]
         )
-    hidden = faults[SHOWN_FAULTS:]
-    if hidden:
-        yield f"... and {len(hidden):,} more: columns refusal and unreached of the table lengths"
+    hidden = len(faults) - SHOWN_FAULTS
+    yield from hidden_line(max(hidden, 0), "reasons: columns refusal and unreached of the table lengths")
 
 
 def _samples(number: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbetl.errors import ConfigError, SourceError
-from kbetl.huggingface import connection_failures, quiet_imports
+from kbetl.huggingface import connection_failures, explain, quiet_imports
 from kbetl.records import content_hash
 from kbetl.samples.conversation import MAPPING_VERSION
 from kbetl.text import plain_text
@@ -115,7 +115,7 @@ def _fetched(repo: str, revision: str | None) -> Path:
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(PATTERNS)))
     except connection_failures() as error:
         name = f"{repo}@{revision}" if revision else repo
-        raise SourceError(f"tokenizer {name}: {_why(error)}") from None
+        raise SourceError(f"tokenizer {name}: {_why(error, repo, revision)}") from None
     if not _is_whole(folder):  # without a network the cache comes back as it is
         raise SourceError(
             f"tokenizer {repo}: no whole tokenizer with a chat template in the cache, nor on the Hub "
@@ -124,16 +124,13 @@ def _fetched(repo: str, revision: str | None) -> Path:
     return folder
 
 
-def _why(error: BaseException) -> str:
+def _why(error: BaseException, repo: str, revision: str | None) -> str:
     from huggingface_hub import errors
 
-    if isinstance(error, errors.GatedRepoError):
-        return "it is gated; accept its terms on the Hub, then set HF_TOKEN"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "it has no such revision"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "no such repository on the Hub; if it is private, set HF_TOKEN, or name a folder"
-    return (
-        "it is not in the cache and the Hub cannot be reached; "
-        "connect, set HF_TOKEN if it is private, or name a folder that holds its files"
-    )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return (
+            "it is not in the cache and the Hub cannot be reached; "
+            "connect, set HF_TOKEN if it is private, or name a folder that holds its files"
+        )
+    missing = "no such folder, and no such repository"
+    return explain(error, page=repo, missing=missing, revision=revision, refused="it cannot be fetched")

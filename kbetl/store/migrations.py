@@ -11,6 +11,7 @@ from pathlib import Path
 from kbetl.atomic_files import atomic_copy, mode_of
 from kbetl.errors import StoreError
 from kbetl.resources import sql, sql_names
+from kbetl.store.generated_views import view_text
 from kbetl.store.lock import no_active_runs
 from kbetl.store.write_lock import LockWait
 
@@ -59,14 +60,14 @@ def make_views(connection: sqlite3.Connection) -> list[str]:
     changed = changed_views(connection)
     for name in changed:
         connection.execute(f'drop view if exists "{name}"')
-        connection.execute(_as_kept(sql(f"views/{name}")))
+        connection.execute(_as_kept(view_text(name)))
     return changed
 
 
 def changed_views(connection: sqlite3.Connection) -> list[str]:
     """The names of views that are missing from the store, or are not what their files say."""
     stored = dict(connection.execute("select name, sql from sqlite_schema where type = 'view'"))
-    return [name for name in sql_names("views") if stored.get(name) != _as_kept(sql(f"views/{name}"))]
+    return [name for name in sql_names("views") if stored.get(name) != _as_kept(view_text(name))]
 
 
 def statements(script: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from kbetl.records import Completion, Kind, ParsedAnswer, content_hash
 from kbetl.samples import fields
 from kbetl.tasks import answer_formats, answer_parser
 from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_unicode, is_unicode
-from kbetl.text import on_one_line
+from kbetl.text import listed, on_one_line
 
 RESERVED = ("model", "messages", "stream", "n")
 """Request parameters that a task cannot set, because `kbetl` does."""
@@ -239,8 +239,8 @@ def _keys_of(row: Row) -> str:
     keys = [key for key, value in row.items() if value is not None]
     if not keys:
         return "the row is empty"
-    more = f" and {len(keys) - _KEYS_SHOWN} more" if len(keys) > _KEYS_SHOWN else ""
-    return f"the row has {on_one_line(', '.join(keys[:_KEYS_SHOWN]), 400)}{more}"
+    shown = on_one_line(", ".join(keys[:_KEYS_SHOWN]), 400)
+    return f"the row has {listed([shown], max(len(keys) - _KEYS_SHOWN, 0))}"
 
 
 def _at_path(row: Row, steps: Sequence[str]) -> Any:

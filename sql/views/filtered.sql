@@ -1,4 +1,5 @@
 -- The dataset `filtered`: rollouts with a reward above min_reward and a difficulty that could be read.
+-- `length_counts` has it as `filtered`.
 create view filtered as
 select
   ratings.sample_hash as sample_hash,

@@ -13,31 +13,3 @@ cross join lengths
   and lengths.template_hash = length_templates.template_hash
 where lengths.total_tokens >= 0
 group by length_templates.number, lengths.total_tokens
-union all
-select
-  'filtered',
-  length_templates.number,
-  lengths.total_tokens,
-  count(*)
-from filtered
-cross join length_templates
-cross join lengths
-  on lengths.tokenizer = length_templates.tokenizer
-  and lengths.template_hash = length_templates.template_hash
-  and lengths.sample_hash = filtered.sample_hash
-where lengths.total_tokens >= 0
-group by length_templates.number, lengths.total_tokens
-union all
-select
-  'unique',
-  length_templates.number,
-  lengths.total_tokens,
-  count(*)
-from unique_best
-cross join length_templates
-cross join lengths
-  on lengths.tokenizer = length_templates.tokenizer
-  and lengths.template_hash = length_templates.template_hash
-  and lengths.sample_hash = unique_best.sample_hash
-where lengths.total_tokens >= 0
-group by length_templates.number, lengths.total_tokens

@@ -1,6 +1,7 @@
 -- The dataset `unique`: the highest reward per module name among `filtered`; on a tie the first in source order.
 -- Sorted by reward, descending; equal rewards by where the module name first appears in `filtered`.
 -- Rows without a module name are each their own.
+-- `length_counts` has it as `unique`.
 create view unique_best as
 with ranked as (
   select

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl.text import blanked, inert_markdown, on_one_line, plain_text
+from kbetl.text import blanked, hidden_line, inert_markdown, listed, on_one_line, plain_text
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()))
 
@@ -27,3 +27,13 @@ def test_markdown_of_a_text_has_no_markup_left(text):
     found = inert_markdown(text)
     assert "<" not in found
     assert "://" not in found
+
+
+def test_a_list_that_is_cut_short_says_how_much_is_hidden():
+    assert [listed("ab", hidden) for hidden in (0, 1, 1200)] == [
+        "a, b",
+        "a, b and 1 more",
+        "a, b and 1,200 more",
+    ]
+    assert hidden_line(0, "rows") == []
+    assert hidden_line(1200, "rows") + hidden_line(1) == ["... and 1,200 more rows", "... and 1 more"]

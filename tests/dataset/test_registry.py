@@ -6,9 +6,9 @@ import pytest
 from fill_disk import Filling
 
 from kbetl.dataset.dataset import Dataset, open_dataset
-from kbetl.dataset.registry import DATASETS, MEASURED, DatasetEntry
+from kbetl.dataset.registry import DATASETS, MEASURED, ROLLOUTS, DatasetEntry
 from kbetl.resources import queries, sql_names
-from kbetl.store.generated_views import make_dataset_view
+from kbetl.store.generated_views import counted_views, make_dataset_view, view_text
 
 
 @pytest.fixture
@@ -36,6 +36,15 @@ def test_an_entry_names_what_there_is(entry: DatasetEntry) -> None:
 
 def test_what_is_measured_has_completions() -> None:
     assert all(entry.has_completions for entry in MEASURED.values())
+
+
+def test_the_views_that_length_counts_has_are_those_that_lengths_measures() -> None:
+    """So that a new dataset needs its entry and its view, and no edit of another view."""
+    views = {name: entry.view for name, entry in MEASURED.items() if name != ROLLOUTS}
+    assert counted_views() == views
+    assert [view_text("length_counts").count(f"\nfrom {view}\n") for view in views.values()] == [1] * len(
+        views
+    )
 
 
 @pytest.mark.parametrize("name", DATASETS)
