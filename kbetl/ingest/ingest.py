@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kbetl.errors import SourceError
 from kbetl.ingest.source import IngestOptions, Source
-from kbetl.readers.lines import RawRow, file_fault
+from kbetl.readers.lines import RawRow, file_error
 from kbetl.row_writer import IngestReport, ReadProgress, counts_of, exit_status, finish_source, write_row
 from kbetl.store import Store
 from kbetl.store.samples import SampleWriter
@@ -115,8 +115,8 @@ def _fault(name: str, message: str) -> RawRow:
     """The fault of a file, at the line that the message names, less the name and line before it."""
     place = re.match(rf"{re.escape(name)}:(?:(\d+):)? ", message)
     if place is None:
-        return file_fault(1, message)
-    return file_fault(int(place[1] or 1), message[place.end() :])
+        return file_error(1, message)
+    return file_error(int(place[1] or 1), message[place.end() :])
 
 
 def _first_rows(source: Source, rows: Iterator[_Row], limit: int | None) -> list[_Row]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from kbetl.errors import Busy, Interrupted, SourceError
-from kbetl.readers.lines import CHUNK_BYTES, RawRow, is_packed, printable_path
+from kbetl.readers.lines import CHUNK_BYTES, RawRow, needs_full_read, printable_path
 from kbetl.rollouts import is_joined
 from kbetl.row_writer import IngestReport, ReadProgress, Rejections, counts_of, exit_status
 from kbetl.store import Store
@@ -66,7 +66,7 @@ class Tail:
 
     def lines(self) -> Iterator[Line]:
         """The lines that have an end and were not given yet."""
-        if is_packed(self.path):
+        if needs_full_read(self.path):
             return
         with self.path.open("rb", buffering=0) as file:
             file.seek(self._offset)

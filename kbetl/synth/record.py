@@ -12,7 +12,7 @@ import orjson
 from kbetl import rollouts
 from kbetl.errors import BadRow, SourceError
 from kbetl.json_codec import Parsed, read_json, stored_value
-from kbetl.readers.lines import RawRow, decompressed, file_fault, printable_path, read_lines
+from kbetl.readers.lines import RawRow, decompressed, file_error, printable_path, read_lines
 from kbetl.records import Sample
 from kbetl.row_writer import (
     IngestReport,
@@ -103,7 +103,7 @@ def _lines(path: Path) -> Iterator[Line]:
     try:
         yield from lines_of(path)
     except OSError as error:
-        yield Line(file_fault(1, f"it cannot be opened: {error.strerror or error}"))
+        yield Line(file_error(1, f"it cannot be opened: {error.strerror or error}"))
 
 
 class Line(NamedTuple):
