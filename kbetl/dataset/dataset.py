@@ -34,6 +34,7 @@ from kbetl.store.datasets import (
     why_empty_rows,
 )
 
+# The seed and share of the original scripts: `train_test_split(test_size=0.1, seed=42)`.
 RANDOM_SEED = 42
 RANDOM_SHARE = 0.1
 
