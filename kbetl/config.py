@@ -1,4 +1,7 @@
-"""Where a value comes from: options, then the environment, then `.env`, then `kbetl.toml`, then defaults."""
+"""Reads the environment, `.env` and `kbetl.toml`, and holds the defaults.
+
+Options win over the environment, that over `.env`, that over `kbetl.toml`, that over defaults.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,9 @@ DOTENV = Path(".env")
 
 
 def load_dotenv() -> None:
-    """Puts the variables of `.env` into the environment, beneath those already there.
+    """Adds the variables of `.env` to the environment, without changing those that are set.
 
-    Raises ConfigError for a line that cannot be read; it is named by its number, for it may hold a key.
+    Raises ConfigError for a line that cannot be read, with its number only, because it may hold a key.
     """
     if not DOTENV.is_file():
         return
@@ -55,18 +58,18 @@ def load_dotenv() -> None:
         holds_nul = "\0" in f"{line.key}{line.value}"
         if line.error or holds_nul or (line.key is not None and line.value is None):
             raise ConfigError(f"{DOTENV}:{_number(line)}: it cannot be read; a line is NAME=value")
-        if line.key and line.value:  # `NAME=` in a copied example says nothing
+        if line.key and line.value:  # `NAME=`, as in a copied example, is not set
             os.environ.setdefault(line.key, line.value)
 
 
 def _number(line: Binding) -> int:
-    """The number of a line in its file; blank lines before it belong to it."""
+    """Returns the number of a line in its file; the parser counts blank lines before it as part of it."""
     text = line.original.string
     return line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def load_toml(path: Path = TOML) -> Mapping[str, Any]:
-    """What `kbetl.toml` in the working folder says; empty where there is none."""
+    """Returns the tables of `kbetl.toml`; empty if there is no such file. Raises ConfigError."""
     text = ""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -74,8 +77,8 @@ def load_toml(path: Path = TOML) -> Mapping[str, Any]:
     except FileNotFoundError:
         return {}
     except tomllib.TOMLDecodeError as error:
-        told = _AT_LINE.search(str(error))
-        line = told[1] if told else text.count("\n") + (not text.endswith("\n"))
+        found = _AT_LINE.search(str(error))
+        line = found[1] if found else text.count("\n") + (not text.endswith("\n"))
         raise ConfigError(f"{path}:{line}: it cannot be read: {error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}:1: it is not UTF-8 text; save it as UTF-8") from None
@@ -84,7 +87,7 @@ def load_toml(path: Path = TOML) -> Mapping[str, Any]:
 
 
 def toml_place(table: str, key: str) -> str:
-    """`kbetl.toml:LINE` of a key, or of its table if the key is written otherwise; the file if neither is."""
+    """Returns `kbetl.toml:LINE` of a key, else of its table, else just the file's name."""
     try:
         lines = TOML.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -102,21 +105,18 @@ def toml_place(table: str, key: str) -> str:
 
 
 def command_line(database: Path, *words: str) -> str:
-    """`kbetl WORDS`, as it is pasted into a shell; names the store where it is not the usual one."""
+    """Returns `kbetl WORDS` quoted for a shell, with `-d` if the store is not the default one."""
     store = [] if database == DATABASE else ["-d", str(database)]
     return shlex.join(["kbetl", *words, *store])
 
 
 def variable(name: str) -> str | None:
-    """An environment variable less blanks around it; None where it is unset or blank."""
+    """Returns an environment variable without white space around it; None if it is unset or blank."""
     return os.environ.get(name, "").strip() or None
 
 
 def is_test_mode() -> bool:
-    """Whether TEST_MODE asks for five samples per stage.
-
-    Raises ConfigError for a value that is neither yes nor no.
-    """
+    """Whether TEST_MODE limits each stage to five samples. Raises ConfigError for an unknown value."""
     value = (variable("TEST_MODE") or "false").lower()
     if value in {"1", "true", "yes", "on"}:
         return True

@@ -1,13 +1,13 @@
-"""Every exception class of the package, one tree, and the exit statuses of commands."""
+"""Defines the exception classes of the package, as one tree, and the exit statuses of commands."""
 
 from __future__ import annotations
 
 LEFT_OVER = 3
-"""The exit status of a command that wrote, recorded or settled less than it was asked."""
+"""The exit status of a command that wrote or recorded less than it was asked for."""
 
 
 class KbetlError(Exception):
-    """Something a user can act on: one line on stderr and an exit status, never a traceback.
+    """An error that the user can act on: one line on stderr and an exit status, never a traceback.
 
     The message says what failed, with which value, where, and what to do.
     """
@@ -16,7 +16,7 @@ class KbetlError(Exception):
 
 
 class ConfigError(KbetlError):
-    """An option, a variable, a configuration file or a task file that cannot be used as it is."""
+    """An option, variable, configuration file or task file is invalid."""
 
     exit_status = 2
 
@@ -26,7 +26,7 @@ class StoreError(KbetlError):
 
 
 class Busy(StoreError):
-    """Another process holds what this command needs."""
+    """Another process holds a lock or a store that this command needs."""
 
 
 class LockHeld(Busy):
@@ -38,80 +38,80 @@ class LockHeld(Busy):
 
 
 class BadQuery(KbetlError):
-    """SQL of the user that cannot be run as it is, in SQLite's own words."""
+    """The user's SQL cannot be run; the message is SQLite's."""
 
 
 class EmptyDataset(KbetlError):
-    """A dataset without rows; the message says why, and what to run."""
+    """A dataset has no rows; the message says why, and what to run."""
 
 
 class NothingCarried(EmptyDataset):
-    """A format can carry no row of a dataset; nothing is written, and what stood there is unchanged."""
+    """A format can express no row of a dataset; nothing is written, the target is unchanged."""
 
     exit_status = LEFT_OVER
 
 
 class ExportFailed(KbetlError):
-    """A file or folder could not be written; what stood there before is unchanged."""
+    """A file or folder cannot be written; the target is unchanged."""
 
 
 class BadRow(KbetlError):
-    """A row of a source that cannot be a sample; the message is the reason, without the place."""
+    """A row of a source cannot be a sample; the message is the reason, without file and line."""
 
 
 class SourceError(KbetlError):
-    """A source of which nothing can be read: no such file, dataset or access, or no rows in it."""
+    """Nothing of a source can be read: no such file or dataset, no access, or no rows in it."""
 
 
 class MissingField(KbetlError):
-    """A sample lacks a field that a task asks for; nothing is filled in."""
+    """A sample lacks a field that the template of a task names."""
 
 
 class BadAnswer(KbetlError):
-    """A text that is not what it should be: not JSON, not a completion, not an answer."""
+    """A text is not what it should be: no JSON, no completion, no answer."""
 
 
 class RequestFailed(KbetlError):
-    """A request that brought no answer for one sample; the run goes on with the others."""
+    """A request got no answer for one sample; the run continues with the others."""
 
     is_declined = False
-    """Whether a moderation refused what was asked: the outcome is `refused`, else `failed`."""
+    """Whether moderation refused the prompt: then the outcome is `refused`, else `failed`."""
 
 
 class Declined(RequestFailed):
-    """A request that a moderation or a content filter refused."""
+    """A moderation or a content filter refused a request."""
 
     is_declined = True
 
 
 class Undecided(RequestFailed):
-    """A request that was refused before any other succeeded: its own trouble, or everybody's."""
+    """A request was refused before any other succeeded, so that all requests may be refused."""
 
 
 class TryAgain(RequestFailed):
-    """A try that failed where a later one may not; raised and caught inside `client`."""
+    """A try failed and a later one may succeed; raised and caught inside `client`."""
 
     def __init__(
         self, reason: str, *, counts: bool, may_be_billed: bool = False, wait_s: float = 0.0
     ) -> None:
         super().__init__(reason)
         self.counts = counts
-        """Whether it uses up one of the request's tries."""
+        """Whether it counts as one of the request's tries."""
         self.may_be_billed = may_be_billed
         self.wait_s = wait_s
-        """Seconds that this request waits on its own; 0 where it waits with all others."""
+        """Seconds that this request alone waits; 0 if it waits with all others."""
 
 
 class HubError(KbetlError):
-    """The Hub cannot be reached, or did not take or give what was asked of it."""
+    """The Hub cannot be reached, or refused a request."""
 
 
 class UnreadableFile(HubError):
-    """A file of a dataset on the Hub that is not what its name says."""
+    """A file of a dataset on the Hub is not of the format that its name says."""
 
 
 class HubBusy(HubError):
-    """A try at the Hub that failed where a later one may not; raised and caught inside `hub`."""
+    """A request to the Hub failed and a later one may succeed; raised and caught inside `hub`."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -120,26 +120,26 @@ class HubBusy(HubError):
 
 
 class ServiceError(KbetlError):
-    """A batch service cannot be reached, or did not take or give what was asked of it."""
+    """A batch service cannot be reached, or refused a request."""
 
     def __init__(self, message: str, *, is_certain: bool = True) -> None:
         super().__init__(message)
         self.is_certain = is_certain
-        """Whether nothing came of the request; if not, the service may have done it all the same."""
+        """Whether the request surely had no effect; if False, the service may have done it."""
 
 
 class RunStopped(KbetlError):
-    """What would hit every sample alike (key, funds, model, no server, no disk): the run ends."""
+    """An error that every sample would get (key, funds, model, no server, no disk): the run ends."""
 
 
 class BudgetReached(RunStopped):
-    """The budget does not suffice for the next request; what was answered is kept."""
+    """The budget does not suffice for the next request; answers so far are stored."""
 
     exit_status = LEFT_OVER
 
 
 class Interrupted(KbetlError):
-    """SIGINT or SIGTERM ended the command in order."""
+    """SIGINT or SIGTERM ended the command in an orderly way."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -147,11 +147,11 @@ class Interrupted(KbetlError):
 
 
 def exit_status_for(*left_over: object, failed: object = False) -> int:
-    """The exit status of a command that came to its end: 1 if it `failed`, 3 if it left something over.
+    """Returns the exit status of a completed command: 1 if it `failed`, 3 if a count in `left_over` is not 0.
 
-    `left_over` are counts of what this invocation left over: rows that it rejected and that were not known
-    as rejected, outcomes that it recorded and that are not ok, what a budget kept back, rows that a format
-    cannot carry. What was left over before is said, and is none of them.
+    They count what this invocation left over: rows that it newly rejected, outcomes that it recorded and
+    that are not ok, samples not asked because of a budget, rows that a format cannot express. What earlier
+    invocations left over does not count.
     """
     if failed:
         return KbetlError.exit_status
@@ -159,7 +159,7 @@ def exit_status_for(*left_over: object, failed: object = False) -> int:
 
 
 def exit_status_after(error: BaseException) -> int:
-    """The exit status of a command that an exception ends."""
+    """Returns the exit status of a command that an exception ends."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     return error.exit_status if isinstance(error, KbetlError) else 1

@@ -1,7 +1,7 @@
-"""JSON in, exactly; canonical JSON out, one spelling for one content.
+"""Reads JSON without loss, writes canonical JSON, and appends keys to the text of a row.
 
-orjson does the work. What it would change without a word (integers beyond 64 bit become floats, the
-last of two equal keys wins, NaN is refused) is noticed here and read by the standard library instead.
+orjson reads and writes. Text that it would change silently (integers beyond 64 bit become floats, the last of
+two equal keys wins, NaN is refused) is detected and read by the standard library instead.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import orjson
 from kbetl.errors import BadRow
 
 LARGEST_INTEGER = 2**63 - 1
-"""The largest integer that SQLite holds."""
+"""The largest integer of SQLite."""
 MAX_DEPTH = 250
-"""Levels of nesting that a row may have; orjson writes at most 254."""
+"""Levels of nesting that a row may have; orjson can write 254."""
 
 _EXACT_FLOAT = 2.0**63
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -30,21 +30,21 @@ _TOKEN = re.compile(
 
 
 class Parsed(NamedTuple):
-    """A JSON text and what it says."""
+    """A JSON text and its value."""
 
     value: Any
-    """Non-finite numbers are None here."""
+    """The value, with None for numbers that are not finite."""
     text: str
-    """The text as it came, but for `null` in place of NaN, Infinity and numbers beyond a double."""
+    """The original text, with `null` for NaN, Infinity and numbers beyond a double."""
     nonfinite: tuple[str, ...]
     """SQLite JSON paths of those numbers, such as `$.metrics.speedup`."""
 
 
 def read_json(line: bytes) -> Parsed:
-    """Reads one JSON text without losing anything.
+    """Reads one JSON text without loss.
 
-    Raises BadRow where the text is not JSON, not UTF-8, names a key twice in one object, nests deeper
-    than MAX_DEPTH or holds a lone surrogate (which neither UTF-8, Parquet nor a request can carry).
+    Raises BadRow if the text is not JSON, not UTF-8, repeats a key in an object, nests deeper than
+    MAX_DEPTH or has a lone surrogate (which neither UTF-8, Parquet nor a request can express).
     """
     try:
         value = orjson.loads(line)
@@ -57,24 +57,24 @@ def read_json(line: bytes) -> Parsed:
     return Parsed(value, line.decode(), ())
 
 
+# The end of a key: a quote that is not escaped, and a colon.
+#
+# If there are more of them than keys, a key is repeated, of which orjson keeps one. A text that starts with a
+# colon is counted too, and a key that ends with a backslash is missed (`needs_care`); both are read slowly.
+# A pattern that starts with a plain quote is searched with `memchr`, in half the time of parsing.
 _KEY_END = re.compile(rb'"(?<!\\")[ \t\n\r]*:')
-"""A quote that is not escaped, and a colon: the end of a key.
-
-Counting these finds a key that stands twice, of which orjson keeps one. It finds too many where a text
-starts with a colon, and misses keys that end with a backslash (`needs_care`); both go the slow way.
-Starting with a plain quote makes the search as fast as `memchr`: half of what parsing costs.
-"""
 
 
 class _Survey:
-    """Counts keys, and notices what orjson may have changed without a word."""
+    """Counts keys, and detects what orjson may have changed silently."""
 
     def __init__(self) -> None:
         self.keys = 0
         self.needs_care = False
-        """A number that orjson may have rounded, or a key with a backslash."""
+        """Whether there is a number that orjson may have rounded, or a key with a backslash."""
 
     def visit(self, value: Any, depth: int) -> None:
+        """Visits a value at a depth. Raises BadRow beyond MAX_DEPTH."""
         if depth > MAX_DEPTH:
             raise BadRow(f"it nests deeper than {MAX_DEPTH} levels")
         if type(value) is dict:
@@ -153,7 +153,7 @@ def _step(path: str, key: str) -> str:
 
 
 def _surrogates(value: Any, path: str) -> Iterator[str]:
-    """The paths of texts and keys that hold a lone surrogate."""
+    """Yields the paths of texts and keys with a lone surrogate."""
     if isinstance(value, str):
         if _SURROGATE.search(value):
             yield path
@@ -168,7 +168,7 @@ def _surrogates(value: Any, path: str) -> Iterator[str]:
 
 
 def plain_value(value: Any) -> Parsed:
-    """The same as `read_json` for a value that comes from Arrow or CSV: spelled, and made finite."""
+    """Returns what `read_json` would return for the JSON text of a value."""
     paths: list[str] = []
     try:
         text = orjson.dumps(value)
@@ -185,35 +185,35 @@ def _no_json_type(value: object) -> object:
 
 
 Leaves = Mapping[str, Any]
-"""Keys to leave out, as a tree: `{"a": {}, "b": {"[]": {"c": {}}}}` drops `a` and `b[].c`."""
+"""Keys to leave out, as a tree: `{"a": {}, "b": {"[]": {"c": {}}}}` excludes `a` and `b[].c`."""
 
 
-def canonical_json(value: Any, left_out: Leaves | None = None) -> bytes:
-    """The one spelling of a JSON content: sorted keys, no blanks, UTF-8.
+def canonical_json(value: Any, exclude: Leaves | None = None) -> bytes:
+    """Returns canonical JSON: sorted keys, no white space, UTF-8, without the keys of `exclude`.
 
-    Keys whose value is None are left out at any depth (Arrow adds them), integral floats are written
+    Keys whose value is None are left out at any depth, because Arrow adds them. Integral floats are written
     as integers, integers beyond 64 bit keep their digits.
 
     >>> canonical_json({"b": 1.0, "a": {"c": None}})
     b'{"a":{},"b":1}'
 
-    Raises ValueError for NaN and Infinity: they have no JSON spelling.
+    Raises ValueError for NaN and Infinity, which JSON does not have.
     """
-    return orjson.dumps(_content(value, left_out or {}), option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(_content(value, exclude or {}), option=orjson.OPT_SORT_KEYS)
 
 
-def _content(value: Any, left_out: Leaves) -> Any:
+def _content(value: Any, exclude: Leaves) -> Any:
     kind = type(value)
     if kind is str or kind is bool:
         return value
     if kind is dict:
         return {
-            key: child if type(child) is str else _content(child, left_out.get(key, {}))
+            key: child if type(child) is str else _content(child, exclude.get(key, {}))
             for key, child in value.items()
-            if child is not None and not (key in left_out and not left_out[key])
+            if child is not None and not (key in exclude and not exclude[key])
         }
     if kind is list or kind is tuple:
-        inner = left_out.get("[]", {})
+        inner = exclude.get("[]", {})
         return [_content(child, inner) for child in value]
     if kind is float:
         return _number(value)
@@ -231,7 +231,7 @@ def _number(value: float) -> Any:
 
 
 def stored_value(text: bytes | str) -> Any:
-    """What a stored row says: it was read exactly before, so only numbers that orjson rounds need care."""
+    """Returns the value of a stored row. It is valid JSON, so only numbers that orjson rounds need care."""
     value = orjson.loads(text)
     survey = _Survey()
     survey.visit(value, 1)
@@ -239,26 +239,26 @@ def stored_value(text: bytes | str) -> Any:
 
 
 _BLANK = re.compile(r"[ \t\r\n]*")
-_DECODER = json.JSONDecoder(parse_int=str)  # int() refuses 4,300 digits, and only places are wanted
+_DECODER = json.JSONDecoder(parse_int=str)  # int() refuses 4,300 digits, and only positions are used
 
 
 class SplicedText(NamedTuple):
-    """A row's text with columns put in, and those of them that the row had itself."""
+    """A row's text with appended keys, and those of them whose own value was overwritten."""
 
     text: bytes
-    replaced: tuple[str, ...]
+    overwritten: tuple[str, ...]
 
 
 def append_keys(
     text: bytes, columns: Mapping[str, str | float | None], *, is_new: bool = False
 ) -> SplicedText:
-    """The text of a JSON object with more keys at its end; all other bytes are as they were.
+    """Returns the text of a JSON object with more keys at its end; all other bytes are unchanged.
 
-    A key that stands at the top of the object already gets our value, at its place; with `is_new` none does,
-    and nobody looks, which takes longer than all the rest. `columns` is not empty.
+    A top-level key that the object has already gets our value instead. With `is_new` the caller knows that
+    there is none, which saves the search, the slowest part. `columns` must not be empty.
 
-    >>> appended(b'{"a": 1.0}', {"b": "x"})
-    Spliced(text=b'{"a": 1.0, "b": "x"}', replaced=())
+    >>> append_keys(b'{"a": 1.0}', {"b": "x"})
+    SplicedText(text=b'{"a": 1.0, "b": "x"}', overwritten=())
     """
     if not is_new and _mention(tuple(columns)).search(text):
         return _replaced(text.decode(), columns)
@@ -267,17 +267,16 @@ def append_keys(
 
 @cache
 def _mention(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Finds a text that is one of these names, or begins with a letter's escape after plain letters.
+    """Returns a pattern for a text that is one of these names, or that may be one with escaped letters.
 
-    A name could be spelled so; nobody does, but then the key is there all the same. One pattern that starts
-    with a quote takes 0.5 s for a gigabyte, as much as looking for one name alone.
+    One pattern that starts with a quote needs 0.5 s for a gigabyte, as long as a search for one name.
     """
     spelled = "|".join(f'{re.escape(name)}"' for name in names)
     return re.compile(rf'"(?:{spelled}|[a-z_]*\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA]))'.encode())
 
 
 def json_bytes(value: Any) -> bytes:
-    """A value as JSON on one line, exact also for integers beyond 64 bit; NaN is not expected here."""
+    """Returns a value as JSON on one line, exact also for integers beyond 64 bit. Raises for NaN."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
@@ -308,7 +307,7 @@ def _replaced(text: str, columns: Mapping[str, str | float | None]) -> SplicedTe
 
 
 def member_spans(text: str) -> dict[str, tuple[int, int]]:
-    """Where the value of each top-level key of a JSON object stands."""
+    """Returns start and end of the value of each top-level key of a JSON object."""
     spans = {}
     at = _skip(text, _skip(text, 0) + 1)
     while text[at] != "}":

@@ -1,7 +1,7 @@
-"""What a model's tokens cost: from kbetl.toml, else from a maintained price list where one is installed.
+"""Finds the price of a model's tokens, in kbetl.toml or in the price list of genai-prices.
 
-Money is reckoned in whole picodollars (1e-12 US dollars): a price in dollars per million tokens is then a
-whole number per token, and no sum of many small costs drifts.
+Amounts are whole picodollars (1e-12 US dollars), so that a price per token is an integer and sums of many
+small costs are exact.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from kbetl.errors import ConfigError
 
 PUSD_PER_USD = 10**12
 _PUSD_PER_TOKEN = 10**6
-_MOST_USD = 1e6
-"""Per million tokens; what is above is a slip of the pen."""
+# US dollars per million tokens; a higher price is a typing error.
+_MAX_USD = 1e6
 
 _INPUT = "input-usd-per-million-tokens"
 _CACHED = "cached-input-usd-per-million-tokens"
@@ -30,16 +30,16 @@ class Price:
 
     input_usd: float
     cached_input_usd: float
-    """Of prompt tokens that the server had in its cache."""
+    """Price of prompt tokens that the server had in its cache."""
     output_usd: float
-    """Reasoning included."""
+    """Price of completion tokens, reasoning included."""
     source: str
     """`kbetl.toml`, or the price list and its version."""
     below_prompt_tokens: int | None = None
-    """It holds for prompts with fewer tokens, longer ones cost more; None where it holds for all."""
+    """The price holds only for prompts with fewer tokens; None if it holds for all."""
 
     def cost_pusd(self, fresh_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
-        """Picodollars for prompt tokens, cached ones apart, and completion tokens."""
+        """Returns the cost in picodollars of uncached and cached prompt tokens and of completion tokens."""
         return (
             fresh_tokens * _per_token(self.input_usd)
             + cached_tokens * _per_token(self.cached_input_usd)
@@ -47,14 +47,14 @@ class Price:
         )
 
     def most_pusd(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """The most that so many tokens can cost, cached or not."""
+        """Returns the most, in picodollars, that the tokens can cost, cached or not."""
         return max(
             self.cost_pusd(prompt_tokens, 0, completion_tokens),
             self.cost_pusd(0, prompt_tokens, completion_tokens),
         )
 
     def covers(self, prompt_tokens: int) -> bool:
-        """Whether the price holds for so long a prompt."""
+        """Whether the price holds for a prompt of this length."""
         return self.below_prompt_tokens is None or prompt_tokens < self.below_prompt_tokens
 
 
@@ -63,54 +63,54 @@ def _per_token(usd_per_million: float) -> int:
 
 
 def usd(pusd: float) -> float:
-    """Picodollars in dollars."""
+    """Converts picodollars to US dollars."""
     return pusd / PUSD_PER_USD
 
 
 def pusd_of(dollars: float) -> int:
-    """Dollars in picodollars."""
+    """Converts US dollars to picodollars."""
     return round(dollars * PUSD_PER_USD)
 
 
 def find_price(model: str, base_url: str) -> Price | None:
-    """The price of a model: that of kbetl.toml, else of the price list for just this address, else None.
+    """Returns the price of a model in kbetl.toml, else in the price list for this address, else None.
 
-    Another host's price for the same model is no price: nothing is guessed.
+    The price of the same model at another host is not used. Raises ConfigError for an invalid kbetl.toml.
     """
     own = check_prices(config.load_toml().get("prices", {})).get(model)
     return own or _listed(model, base_url)
 
 
 def how_to_price(model: str) -> str:
-    """What to write into kbetl.toml, for messages."""
+    """Returns what to write into kbetl.toml, for messages."""
     return f'put [prices."{model}"] with {_INPUT} and {_OUTPUT} into {config.TOML}'
 
 
 def check_prices(tables: Any) -> dict[str, Price]:
-    """The prices of kbetl.toml by model. Raises ConfigError for what is none."""
+    """Returns the prices of kbetl.toml by model. Raises ConfigError for an invalid one."""
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ConfigError(f'{config.TOML}: prices are tables, one for each model: [prices."owner/model"]')
     return {model: _own(model, table) for model, table in tables.items()}
 
 
 def _own(model: str, table: Mapping[str, Any]) -> Price:
-    place = f"{config.TOML}: [prices.{model!r}]"
+    where = f"{config.TOML}: [prices.{model!r}]"
     named = {key.replace("_", "-"): value for key, value in table.items()}
     unknown = next((key for key in named if key not in (_INPUT, _CACHED, _OUTPUT)), None)
     if unknown is not None:
-        raise ConfigError(f"{place} has no {unknown!r}; it knows {_INPUT}, {_CACHED} and {_OUTPUT}")
+        raise ConfigError(f"{where} has no {unknown!r}; it knows {_INPUT}, {_CACHED} and {_OUTPUT}")
     for key in (_INPUT, _OUTPUT):
         if key not in named:
-            raise ConfigError(f"{place} lacks {key}")
+            raise ConfigError(f"{where} lacks {key}")
     for key, value in named.items():
-        if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= _MOST_USD):
-            raise ConfigError(f"{place} {key} is {value!r}; it must be a number from 0 to {_MOST_USD:,.0f}")
+        if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= _MAX_USD):
+            raise ConfigError(f"{where} {key} is {value!r}; it must be a number from 0 to {_MAX_USD:,.0f}")
     given = {key: float(value) for key, value in named.items()}
     return Price(given[_INPUT], given.get(_CACHED, given[_INPUT]), given[_OUTPUT], str(config.TOML))
 
 
 def _listed(model: str, base_url: str) -> Price | None:
-    """The price in the list of genai-prices (the extra `kbetl[prices]`), which needs no network; or None."""
+    """Returns the price in genai-prices (the extra `kbetl[prices]`), without network; None if not listed."""
     try:
         import genai_prices
     except ImportError:
@@ -123,7 +123,7 @@ def _listed(model: str, base_url: str) -> Price | None:
         return None
     listed = found.model_price
     if listed.input_mtok is None or listed.output_mtok is None or listed.requests_kcount is not None:
-        return None  # priced by something else than tokens
+        return None  # not priced by tokens alone
     cached = listed.input_mtok if listed.cache_read_mtok is None else listed.cache_read_mtok
     prices: list[Any] = [listed.input_mtok, cached, listed.output_mtok]
     starts = [tier.start for price in prices for tier in getattr(price, "tiers", ())]

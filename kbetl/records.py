@@ -1,4 +1,4 @@
-"""The frozen values that pass between the rooms, and the one function that makes each hash."""
+"""Defines the values that modules exchange, and the functions that compute their hashes."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ NOT_CONTENT = (
     "response.body.id if custom_id",
     "response.body.created if custom_id",
 )
-"""Fields of a row that are not its content: timings, and ids that a tool draws at random; besides these the
-index of pandas, see `_is_index`.
+"""Fields of a row that are not hashed: timings, and ids that a tool draws at random. The index of pandas is
+not hashed either, see `_is_index`.
 
-A path of keys, `[]` for the elements of a list; `PATH if KEY` holds only for rows that have KEY at the
-top, because a plain row's `id` is its content. They stay in the stored row, from the first time it was seen.
+An entry is a path of keys, with `[]` for the elements of a list. `PATH if KEY` applies only to rows with KEY
+at the top, because a plain row's `id` is content. The stored row has these fields as they were first seen.
 """
 
 
@@ -78,10 +78,10 @@ _INDEX = re.compile(r"(__index_level_\d+__)|Unnamed: 0(?:\.\d+)*")
 
 
 def _is_index(key: str, value: Any) -> bool:
-    """Whether a field is a row's place in somebody's table: the index that pandas writes without being asked.
+    """Whether a field is the index that pandas writes by default, the number of a row in some table.
 
-    `__index_level_0__` is pandas' own name, in Parquet; `Unnamed: 0` is what it calls a column of CSV without
-    a name, which holds an index where it holds whole numbers. An index that has a name is content.
+    In Parquet it is `__index_level_0__`. In CSV it is a column without a name (`Unnamed: 0` for pandas) that
+    holds integers. An index with a name is content.
     """
     if key[:2] not in ("__", "Un") or (found := _INDEX.fullmatch(key)) is None:
         return False
@@ -89,30 +89,33 @@ def _is_index(key: str, value: Any) -> bool:
 
 
 def excluded_paths(row: Mapping[str, Any], *, counts_index: bool = False) -> Leaves:
-    """Which keys of this row are left out, as a tree for `canonical_json`."""
+    """Returns the keys of this row that are not hashed, as a tree for `canonical_json`.
+
+    `counts_index`: whether the index of pandas is hashed, as in samples of older stores.
+    """
     tree = next((tree for key, tree in _TREES.items() if row.get(key) is not None), _PLAIN_TREE)
     index = [] if counts_index else [key for key, value in row.items() if _is_index(key, value)]
     return {**tree, **{key: {} for key in index}} if index else tree
 
 
 def sample_hash(row: Mapping[str, Any], *, counts_index: bool = False) -> str:
-    """The identity of a sample: `s1:` and the SHA-256 of its canonical content.
+    """Returns the identity of a sample: `s1:` and the SHA-256 of its canonical content.
 
-    In: every field of the row, at any depth. Left out: NOT_CONTENT, the index of pandas (`counts_index`:
-    as samples of older stores have it), and keys whose value is null. Not in it: source, position, time,
-    spelling, key order. NaN and Infinity are null here.
+    Hashed: every field of the row, at any depth. Left out: NOT_CONTENT, the index of pandas (unless
+    `counts_index`, for samples of older stores), keys whose value is null, source, position, time, spelling
+    and key order. NaN and Infinity count as null.
     """
-    left_out = excluded_paths(row, counts_index=counts_index)
-    return "s1:" + hashlib.sha256(canonical_json(row, left_out)).hexdigest()
+    excluded = excluded_paths(row, counts_index=counts_index)
+    return "s1:" + hashlib.sha256(canonical_json(row, excluded)).hexdigest()
 
 
 def code_hash(python_code: str) -> str:
-    """The identity of PyTorch source, `c1:` and a SHA-256, less comments, blank lines and idle blanks."""
+    """Returns `c1:` and a SHA-256 of PyTorch source without comments, blank lines and extra white space."""
     return "c1:" + _sha256(canonical_code(python_code))
 
 
 def hash_point(*candidates: str | None) -> int:
-    """A 31-bit integer from the SHA-256 of the first text that is not None; `splits` divides by it.
+    """Returns a 31-bit integer from the SHA-256 of the first text that is not None, used by `splits`.
 
     Raises ValueError if all are None.
     """
@@ -123,7 +126,7 @@ def hash_point(*candidates: str | None) -> int:
 
 
 def content_hash(prefix: str, content: Any) -> str:
-    """`PREFIX:` and the SHA-256 of the canonical JSON of `content`; nulls inside do not count."""
+    """Returns `PREFIX:` and the SHA-256 of the canonical JSON of `content`, without keys that are null."""
     return f"{prefix}:" + hashlib.sha256(canonical_json(content)).hexdigest()
 
 
@@ -133,7 +136,7 @@ def _sha256(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row that came in. `reward` is None where the row has none, or none that is finite."""
+    """A row as it is stored. `reward` is None if the row has no finite reward."""
 
     hash: str
     kind: Kind
@@ -143,17 +146,17 @@ class Sample:
     name_point: int
     reward: float | None
     nonfinite: str | None
-    """JSON list of the SQLite paths whose numbers were NaN or infinite; None where there were none."""
+    """JSON list of the SQLite paths of numbers that were NaN or infinite; None if there were none."""
     row: str
     """The row's own JSON text."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The question as asked. Its identity is model, messages and parameters, and nothing else.
+    """A request to a model. Its identity is model, messages and parameters, and nothing else.
 
-    Not in it: address, key, clock, row order, file names, concurrency, timeouts, and what a model
-    made us change (`answers.sent` says that).
+    Left out: address, key, time, row order, file names, concurrency, timeouts, and changes for parameters
+    that the model does not support (they are in `answers.sent`).
     """
 
     model: str
@@ -162,7 +165,7 @@ class Request:
 
     @cached_property
     def body(self) -> dict[str, Any]:
-        """The body of a chat-completions call."""
+        """The body of the chat-completions request."""
         return {"model": self.model, "messages": list(self.messages), **self.parameters}
 
     @cached_property
@@ -176,8 +179,8 @@ class Request:
         return "r1:" + _sha256(self.text)
 
     @cached_property
-    def wire(self) -> bytes:
-        """The body as it goes out: in the order as asked, which a JSON schema may depend on."""
+    def sent_body(self) -> bytes:
+        """The body as it is sent, with keys in their order, on which a JSON schema may depend."""
         try:
             return orjson.dumps(self.body)
         except (orjson.JSONEncodeError, TypeError):  # an integer beyond 64 bit
@@ -191,10 +194,10 @@ def request_from_text(text: str) -> Request:
 
 
 class RequestTemplate:
-    """Requests that differ in their last message alone: all else is spelled once.
+    """Makes requests that differ only in their last message; everything else is serialised once.
 
-    `before` are the messages that come first, such as the system prompt. What it makes is what
-    `Request` would be, at a third of the cost.
+    `before` are the messages before it, such as the system prompt. The result equals `Request(...)` and
+    needs a third of the time.
     """
 
     def __init__(
@@ -202,21 +205,21 @@ class RequestTemplate:
     ) -> None:
         self._model, self._before, self._parameters = model, before, parameters
         all_else = repr((model, before, parameters))
-        place = next(mark for number in itertools.count() if (mark := f"<{number}>") not in all_else)
-        blank = self._plain(place)
-        spelled = orjson.dumps(place)
-        self._text = blank.text.encode().split(spelled)
-        self._wire = blank.wire.split(spelled)
+        placeholder = next(mark for number in itertools.count() if (mark := f"<{number}>") not in all_else)
+        template = self._plain(placeholder)
+        serialised = orjson.dumps(placeholder)
+        self._text = template.text.encode().split(serialised)
+        self._sent = template.sent_body.split(serialised)
 
     def request(self, prompt: str) -> Request:
-        """The request whose last message is the user's `prompt`."""
+        """Returns the request whose last message is the user's `prompt`."""
         request = self._plain(prompt)
         content = orjson.dumps(prompt)
         text = content.join(self._text)
-        # What cached_property would compute and keep in the same place.
+        # The values that cached_property would compute and store under these names.
         request.__dict__["text"] = text.decode()
         request.__dict__["hash"] = "r1:" + hashlib.sha256(text).hexdigest()
-        request.__dict__["wire"] = content.join(self._wire)
+        request.__dict__["sent_body"] = content.join(self._sent)
         return request
 
     def _plain(self, prompt: str) -> Request:
@@ -226,13 +229,13 @@ class RequestTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back for one try, as far as it could be read; everything else is None."""
+    """The response to one try; a field is None if the response does not have it."""
 
     response: str
-    """The body as text, whole; bytes that are not UTF-8 are replaced."""
+    """The complete body as text; bytes that are not UTF-8 are replaced."""
     host: str
     latency_ms: float
-    """Request sent to body read; retries and waits left out."""
+    """From the request sent to the body read, without retries and waits."""
     content: str | None = None
     reasoning: str | None = None
     finish_reason: str | None = None
@@ -243,16 +246,16 @@ class Completion:
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
     sent: str | None = None
-    """The body that went out, where it differs from the request as asked."""
+    """The body that was sent; None if it is that of the request."""
     fault: str | None = None
-    """Why the body is no completion (cut JSON, no choices); None where it is one."""
+    """Why the body is no usable completion (truncated JSON, no choices); None if it is one."""
     served_model: str | None = None
-    """The model that the reply names; None if it names none."""
+    """The model that the response names; None if it names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What a task's reader made of a completion. `reason` is None just where `status` is ok."""
+    """The result of parsing a completion. `reason` is None if and only if `status` is ok."""
 
     status: Status
     value: str | None = None
@@ -261,7 +264,7 @@ class ParsedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a task concluded about a sample."""
+    """The result of a task for a sample."""
 
     sample_hash: str
     task_hash: str
@@ -270,6 +273,6 @@ class Outcome:
     value: str | None
     reason: str | None
     request_hash: str | None
-    """The request whose answer settled it; None where none was sent (a missing field)."""
+    """The request whose answer decided it; None if none was sent (a missing field)."""
     try_number: int | None
     parser_version: str

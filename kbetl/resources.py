@@ -1,4 +1,4 @@
-"""Finds and reads the files of `sql/`, `data/` and `docs/`, installed in a wheel or lying in a checkout."""
+"""Finds and reads the files of `sql/`, `data/` and `docs/`, in a wheel or in a checkout."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 @cache
 def sql(name: str) -> str:
-    """The text of `sql/NAME.sql`, for example `sql("views/ratings")`."""
+    """Returns the text of `sql/NAME.sql`, for example `sql("views/ratings")`."""
     return (SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def query(name: str) -> str:
-    """The statement `-- name: BLOCK` of `sql/queries/MODULE.sql`, for example `query("answers/add_answer")`.
+    """Returns the block `-- name: BLOCK` of `sql/queries/MODULE.sql`: `query("answers/add_answer")`.
 
-    Raises KeyError if the file has no such block, ValueError if it has one twice.
+    Raises KeyError if the file has no such block, ValueError if it has two.
     """
     module, _, block = name.partition("/")
     return queries(module)[block]
@@ -34,7 +34,7 @@ def query(name: str) -> str:
 
 @cache
 def queries(module: str) -> Mapping[str, str]:
-    """All statements of `sql/queries/MODULE.sql` by name, each with the comment that opens it."""
+    """Returns all blocks of `sql/queries/MODULE.sql` by name, each with the comment above it."""
     head, *parts = _NAME.split(sql(f"queries/{module}"))
     names = parts[::2]
     if head.strip() or len(set(names)) < len(names):
@@ -43,20 +43,20 @@ def queries(module: str) -> Mapping[str, str]:
 
 
 def sql_names(folder: str) -> list[str]:
-    """The names, without `.sql`, of the files in `sql/FOLDER`, sorted."""
+    """Returns the names, without `.sql`, of the files in `sql/FOLDER`, sorted."""
     return sorted(path.stem for path in (SQL / folder).glob("*.sql"))
 
 
 def data_path(name: str) -> Path:
-    """Where `data/NAME` lies."""
+    """Returns the path of `data/NAME`."""
     return DATA / name
 
 
 def topics() -> list[str]:
-    """The topics of the documentation, sorted: the names of the files in `docs/`, without `.md`."""
+    """Returns the topics of the documentation, sorted: the names of the files in `docs/` without `.md`."""
     return sorted(path.stem for path in DOCS.glob("*.md"))
 
 
 def document(topic: str) -> str:
-    """The Markdown of one topic."""
+    """Returns the Markdown of a topic."""
     return (DOCS / f"{topic}.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Text from outside made safe: for a terminal, one line, a CSV cell, Markdown; and lists cut short. Pure."""
+"""Escapes foreign text for a terminal, one line, a CSV cell or Markdown; cuts lists short. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def inert_cell(text: str) -> str:
-    """Text for a CSV cell: what a spreadsheet would run as a formula gets a `'` in front.
+    """Returns text for a CSV cell, with a `'` before what a spreadsheet would run as a formula.
 
-    Text that is a plain number, such as `-0.5`, stays as it is.
+    A plain number such as `-0.5` is unchanged.
     """
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
 def plain_text(text: str) -> str:
-    """Text from outside for a message: what would act on a terminal, or is no Unicode, is spelled out."""
+    """Returns text with control characters, escape codes and lone surrogates escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -30,17 +30,17 @@ def plain_text(text: str) -> str:
 
 
 def on_one_line(text: str, limit: int = 200) -> str:
-    """`plain_text` of at most so many characters, for a message that another library or a model wrote."""
+    """Returns `plain_text` of the first `limit` characters, for a message of a library or a model."""
     return plain_text(text if len(text) <= limit else text[:limit] + "...")
 
 
 def blanked(text: str) -> str:
-    """The text with a blank for each character that is not printable."""
+    """Returns the text with a space for each character that is not printable."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def inert_markdown(text: str) -> str:
-    """Text from outside as Markdown that shows it and does nothing: no markup, HTML, link or table cell."""
+    """Returns text escaped for Markdown, so that it is shown without markup, HTML, links or table cells."""
     text = plain_text(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _ACTIVE.sub(lambda found: f"\\{found[0]}", text)
     return _ADDRESS.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", text)

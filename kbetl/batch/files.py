@@ -42,7 +42,7 @@ class WholeFile(NamedTuple):
 
 def line_of(custom_id: str, request: Request) -> bytes:
     """One line of a batch file: the body is what an online request would send."""
-    body = request.wire
+    body = request.sent_body
     head = f'{{"custom_id":"{custom_id}","method":"POST","url":"{URL}","body":'
     return head.encode() + body + b"}\n"
 

@@ -26,6 +26,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}")
 _TRIES = 4
 _PAGE = 100
 _MAX_WAIT_S = 60.0
+# Statuses after which a retry may succeed.
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 

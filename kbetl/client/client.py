@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from kbetl.client.transport import NoResponse, Transport
 
-_BYTES_PER_TOKEN = 4
-# After a stop of this process time seems to be up: what has arrived meanwhile is read first.
+# Characters per token, to estimate the tokens of a prompt before the server counts them.
+_CHARACTERS_PER_TOKEN = 4
+# Wait before giving up: after a stop of this process (SIGSTOP) the time seems to be over, although text
+# that has arrived meanwhile was not read yet.
 _LOOK_AGAIN_S = 0.5
 
 
@@ -202,7 +204,7 @@ class Client:
             raise RuntimeError("the client is not open; use it as `async with Client(...)`")
         tokens = 0.0
         if self._limits.tpm is not None:
-            tokens = len(state.request.text) / _BYTES_PER_TOKEN
+            tokens = len(state.request.text) / _CHARACTERS_PER_TOKEN
         round_number = await self._limiter.acquire(tokens)
         try:
             if state.meter is not None:

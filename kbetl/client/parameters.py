@@ -58,10 +58,10 @@ class ParameterFallbacks:
 
     def _body(self, request: Request) -> Body:
         if not self.replaced or self.replaced.keys().isdisjoint(request.parameters):
-            return Body(request.wire, None, None)
+            return Body(request.sent_body, None, None)
         parameters = self._adapted(request.parameters)
         adapted = Request(request.model, request.messages, parameters)
-        data = adapted.wire
+        data = adapted.sent_body
         return Body(data, data.decode(), frozenset(parameters))
 
     def on_unsupported(self, name: str, *, value_only: bool) -> Learned:

@@ -121,8 +121,8 @@ class RetryPolicy:
         self,
         host: str,
         limits: Limits,
-        gate: ConcurrencyLimiter,
-        adaptations: ParameterFallbacks,
+        limiter: ConcurrencyLimiter,
+        fallbacks: ParameterFallbacks,
         say: Say | None,
     ) -> None:
         self.is_gone = False
@@ -132,8 +132,8 @@ class RetryPolicy:
         self.health = ServerHealth(limits.give_up_after_s, limits.patience_s)
         self._host = host
         self._limits = limits
-        self._limiter = gate
-        self._fallbacks = adaptations
+        self._limiter = limiter
+        self._fallbacks = fallbacks
         self._say = say
         self._reported_at_s: float | None = None
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ACCEPTED = "gzip, deflate"
 """Value of the header `Accept-Encoding`."""
 PIECE_BYTES = 1 << 20
+"""Size of the decompressed pieces, at most."""
 _PACKET_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
 # zlib then detects gzip or zlib itself.

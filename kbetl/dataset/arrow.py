@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Value = Mapping[str, Any]
 Reader = Callable[[Any], Any]
 
+# Bytes of JSON text in a record batch, which bounds the memory of an export.
 BATCH_BYTES = 2 * 2**20
 # Arrow bytes in a row group of Parquet. With 48 MB an export needs 110 MB more memory and is no faster.
 GROUP_BYTES = 16 * 2**20

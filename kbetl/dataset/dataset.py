@@ -34,6 +34,7 @@ from kbetl.store.datasets import (
     why_empty_rows,
 )
 
+# The seed and share of the original scripts: `train_test_split(test_size=0.1, seed=42)`.
 RANDOM_SEED = 42
 RANDOM_SHARE = 0.1
 
@@ -124,7 +125,7 @@ class DatasetRows:
             ours["reward"] = row.score
         is_new = row.has_labels == 0 and row.score is None
         spliced = append_keys(row.text, ours, is_new=is_new) if ours else SplicedText(row.text, ())
-        self.overwritten_columns.update(column for column in spliced.replaced if column != "reward")
+        self.overwritten_columns.update(column for column in spliced.overwritten if column != "reward")
         return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
 
 

@@ -15,6 +15,7 @@ from kbetl.store.datasets import Split
 from kbetl.text import hidden_line, plain_text
 
 SHOWN = 10
+"""Rows left out that are listed one by one."""
 
 
 @dataclass(slots=True)

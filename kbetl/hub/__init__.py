@@ -1,4 +1,4 @@
-"""Pushes datasets to the Hub, each as one commit, with a card made from the store."""
+"""Pushes datasets to the Hub, each as one commit, with a card that is made from the store."""
 
 from kbetl.hub.commit import Pushed, PushOptions
 from kbetl.hub.push import check_ready, exit_status, push

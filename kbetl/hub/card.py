@@ -1,4 +1,4 @@
-"""The card of a dataset: what the store knows of it, as YAML and Markdown. Pure: no clock, no network."""
+"""Makes the card of a dataset, as YAML and Markdown, from facts of the store. Pure: no clock, no network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import kbetl
 from kbetl.dataset.registry import DATASETS
 from kbetl.export.formats import FORMATS, METADATA, trainer_entry
 from kbetl.hub.card_data import Facts
-from kbetl.hub.parquet_files import Built
+from kbetl.hub.parquet_files import BuiltFiles
 from kbetl.hub.readme import Card
 from kbetl.resources import data_path
 from kbetl.store import ReportRow
@@ -31,8 +31,8 @@ _REWARD_BUCKETS: Mapping[int | None, str] = {
 }
 
 
-def make_card(facts: Facts, built: Built) -> Card:
-    """The card of a dataset; the same store makes the same card."""
+def make_card(facts: Facts, built: BuiltFiles) -> Card:
+    """Returns the card of a dataset; the same store gives the same card."""
     text = Template(data_path("dataset_card.md").read_text(encoding="utf-8"))
     sections = {
         "title": DATASETS[facts.dataset].title,
@@ -55,7 +55,7 @@ def make_card(facts: Facts, built: Built) -> Card:
 # front matter
 
 
-def _own_keys(facts: Facts, built: Built) -> dict[str, Any]:
+def _own_keys(facts: Facts, built: BuiltFiles) -> dict[str, Any]:
     data_files = [{"split": split, "path": f"data/{split}-*"} for split in built.splits]
     splits = [
         {"name": split, "num_bytes": size.size_bytes, "num_examples": size.rows}
@@ -105,20 +105,20 @@ def _summary(facts: Facts) -> str:
     return f"{facts.total:,} rows ({rows}), made by kbetl {kbetl.__version__}."
 
 
-def _format(built: Built) -> str:
-    told = f"`{built.format}`: {FORMATS[built.format].read_by}."
+def _format(built: BuiltFiles) -> str:
+    text = f"`{built.format}`: {FORMATS[built.format].read_by}."
     entry = trainer_entry(built.format, [str(column["name"]) for column in built.features])
     if entry is not None:
-        told += (
+        text += (
             "\n\nIts entry in `dataset_info.json`, beside `hf_hub_url` with the name of this dataset:"
             f"\n\n```json\n{json.dumps(entry, indent=2)}\n```"
         )
     if built.left_out.reasons:
-        told += f"\n\nLeft out, since this format cannot carry them: {inert_markdown(built.left_out.why())}."
-    return told
+        text += f"\n\nLeft out, since this format cannot carry them: {inert_markdown(built.left_out.why())}."
+    return text
 
 
-def _chosen(facts: Facts, built: Built) -> Iterable[str]:
+def _chosen(facts: Facts, built: BuiltFiles) -> Iterable[str]:
     good = f"a reward above {facts.settings['min_reward']}"
     rated = f"{good} and a difficulty that could be read from the answer"
     entry = DATASETS[facts.dataset]
@@ -247,7 +247,7 @@ def _licences(facts: Facts) -> str:
 
 
 def _less_its_folder(name: str) -> str:
-    """The last part of a path: where files lie on the machine that pushes is nobody's business."""
+    """Returns the last part of a path, so that no folder of this machine is published."""
     is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
     return (name.rstrip("/").rpartition("/")[2] or name) if is_path else name
 

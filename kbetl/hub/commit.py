@@ -1,7 +1,8 @@
-"""Sends one dataset: compares it with the Hub's head, and commits what differs on top of just that head."""
+"""Commits one dataset to the Hub: compares it with the head, and commits what differs on top of that head."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,67 +10,64 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import kbetl
 from kbetl.dataset.registry import DATASETS
-from kbetl.errors import HubBusy, HubError, UnreadableFile
+from kbetl.errors import ConfigError, HubBusy, HubError, UnreadableFile
 from kbetl.export.formats import format_of
-from kbetl.hub.parquet_files import Built, DataFile, column_types, differences
+from kbetl.hub.parquet_files import BuiltFiles, DataFile, column_types, differences
 from kbetl.hub.readme import Card, merged, read_readme
 from kbetl.hub.remote import (
     README,
     SHARD,
     TYPE,
-    Declared,
     Remote,
     RemoteFile,
-    declared,
-    explained,
+    RemoteSchema,
     git_oid,
     read_remote,
+    read_schema,
+    translate_errors,
 )
 from kbetl.text import plain_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from tenacity import RetryCallState
-import re
-
-from kbetl.errors import ConfigError
 
 TRIES = 8
 LONGEST_WAIT_S = 60.0
 LONGEST_ASKED_WAIT_S = 900.0
-"""A Hub that asks to wait longer than this is reported, not waited for."""
+"""If the Hub asks to wait longer, the push fails."""
 
 Say = Callable[[str], None]
 What = Literal["new", "changed", "unchanged", "deleted"]
 
 
 class Change(NamedTuple):
-    """What a push does to one file."""
+    """The change that a push makes to one file."""
 
     what: What
     path: str
     size_bytes: int
-    """Of the file as it would be; as it is where it is deleted."""
+    """Size of the new file; of the old one if it is deleted."""
 
     def as_text(self) -> str:
-        """One line."""
+        """Returns the change as one line."""
         return f"{self.what:<9}  {plain_text(self.path)}  {self.size_bytes:,} bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What became of one dataset."""
+    """The result of pushing one dataset."""
 
     dataset: str
     repo: str
     rows: Mapping[str, int]
-    """By split."""
+    """Number of rows per split."""
     changes: Sequence[Change]
     commit: str | None
-    """The commit made; None where nothing was changed."""
+    """The commit that was made; None if nothing changed."""
     is_dry_run: bool = False
     left_out: int = 0
-    """Rows that the format could not carry."""
+    """Number of rows that the format cannot express."""
 
     @property
     def is_changed(self) -> bool:
@@ -77,7 +75,7 @@ class Pushed:
         return any(change.what != "unchanged" for change in self.changes)
 
     def lines(self) -> list[str]:
-        """The dataset on one line; of a dry run a line for each file too."""
+        """Returns the dataset as one line; for a dry run also a line per file."""
         rows = ", ".join(f"{split} {number:,}" for split, number in self.rows.items())
         if self.commit is not None:
             outcome = f"commit {self.commit}"
@@ -89,8 +87,8 @@ class Pushed:
         return [f"{self.dataset}: {self.repo}, rows {rows}: {outcome}", *details]
 
 
-class Target(NamedTuple):
-    """One dataset on its way to one place."""
+class PushTarget(NamedTuple):
+    """A dataset, and the repository that it is pushed to."""
 
     api: HfApi
     name: str
@@ -98,17 +96,17 @@ class Target(NamedTuple):
     options: PushOptions
 
 
-class Made(NamedTuple):
-    """A dataset ready to be sent."""
+class PreparedPush(NamedTuple):
+    """The files and the card of a dataset, ready for a commit."""
 
-    built: Built
+    built: BuiltFiles
     card: Card
 
 
-def send(target: Target, made: Made, say: Say) -> Pushed:
-    """Tries until the Hub takes it; each try begins with reading the head and comparing anew.
+def push_commit(target: PushTarget, prepared: PreparedPush, say: Say) -> Pushed:
+    """Pushes a dataset, with retries; each try reads the head and compares again.
 
-    Raises HubError where the Hub cannot be reached, does not take it, or holds what must not be replaced.
+    Raises HubError if the Hub cannot be reached or refuses the commit, or if its schema differs.
     """
     import tenacity
 
@@ -116,7 +114,7 @@ def send(target: Target, made: Made, say: Say) -> Pushed:
         doubled: float = target.options.first_wait_s * 2 ** (state.attempt_number - 1)
         return max(_asked_wait_s(state), min(doubled, LONGEST_WAIT_S))
 
-    def tell(state: RetryCallState) -> None:
+    def report(state: RetryCallState) -> None:
         seconds = state.next_action.sleep if state.next_action else 0.0
         say(f"{_error(state)}; trying again in {seconds:.1f} s")
 
@@ -124,11 +122,11 @@ def send(target: Target, made: Made, say: Say) -> Pushed:
         retry=tenacity.retry_if_exception(_is_worth_another),
         stop=tenacity.stop_after_attempt(TRIES),
         wait=wait,
-        before_sleep=tell,
+        before_sleep=report,
         reraise=True,
     )
     try:
-        return trying(_Sending(target, made, say).once)
+        return trying(_CommitAttempt(target, prepared, say).once)
     except HubBusy as error:
         longest = error.wait_s > LONGEST_ASKED_WAIT_S
         why = f"it asks to wait {error.wait_s:.0f} s" if longest else f"{TRIES} tries were in vain"
@@ -148,23 +146,23 @@ def _asked_wait_s(state: RetryCallState) -> float:
     return error.wait_s if isinstance(error, HubBusy) else 0.0
 
 
-class _Sending:
-    """The tries of one dataset."""
+class _CommitAttempt:
+    """Tries to push one dataset; remembers whether a commit may have been made."""
 
-    def __init__(self, target: Target, made: Made, say: Say) -> None:
+    def __init__(self, target: PushTarget, prepared: PreparedPush, say: Say) -> None:
         self.target = target
-        self.made = made
+        self.prepared = prepared
         self.say = say
         self.has_tried = False
-        """Whether a commit was asked for: it may have been made though its reply was lost."""
+        """Whether a commit was requested: it may have been made although the response was lost."""
 
     def once(self) -> Pushed:
-        """Compares with the Hub as it stands now, and commits what differs on top of just that head."""
-        target, built = self.target, self.made.built
+        """Compares with the Hub's head, and commits what differs on top of it. Raises HubBusy, HubError."""
+        target, built = self.target, self.prepared.built
         remote = _remote(target)
         if remote is not None:
             self._compare(remote)
-        readme = _readme(target.repo, self.made.card, remote)
+        readme = _readme(target.repo, self.prepared.card, remote)
         changes = _changes(built.files, readme, remote)
         planned = Pushed(
             target.name,
@@ -187,14 +185,14 @@ class _Sending:
         return replace(planned, commit=remote.sha) if self.has_tried else planned
 
     def _compare(self, remote: Remote) -> None:
-        """Refuses another schema, or names the other format that a forced push replaces."""
-        target, built = self.target, self.made.built
+        """Raises HubError for another schema; with --force, reports the format that is replaced."""
+        target, built = self.target, self.prepared.built
         try:
-            theirs = declared(target.api, remote)
+            theirs = read_schema(target.api, remote)
         except UnreadableFile:
             if not target.options.allow_schema_change:
                 raise
-            return  # what cannot be read is replaced as it was asked for
+            return  # --force replaces also what cannot be read
         there = format_of(theirs.columns) if theirs.columns else built.format
         other = "" if there == built.format else f"holds rows in the format {there}, not {built.format}"
         if not target.options.allow_schema_change:
@@ -203,12 +201,12 @@ class _Sending:
             self.say(f"{target.repo} {other}; --force replaces them")
 
 
-def _remote(target: Target) -> Remote | None:
-    """The dataset on the Hub, made there if need be; None only in a dry run, or where it cannot be seen."""
+def _remote(target: PushTarget) -> Remote | None:
+    """Returns the dataset on the Hub, created if needed; None in a dry run, or if it is not visible."""
     repo, is_private = target.repo, target.options.is_private
     remote = read_remote(target.api, repo)
     if remote is None and not target.options.is_dry_run:
-        with explained(repo):
+        with translate_errors(repo):
             target.api.create_repo(repo, repo_type=TYPE, private=is_private or None, exist_ok=True)
         remote = read_remote(target.api, repo)
     if remote is not None and is_private and not remote.is_private:
@@ -220,7 +218,7 @@ def _remote(target: Target) -> Remote | None:
 
 
 def _refuse_other_schema(
-    target: Target, built: Built, remote: Remote, theirs: Declared, other_format: str
+    target: PushTarget, built: BuiltFiles, remote: Remote, theirs: RemoteSchema, other_format: str
 ) -> None:
     lines = [f"- split {name}" for name in theirs.splits if name not in built.splits]
     lines += [f"- configuration {name}" for name in theirs.configs]
@@ -239,19 +237,19 @@ def _refuse_other_schema(
         )
 
 
-def _of_others(remote: Remote, built: Built, theirs: Declared) -> list[str]:
-    """What would be deleted and is no part of the upload that the card tells of."""
+def _of_others(remote: Remote, built: BuiltFiles, theirs: RemoteSchema) -> list[str]:
+    """Returns the files that would be deleted and are no part of the upload that the card describes."""
     deleted = _deleted(remote, built.files)
     shards = {path: found["split"] for path in remote.files if (found := SHARD.fullmatch(path))}
-    told_bytes = sum(remote.files[path].size_bytes for path, split in shards.items() if split in built.splits)
-    is_told = theirs.download_bytes == told_bytes
-    return [path for path in deleted if not (is_told and shards.get(path) in built.splits)]
+    size_bytes = sum(remote.files[path].size_bytes for path, split in shards.items() if split in built.splits)
+    is_described = theirs.download_bytes == size_bytes
+    return [path for path in deleted if not (is_described and shards.get(path) in built.splits)]
 
 
 def _deleted(remote: Remote, files: Sequence[DataFile]) -> list[str]:
-    """What cannot stand beside the files of a push: shards, what would be read as ours, a loading script.
+    """Returns the files to delete: shards, files that would be read as ours, and a loading script.
 
-    `datasets` reads every `data/SPLIT-*` into the split, and stops at a script of the dataset's name.
+    `datasets` reads every `data/SPLIT-*` into the split, and refuses a script with the dataset's name.
     """
     wanted = {file.path for file in files}
     splits = {found["split"] for found in map(SHARD.fullmatch, wanted) if found}
@@ -288,7 +286,7 @@ def _what(there: RemoteFile | None, sha256: str) -> What:
     return "unchanged" if there.sha256 == sha256 else "changed"
 
 
-def _commit(target: Target, planned: Pushed, built: Built, readme: bytes, parent: str) -> str:
+def _commit(target: PushTarget, planned: Pushed, built: BuiltFiles, readme: bytes, parent: str) -> str:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     content: dict[str, bytes | Path] = {README: readme, **{file.path: file.local for file in built.files}}
@@ -300,15 +298,15 @@ def _commit(target: Target, planned: Pushed, built: Built, readme: bytes, parent
             operations.append(CommitOperationAdd(change.path, content[change.path]))
     rows = ", ".join(f"{split} {number:,}" for split, number in planned.rows.items())
     as_format = "" if built.format == "rows" else f" as {built.format}"
-    with explained(target.repo, may_have_happened=True):
-        made = target.api.create_commit(
+    with translate_errors(target.repo, may_have_happened=True):
+        commit = target.api.create_commit(
             target.repo,
             operations,
             commit_message=f"Push {target.name}{as_format} with kbetl {kbetl.__version__}: {rows} rows",
             repo_type=TYPE,
             parent_commit=parent,
         )
-    return str(made.oid)
+    return str(commit.oid)
 
 
 ALL = "all"
@@ -319,12 +317,12 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """What is to be pushed, and where to."""
+    """Which datasets to push, and to which repositories."""
 
     datasets: Sequence[str] = ()
     """Names, or `all` for those that have rows."""
     repo: str | None = None
-    """OWNER/NAME in place of the usual one; for one dataset."""
+    """OWNER/NAME instead of the default; for one dataset only."""
     owner: str = OWNER
     model_name: str = MODEL_NAME
     is_private: bool = False
@@ -335,16 +333,16 @@ class PushOptions:
     all_sources: bool = False
     is_quiet: bool = False
     first_wait_s: float = 1.0
-    """Seconds before the second try of a commit; they double from try to try."""
+    """Seconds before the second try of a commit; doubled for each further try."""
 
 
 def format_of_dataset(name: str, options: PushOptions) -> str:
-    """The format that a dataset is pushed in: `all` is not about those without completions."""
+    """Returns the format of a dataset; of `all`, those without completions are pushed as `rows`."""
     return options.format if DATASETS[name].has_completions or ALL not in options.datasets else "rows"
 
 
 def repo_of(name: str, options: PushOptions) -> str:
-    """Where a dataset goes. Raises ConfigError for what cannot be a name on the Hub."""
+    """Returns the repository of a dataset. Raises ConfigError for an invalid name."""
     repo = options.repo or DATASETS[name].repository.format(owner=options.owner, model=options.model_name)
     if _REPO.fullmatch(repo) is None or "--" in repo or ".." in repo:
         raise ConfigError(

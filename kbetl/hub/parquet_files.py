@@ -1,8 +1,9 @@
-"""The Parquet files of a dataset, written to a folder, with what tells them from those on the Hub."""
+"""Writes the Parquet files of a dataset, and describes their columns as the Hub does."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +16,13 @@ from kbetl.json_codec import stored_value
 
 if TYPE_CHECKING:
     import pyarrow as pa
-import json
-from typing import TYPE_CHECKING
 
 SHARD_BYTES = 500 * 2**20
-"""Arrow bytes in a file; the file itself is smaller."""
+"""Arrow bytes per file; the file itself is smaller."""
 
 
 class DataFile(NamedTuple):
-    """A file as it is to stand on the Hub."""
+    """A local file, and its path on the Hub."""
 
     path: str
     local: Path
@@ -32,41 +31,41 @@ class DataFile(NamedTuple):
 
 
 class SplitSize(NamedTuple):
-    """How much a split holds; bytes as Arrow has them in memory."""
+    """The size of a split: its rows, and its bytes as Arrow in memory."""
 
     rows: int
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
-    """A dataset as files."""
+class BuiltFiles:
+    """The files of a dataset."""
 
     files: Sequence[DataFile]
     splits: Mapping[str, SplitSize]
-    """Splits without rows are left out: `datasets` cannot read them."""
+    """Sizes by split, without empty ones, which `datasets` cannot read."""
     features: Sequence[Mapping[str, Any]]
     """Columns as a card lists them."""
     notes: Sequence[str]
     format: str = "rows"
     left_out: LeftOut = field(default_factory=LeftOut)
-    """Rows that the format could not carry."""
+    """Rows that the format cannot express."""
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows by split."""
+        """Number of rows by split."""
         return {split: size.rows for split, size in self.splits.items()}
 
 
-def write_files(rows: DatasetSource, folder: Path, shard_bytes: int = SHARD_BYTES) -> Built:
-    """Writes the rows of all splits; the same rows give the same bytes. Raises HubError where it cannot."""
+def write_files(rows: DatasetSource, folder: Path, shard_bytes: int = SHARD_BYTES) -> BuiltFiles:
+    """Writes the rows of all splits; the same rows give the same bytes. Raises HubError if the disk fails."""
     try:
         return _write(rows, folder, shard_bytes)
     except OSError as error:
         raise HubError(f"the files to push cannot be written to {folder}: {error.strerror}") from None
 
 
-def _write(rows: DatasetSource, folder: Path, shard_bytes: int) -> Built:
+def _write(rows: DatasetSource, folder: Path, shard_bytes: int) -> BuiltFiles:
     values = (stored_value(text) for side in rows.splits for text in rows.texts(side))
     columns = columns_of(values, rows.declared, rows.last)
     columns = replace(columns, schema=with_features(columns.schema))
@@ -80,7 +79,7 @@ def _write(rows: DatasetSource, folder: Path, shard_bytes: int) -> Built:
         if shards.rows:
             splits[name] = SplitSize(shards.rows, shards.size_bytes)
     notes = _notes(rows, columns, splits)
-    return Built(files, splits, described(columns.schema), notes, rows.format, rows.all_left_out())
+    return BuiltFiles(files, splits, described(columns.schema), notes, rows.format, rows.all_left_out())
 
 
 def _notes(rows: DatasetSource, columns: Columns, splits: Collection[str]) -> list[str]:
@@ -92,7 +91,7 @@ def _notes(rows: DatasetSource, columns: Columns, splits: Collection[str]) -> li
 
 
 class _Shards:
-    """Batches in portions of some `shard_bytes`; counts what went through."""
+    """Groups batches into shards of about `shard_bytes`, and counts rows and bytes."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch], shard_bytes: int) -> None:
         self.batches = iter(batches)
@@ -101,11 +100,11 @@ class _Shards:
         self.size_bytes = 0
 
     def __iter__(self) -> Iterator[Iterator[pa.RecordBatch]]:
-        """Each portion has to be used up before the next."""
+        """Yields the batches of each shard; one must be consumed before the next."""
         for batch in self.batches:
-            yield self._portion(batch)
+            yield self._shard(batch)
 
-    def _portion(self, first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def _shard(self, first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         size_bytes = 0
         batch: pa.RecordBatch | None = first
         while batch is not None:
@@ -136,27 +135,27 @@ def _data_file(path: str, local: Path) -> DataFile:
 
 
 _NAMES = {"double": "float64", "float": "float32", "halffloat": "float16"}
-# Types that differ in how they lie in memory alone.
-_ALIKE = {"large_string": "string"}
+# Types that differ only in their memory layout.
+_EQUAL_TYPES = {"large_string": "string"}
 
 
 def described(schema: pa.Schema) -> list[dict[str, Any]]:
-    """Columns as `dataset_info.features` of a card lists them."""
+    """Returns columns as `dataset_info.features` of a card lists them."""
     return [{"name": column.name, **_in_card(column.type)} for column in schema]
 
 
 def with_features(schema: pa.Schema) -> pa.Schema:
-    """The schema with the metadata in which `datasets` keeps features in a Parquet file."""
+    """Returns the schema with the metadata in which `datasets` stores features in a Parquet file."""
     features = {column.name: _feature(column.type) for column in schema}
     text = json.dumps({"info": {"features": features}})
     return schema.with_metadata({"huggingface": text})
 
 
 def column_types(features: Any) -> dict[str, str] | None:
-    """Columns and their types, each as one text; None for what is no list of columns.
+    """Returns the type of each column as one text; None if `features` is no list of columns.
 
-    `features` are as in a card, whichever version of `datasets` wrote them. Keys of objects are sorted,
-    so that their order makes no difference.
+    `features` are those of a card, by any version of `datasets`. Keys of objects are sorted, so that their
+    order makes no difference.
     """
     if not isinstance(features, list) or not all(isinstance(each, Mapping) for each in features):
         return None
@@ -164,7 +163,7 @@ def column_types(features: Any) -> dict[str, str] | None:
 
 
 def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
-    """What differs between two sets of columns, a line each: `-` as it is there, `+` as it would be."""
+    """Returns the differences of two sets of columns, a line each: `-` for theirs, `+` for ours."""
     lines = []
     for name in dict.fromkeys((*theirs, *ours)):
         before, after = theirs.get(name), ours.get(name)
@@ -204,9 +203,9 @@ def _feature(type_: pa.DataType) -> dict[str, Any]:
 
 
 def _type_text(feature: Any) -> str:
-    """`list<struct<content: string, role: string>>`; what is not known as its JSON."""
+    """Returns a type such as `list<struct<content: string>>`; an unknown feature is its JSON."""
     if isinstance(feature, str):
-        return _ALIKE.get(feature, feature)
+        return _EQUAL_TYPES.get(feature, feature)
     if isinstance(feature, list):
         return _struct_text(feature)
     if isinstance(feature, Mapping):

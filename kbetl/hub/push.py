@@ -1,4 +1,4 @@
-"""Pushes datasets, one after the other: files and card made from the store, then sent."""
+"""Pushes datasets one after the other: writes files, makes the card, and commits both."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
 from kbetl.hub.commit import (
     ALL,
-    Made,
+    PreparedPush,
     Pushed,
     PushOptions,
+    PushTarget,
     Say,
-    Target,
     format_of_dataset,
+    push_commit,
     repo_of,
-    send,
 )
 from kbetl.hub.parquet_files import write_files
 from kbetl.hub.remote import make_api
@@ -34,18 +34,18 @@ from kbetl.store import Store
 
 
 def push(store: Store, options: PushOptions, say: Say, done: Callable[[Pushed], None]) -> list[Pushed]:
-    """Pushes datasets, one after the other, each as one commit or none; a run in `runs`, unless dry.
+    """Pushes datasets one after the other, each as one commit; recorded in `runs` unless it is a dry run.
 
-    `say` takes notes, `done` each dataset as it is done. Raises ConfigError for what cannot be meant,
-    HubError where the Hub cannot take it; what was done before stays done.
+    `say` is called with notes, `done` with each dataset that is pushed. Raises ConfigError for unusable
+    options, HubError if the Hub fails; earlier datasets stay pushed.
     """
     names = check_ready(options, store)
     api = make_api(is_quiet=options.is_quiet)
     pushed: list[Pushed] = []
-    told: set[str] = set()
+    shown: set[str] = set()
     with _recorded(store, names, options, pushed):
         for name in names:
-            one = _push_one(store, Target(api, name, repo_of(name, options), options), say, told)
+            one = _push_one(store, PushTarget(api, name, repo_of(name, options), options), say, shown)
             if one is not None:
                 pushed.append(one)
                 done(one)
@@ -58,7 +58,7 @@ def push(store: Store, options: PushOptions, say: Say, done: Callable[[Pushed], 
 
 
 def pushable(store: Store, options: PushOptions) -> list[str]:
-    """Every dataset that has rows, and where it would go, a line each."""
+    """Returns every dataset that has rows, with its repository, a line each."""
     lines = []
     for name in NAMES:
         with open_dataset(store, Dataset(name, options.sources, all_sources=True)) as dataset:
@@ -68,10 +68,10 @@ def pushable(store: Store, options: PushOptions) -> list[str]:
 
 
 def check_ready(options: PushOptions, store: Store | None = None) -> list[str]:
-    """The datasets that are meant. Raises what would stop their push, as far as it is known without rows.
+    """Returns the names of the datasets to push, after checking what can be checked without rows.
 
-    ConfigError for what cannot be meant, HubError for a missing token. Without a store its sources are not
-    looked at.
+    Raises ConfigError for unusable options, HubError for a missing token. Sources are checked only with a
+    store.
     """
     names = _names(options, store)
     if not options.is_dry_run and token(is_quiet=options.is_quiet) is None:
@@ -105,7 +105,7 @@ def _names(options: PushOptions, store: Store | None) -> list[str]:
 def _recorded(
     store: Store, names: Sequence[str], options: PushOptions, pushed: Sequence[Pushed]
 ) -> Iterator[None]:
-    """A row of `runs`; a dry run leaves none."""
+    """Records the push in `runs`, unless it is a dry run."""
     if options.is_dry_run:
         yield
         return
@@ -124,7 +124,7 @@ def _recorded(
 
 
 def exit_status(pushed: Sequence[Pushed]) -> int:
-    """3 if a format could not carry some rows, else 0."""
+    """Returns 3 if a format could not express some rows, else 0."""
     return exit_status_for(*(one.left_out for one in pushed))
 
 
@@ -132,8 +132,11 @@ def _counts(pushed: Sequence[Pushed]) -> dict[str, Any]:
     return {one.dataset: {"repo": one.repo, "rows": dict(one.rows), "commit": one.commit} for one in pushed}
 
 
-def _push_one(store: Store, target: Target, say: Say, told: set[str]) -> Pushed | None:
-    """None where a dataset of `all` has no rows. What is true of several datasets is `told` once."""
+def _push_one(store: Store, target: PushTarget, say: Say, shown: set[str]) -> Pushed | None:
+    """Pushes one dataset; returns None if a dataset of `all` has no rows.
+
+    `shown` collects notes, so that one that holds for several datasets is shown once.
+    """
     options = target.options
     with _folder() as folder:
         dataset = Dataset(target.name, options.sources, options.all_sources)
@@ -154,10 +157,10 @@ def _push_one(store: Store, target: Target, say: Say, told: set[str]) -> Pushed 
         if not built.files:
             why = built.left_out.why()
             raise HubError(f"nothing is left of the dataset {target.name} to push as {built.format}: {why}")
-        pushed = send(target, Made(built, make_card(facts, built)), say)
+        pushed = push_commit(target, PreparedPush(built, make_card(facts, built)), say)
         for line in source.notes:
-            if line not in told:
-                told.add(line)
+            if line not in shown:
+                shown.add(line)
                 say(line)
         return pushed
 

@@ -1,4 +1,4 @@
-"""A README.md of the Hub in its parts, and what of it a push writes: the rest stays as it is. Pure."""
+"""Merges our card into a README.md of the Hub, and keeps all that others wrote in it. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _KEY = re.compile(r"(?P<quote>[\"']?)(?P<key>[^\s#\-&*!|>%@`{}\[\],:\"'][^:\"']*
 
 
 class Card(NamedTuple):
-    """What a push has to say in a README.md."""
+    """What a push writes into a README.md."""
 
     facts: Mapping[str, Any]
-    """Keys of the front matter that are always ours; None takes one away."""
+    """Keys of the front matter that are always ours; the value None removes one."""
     defaults: Mapping[str, Any]
-    """Keys of the front matter that are only written where there is none."""
+    """Keys of the front matter that are written only if they are missing."""
     text: str
-    """The whole body of a new card, with our part between BEGIN and END."""
+    """The body of a new card, with our part between BEGIN and END."""
 
 
 class Readme(NamedTuple):
-    """`front` is YAML less its `---`, and its values; `body` is all that follows."""
+    """A README.md: `front` is its YAML without `---`, `values` is that parsed, `body` is the rest."""
 
     front: str
     values: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Readme(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """One key of the front matter at its top, as it is spelled. `remarks` are the comments above it."""
+    """A top-level key of the front matter in its own spelling; `remarks` are the comments above it."""
 
     key: str | None
     remarks: str
@@ -47,7 +47,7 @@ class _Entry(NamedTuple):
 
 
 def read_readme(text: str, name: str) -> Readme:
-    """Takes a README.md apart. Raises HubError where its front matter cannot be read, by its `name`."""
+    """Splits a README.md into its parts. Raises HubError, naming `name`, for an invalid front matter."""
     import yaml
 
     found = _FRONT.match(text)
@@ -66,22 +66,22 @@ def read_readme(text: str, name: str) -> Readme:
 
 
 def merged(readme: Readme, name: str, *, card: Card) -> str:
-    """The README.md with our keys and our text in their places, and all else as it was.
+    """Returns the README.md with our keys and text updated, and everything else unchanged.
 
-    Raises HubError where the marks of our text are not one pair.
+    Raises HubError if the marks around our text are not exactly one pair.
     """
-    kept = list(_kept(readme, card))
-    lines = "".join(f"{entry.remarks}{entry.text}" for entry in kept)
-    there = {entry.key for entry in kept}
+    foreign = list(_foreign_entries(readme, card))
+    lines = "".join(f"{entry.remarks}{entry.text}" for entry in foreign)
+    there = {entry.key for entry in foreign}
     ours = {key: value for key, value in card.defaults.items() if key not in there}
     licence = {key: ours.pop(key) for key in _LICENCE if key in ours}
-    # last of the defaults: where it is ours it is written anew, and its place must not move
+    # the licence is the last default: if it is ours it is written again, and must keep its position
     front = lines + _dumped(ours) + ("" if "license" in there else _dumped(licence)) + _dumped(card.facts)
     return f"---\n{front}---\n{_body(readme.body, name, card)}"
 
 
-def _kept(readme: Readme, card: Card) -> Iterator[_Entry]:
-    """The entries that stay, and the comments of those that do not."""
+def _foreign_entries(readme: Readme, card: Card) -> Iterator[_Entry]:
+    """Yields the entries that are not ours, and the comments above those that are."""
     name_is_ours = readme.values.get("license_name") in LICENCE_NAMES
     licence = _LICENCE if readme.values.get("license") == "other" else _LICENCE[1:]
     for entry in _entries(readme):
@@ -93,7 +93,7 @@ def _kept(readme: Readme, card: Card) -> Iterator[_Entry]:
 
 
 def _entries(readme: Readme) -> Iterator[_Entry]:
-    """Every key with its own spelling; with ours where it cannot be taken out as it stands."""
+    """Yields every key in its own spelling, or in ours if its text cannot be separated."""
     spelled = {entry.key: entry for entry in _spelled(readme.front)}
     for key, value in readme.values.items():
         entry = spelled.pop(key, None)

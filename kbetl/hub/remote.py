@@ -1,4 +1,4 @@
-"""A dataset on the Hub as it stands: its head, its files, its card; and what goes wrong on the way there."""
+"""Reads a dataset on the Hub: its head, files and card; translates errors of the Hub."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 README = "README.md"
 TYPE = "dataset"
+# Statuses after which a retry may succeed: conflicts, throttling, errors of the server.
 _AGAIN = (408, 409, 412, 429, 500, 502, 503, 504)
-"""Statuses after which a later try may succeed: conflicts, throttling, faults of the server."""
 SHARD = re.compile(r"data/(?P<split>[^/]+)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
-"""Data files as we and `datasets` name them."""
+"""Names of data files, as kbetl and `datasets` write them."""
 _DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".arrow", ".gz", ".zst", ".zip")
 
 
@@ -44,26 +44,27 @@ class Remote:
     is_private: bool
     files: Mapping[str, RemoteFile]
     readme: str
-    """Empty where there is none."""
+    """Its README.md; empty if there is none."""
 
 
-class Declared(NamedTuple):
-    """What a dataset on the Hub says of itself; `columns` is None where that cannot be known."""
+class RemoteSchema(NamedTuple):
+    """The schema of a dataset on the Hub, by its card and files."""
 
     columns: Mapping[str, str] | None
+    """Types by column; None if they cannot be known."""
     splits: Sequence[str]
     configs: Sequence[str]
-    """Its configurations other than the default one."""
+    """Names of its configurations other than the default one."""
     data_files: Sequence[str]
-    """Paths of files that look like data, also where they are no Parquet."""
+    """Paths of files that look like data, of any format."""
     patterns: Sequence[str]
-    """Where its default configuration looks for data besides `data/SPLIT-*`."""
+    """Data file patterns of its default configuration other than `data/SPLIT-*`."""
     download_bytes: int | None
-    """What the files of its splits take; None where the card does not tell."""
+    """Bytes of the files of its splits; None if the card does not say."""
 
 
 def make_api(*, is_quiet: bool) -> HfApi:
-    """The Hub's client. Progress bars only where somebody watches."""
+    """Returns the Hub's client; `is_quiet` disables progress bars."""
     quiet_imports(is_quiet=is_quiet)
     from huggingface_hub import HfApi
 
@@ -71,11 +72,11 @@ def make_api(*, is_quiet: bool) -> HfApi:
 
 
 def read_remote(api: HfApi, repo: str) -> Remote | None:
-    """A dataset at its head; None where there is none that we may see. Raises HubError and HubBusy."""
+    """Returns a dataset at its head; None if none is visible to us. Raises HubError and HubBusy."""
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
-    with explained(repo):
+    with translate_errors(repo):
         try:
             about = api.dataset_info(repo)
         except RepositoryNotFoundError:
@@ -101,14 +102,14 @@ def _readme(api: HfApi, repo: str, sha: str) -> str:
         raise HubError(f"{repo}: its README.md is not UTF-8; mend it on the Hub") from None
 
 
-def declared(api: HfApi, remote: Remote) -> Declared:
-    """Columns, splits and configurations, by the card and by the names of files. Raises HubError."""
+def read_schema(api: HfApi, remote: Remote) -> RemoteSchema:
+    """Returns columns, splits and configurations, by the card and the names of files. Raises HubError."""
     values = read_readme(remote.readme, f"{remote.repo}: README.md").values
     info = _default_of(values.get("dataset_info"))
     tables = _tables(values.get("configs"))
     configs = [str(config.get("config_name", "default")) for config in tables]
     configs += [str(each.get("config_name", "default")) for each in _tables(values.get("dataset_info"))]
-    named = [place for config in tables if _is_default(config) for place in _places(config)]
+    named = [each for config in tables if _is_default(config) for each in _patterns(config)]
     splits = [str(split.get("name")) for split in _tables(info.get("splits"))]
     splits += [split for split, _ in named if split]
     splits += [found["split"] for found in map(SHARD.fullmatch, sorted(remote.files)) if found]
@@ -121,15 +122,15 @@ def declared(api: HfApi, remote: Remote) -> Declared:
     others = [name for name in dict.fromkeys(configs) if name not in ("default", "None")]
     size = info.get("download_size")
     download_bytes = size if isinstance(size, int) else None
-    return Declared(columns, list(dict.fromkeys(splits)), others, data, patterns, download_bytes)
+    return RemoteSchema(columns, list(dict.fromkeys(splits)), others, data, patterns, download_bytes)
 
 
 def _is_default(config: Mapping[str, Any]) -> bool:
     return config.get("config_name", "default") in ("default", None) or config.get("default") is True
 
 
-def _places(config: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
-    """Split, if it is named, and pattern of all data files of a configuration."""
+def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
+    """Yields split, None if it is not named, and pattern of all data files of a configuration."""
     if config.get("data_dir"):
         yield None, f"{config['data_dir']}/"
     files = config.get("data_files")
@@ -142,7 +143,7 @@ def _places(config: Mapping[str, Any]) -> Iterator[tuple[str | None, str]]:
 
 
 def _default_of(info: Any) -> Mapping[str, Any]:
-    """The `dataset_info` of the default configuration; a card holds one, or a list of them."""
+    """Returns the `dataset_info` of the default configuration; a card has one, or a list of them."""
     for each in _tables(info) or [info]:
         if isinstance(each, Mapping) and each.get("config_name", "default") == "default":
             return each
@@ -154,13 +155,13 @@ def _tables(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _footer(api: HfApi, remote: Remote, path: str) -> Any:
-    """The schema of a Parquet file, of which the end alone is fetched."""
+    """Returns the schema of a Parquet file, downloading only its end."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from huggingface_hub import HfFileSystem
 
     name = f"datasets/{remote.repo}@{remote.sha}/{path}"
-    with explained(remote.repo):
+    with translate_errors(remote.repo):
         try:
             with HfFileSystem(endpoint=api.endpoint).open(name, "rb", block_size=2**16) as file:
                 return pq.read_schema(file)
@@ -171,26 +172,25 @@ def _footer(api: HfApi, remote: Remote, path: str) -> Any:
 
 
 def git_oid(content: bytes) -> str:
-    """Git's name of a content."""
+    """Returns the id of a git blob."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 @contextlib.contextmanager
-def explained(repo: str, *, may_have_happened: bool = False) -> Iterator[None]:
-    """Turns what fails on the Hub into HubBusy where a later try may succeed, else into HubError.
+def translate_errors(repo: str, *, may_have_happened: bool = False) -> Iterator[None]:
+    """Translates errors of the Hub into HubBusy if a retry may succeed, else into HubError.
 
-    `may_have_happened`: that a lost connection leaves open whether the Hub did it, so that asking again is
-    the way to know.
+    `may_have_happened`: a lost connection leaves open whether the Hub did it, so that it is retried.
     """
     try:
         yield
     except connection_failures(RuntimeError, ValueError) as error:
-        # an upload that failed is a RuntimeError around what the server said
+        # a failed upload is a RuntimeError whose cause is the server's error
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        raise _explained(repo, cause, may_have_happened=may_have_happened) from None
+        raise _translated(repo, cause, may_have_happened=may_have_happened) from None
 
 
-def _explained(repo: str, error: BaseException, *, may_have_happened: bool) -> HubError:
+def _translated(repo: str, error: BaseException, *, may_have_happened: bool) -> HubError:
     from huggingface_hub import errors
 
     from kbetl.client.retry_after import retry_after_s

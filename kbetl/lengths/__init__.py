@@ -1,4 +1,4 @@
-"""Counts what a trainer will see: rollouts, rendered by the real chat template, in tokens."""
+"""Counts the tokens of rollouts, rendered by the chat template as a trainer would."""
 
 from kbetl.lengths.measure import MeasureProgress, measure
 from kbetl.lengths.report import LengthReport

@@ -1,4 +1,4 @@
-"""Measures the rollouts of a dataset that were not measured yet, and reports on all of them."""
+"""Counts the tokens of a dataset's rollouts that were not counted yet, and reports on all of them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from kbetl.store import Store
 from kbetl.store.lengths import Length, LengthStore, Unmeasured
 from kbetl.text import plain_text
 
+# Rows, and bytes of rows, that are tokenized together: a token needs some 100 bytes meanwhile.
 PAGE_ROWS = 256
 PAGE_BYTES = 2**20
-"""Of rows that are read, rendered and cut into tokens together: a token takes some 100 bytes meanwhile."""
+# Samples whose token ids are compared with the tokenizer's own call: the first ones, then one in so many.
 COMPARED_AT_FIRST = 8
 COMPARED_LATER = 1024
-"""Samples whose token ids are compared with the tokenizer's own: so many at first, then one in so many."""
 
 
 @dataclass(slots=True)
 class MeasureProgress:
-    """How far a run is; another thread may read it."""
+    """Counters of a run, which another thread may read."""
 
     waiting: int = 0
-    """Samples that the run measures; 0 until that is known."""
+    """Samples that the run measures; 0 until the number is known."""
     done: int = 0
     tokens: int = 0
     left_over: int = 0
-    """Samples that the template refused, or of which it leaves text out."""
+    """Samples that the template refused or whose text it left out."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -48,11 +48,11 @@ def measure(
     limit: int | None = None,
     tally: MeasureProgress | None = None,
 ) -> LengthReport:
-    """Counts what was not counted yet, with this tokenizer and its template, and stores it as it goes.
+    """Counts and stores the tokens of samples not counted yet with this tokenizer; returns the report.
 
-    `tokenizer` is a folder, NAME or NAME@REVISION; `limit` is how many samples are counted at most. The
-    tokenizer is loaded only where there is something to count. Raises ConfigError for what is no tokenizer
-    with a chat template, SourceError where the Hub gives none; what was counted before an error stays.
+    `tokenizer` is a folder, NAME or NAME@REVISION; at most `limit` samples are counted. The tokenizer is
+    loaded only if there is something to count. Raises ConfigError for a tokenizer without chat template,
+    SourceError if the Hub does not give it; counts made before an error stay stored.
     """
     tally = tally or MeasureProgress()
     files = find(tokenizer)
@@ -68,7 +68,7 @@ def measure(
         waiting = measures.waiting()
         tally.waiting = waiting if limit is None else min(waiting, limit)
         if tally.waiting:
-            _Measuring(measures, ChatTokenizer(files), tally).go()
+            _Measurement(measures, ChatTokenizer(files), tally).run()
         report = read_report(store, measures, files, chosen, tally.done)
         report = replace(report, left_over_now=tally.left_over)
         counts.update(report.counts_of_run())
@@ -82,26 +82,26 @@ DIFFERS = (
 )
 
 
-class _Ready(NamedTuple):
-    """A sample that the template took."""
+class _RenderedSample(NamedTuple):
+    """A sample that the template rendered."""
 
     sample_hash: str
     conversation: Conversation
     rendered: Rendered
 
 
-class _Measuring:
-    """One run of measuring: page by page, each stored before the next is read."""
+class _Measurement:
+    """Counts tokens page by page; each page is stored before the next is read."""
 
     def __init__(self, measures: LengthStore, chat: ChatTokenizer, tally: MeasureProgress) -> None:
         self._measures = measures
         self._chat = chat
         self._tally = tally
+        # Rendered samples so far; by their number it is decided which are compared.
         self._seen = 0
-        """Samples that could have been compared."""
 
-    def go(self) -> None:
-        """Measures as many as the tally says."""
+    def run(self) -> None:
+        """Measures as many samples as the progress says."""
         after = 0
         while left := self._tally.waiting - self._tally.done:
             page = self._measures.next(after, min(left, PAGE_ROWS), PAGE_BYTES)
@@ -119,15 +119,15 @@ class _Measuring:
             try:
                 conversation = conversation_of(stored_value(each.row))
                 check_turns(conversation)
-                ready.append(_Ready(each.sample_hash, conversation, self._chat.render(conversation)))
+                ready.append(_RenderedSample(each.sample_hash, conversation, self._chat.render(conversation)))
             except BadRow as bad:
                 refused.append(Length(each.sample_hash, None, None, None, refusal=plain_text(str(bad))))
         return [*refused, *self._counted(ready)]
 
-    def _counted(self, ready: Sequence[_Ready]) -> list[Length]:
+    def _counted(self, ready: Sequence[_RenderedSample]) -> list[Length]:
         for each in self._to_compare(ready):
-            if not self._chat.agrees(each.conversation, each.rendered):
-                self._chat.go_slowly()
+            if not self._chat.matches_reference(each.conversation, each.rendered):
+                self._chat.use_reference()
                 self._tally.notes.append(f"sample {each.sample_hash}: {DIFFERS}")
         found = []
         for each, tokens in zip(ready, self._chat.count([each.rendered for each in ready]), strict=True):
@@ -135,7 +135,7 @@ class _Measuring:
             found.append(Length(each.sample_hash, *tokens, unreached=each.rendered.unreached))
         return found
 
-    def _to_compare(self, ready: Sequence[_Ready]) -> list[_Ready]:
+    def _to_compare(self, ready: Sequence[_RenderedSample]) -> list[_RenderedSample]:
         numbered = enumerate(ready, self._seen)
         self._seen += len(ready)
         return [

@@ -1,4 +1,4 @@
-"""Which samples are measured: a dataset of the store, from all sources or some."""
+"""Selects which samples are measured: a dataset of the store, from all or some sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kbetl.text import plain_text
 
 
 class Chosen(NamedTuple):
-    """A dataset, and the sources that its samples are from; `source_ids` is None for all."""
+    """A dataset, and the sources of its samples; `source_ids` is None for all sources."""
 
     dataset: str
     """A key of MEASURED."""
@@ -24,7 +24,7 @@ class Chosen(NamedTuple):
 
 
 def choose(store: Store, dataset: str | None, sources: Sequence[str], dataset_path: str | None) -> Chosen:
-    """What options and `DATASET_PATH` mean; the variable counts only where no option says anything.
+    """Returns the dataset and sources of the options, or of `DATASET_PATH` if there is no option.
 
     Raises ConfigError for a source that the store does not have.
     """
@@ -49,7 +49,7 @@ def _by_path(store: Store, path: str) -> Chosen:
 
 
 def _is_written_as(path: str, dataset: str) -> bool:
-    """Whether a path is where the dataset is written, or its name on the Hub."""
+    """Whether a path is the output of the dataset, or its name on the Hub."""
     output = MEASURED[dataset].output
     if output is None:
         return False

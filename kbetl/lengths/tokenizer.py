@@ -1,4 +1,4 @@
-"""A tokenizer with its chat template: renders conversations and counts their tokens, as a trainer would."""
+"""Renders conversations with a tokenizer's chat template, and counts their tokens as a trainer would."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from kbetl.text import plain_text
 
 REASON_CHARACTERS = 300
 
-# For one rendering, which takes milliseconds; a template from elsewhere may never end.
+# Seconds for one rendering, which needs milliseconds; a template from outside may never end.
 TEMPLATE_TIMEOUT_S = 10
 
 
 class Rendered(NamedTuple):
-    """A rendered conversation in parts that are cut into tokens apart from each other.
+    """A rendered conversation in parts that are tokenized separately.
 
-    `head + prompt` is the prompt with the generation prompt, `head + whole` the whole conversation. The cut
-    is in front of a special token, where every text is cut anyway, so that nothing is counted twice.
+    `head + prompt` is the prompt with the generation prompt, `head + whole` the whole conversation. The head
+    ends before a special token, where the tokenizer splits every text, so that it is tokenized only once.
     """
 
     head: str
     prompt: str
     whole: str
     unreached: tuple[str, ...]
-    """Fields whose text the whole lacks."""
+    """Fields whose text is missing in the whole conversation."""
 
     def in_one(self) -> Rendered:
-        """The same, not cut."""
+        """Returns it without a head."""
         return Rendered("", self.head + self.prompt, self.head + self.whole, self.unreached)
 
 
 class Tokens(NamedTuple):
-    """What a trainer sees of a conversation, in tokens; prompt + completion = total."""
+    """Token counts of a conversation; prompt + completion = total."""
 
     prompt: int
     completion: int
@@ -51,24 +51,24 @@ class Tokens(NamedTuple):
 
 
 class ChatTokenizer:
-    """A loaded tokenizer. Runs no code that came with it."""
+    """A loaded tokenizer; code that comes with it is never run."""
 
     def __init__(self, files: TokenizerFiles) -> None:
-        """Loads it. Raises ConfigError where it cannot be loaded, or has no chat template."""
+        """Loads it. Raises ConfigError if it cannot be loaded or has no chat template."""
         self._tokenizer = _load(files)
         _check_template(files, self._tokenizer.chat_template)
         self._name = files.name
-        self._watch = _Watch()
+        self._watchdog = _Watchdog()
         self._refusals = _template_errors()
         self._backend = self._tokenizer.backend_tokenizer if self._tokenizer.is_fast else None
-        self._cuts: tuple[str, ...] = ()
+        self._split_tokens: tuple[str, ...] = ()
         if self._backend is not None:
             self._backend.no_truncation()
             self._backend.no_padding()
-            self._cuts = _cutting_tokens(self._backend)
+            self._split_tokens = _splitting_tokens(self._backend)
 
     def render(self, conversation: Conversation) -> Rendered:
-        """Renders one; raises BadRow with the reason where the template refuses it."""
+        """Renders a conversation. Raises BadRow, with the reason, if the template refuses it."""
         prompt = [message.body(parsed=True) for message in conversation.prompt]
         completion = [message.body(parsed=True) for message in conversation.completion]
         tools = conversation.tools
@@ -86,19 +86,19 @@ class ChatTokenizer:
         except self._refusals as error:
             reason = plain_text(f"{type(error).__name__}: {error}")
             raise BadRow(f"the chat template refuses it: {reason[:REASON_CHARACTERS]}") from None
-        cut = self._cut(asked, whole)
-        return Rendered(whole[:cut], asked[cut:], whole[cut:], lost)
+        end = self._head_end(asked, whole)
+        return Rendered(whole[:end], asked[end:], whole[end:], lost)
 
     def count(self, conversations: Sequence[Rendered]) -> list[Tokens]:
-        """The tokens of each, as `apply_chat_template(tokenize=True)` would count them."""
+        """Returns the token counts of each, equal to those of `apply_chat_template(tokenize=True)`."""
         if self._backend is None:
             conversations = [each.in_one() for each in conversations]
         texts = [text for each in conversations for text in each[:3]]
         lengths = iter(self._lengths(texts))
         return [_tokens(*each) for each in zip(lengths, lengths, lengths, strict=True)]
 
-    def agrees(self, conversation: Conversation, rendered: Rendered) -> bool:
-        """Whether `count` sees the token ids that `apply_chat_template(tokenize=True)` gives."""
+    def matches_reference(self, conversation: Conversation, rendered: Rendered) -> bool:
+        """Whether `count` has the token ids of `apply_chat_template(tokenize=True)`."""
         if self._backend is None:
             return True  # it is the same call
         prompt = [message.body(parsed=True) for message in conversation.prompt]
@@ -110,12 +110,12 @@ class ChatTokenizer:
         official = self._official_ids(prompt, conversation.tools, add_generation_prompt=True)
         return head + self._ids(rendered.prompt) == official
 
-    def go_slowly(self) -> None:
-        """From now on cuts no text and uses the tokenizer's own call alone, as `apply_chat_template` does."""
-        self._backend, self._cuts = None, ()
+    def use_reference(self) -> None:
+        """From now on uses the tokenizer's own call on whole texts, as `apply_chat_template` does; slower."""
+        self._backend, self._split_tokens = None, ()
 
     def _text(self, messages: list[dict[str, Any]], tools: Any, **options: bool) -> str:
-        with self._watch:
+        with self._watchdog:
             text: str = self._tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **options)
         return text
 
@@ -125,12 +125,12 @@ class ChatTokenizer:
         )
         return list(found)
 
-    def _cut(self, asked: str, whole: str) -> int:
-        """The last place where a special token begins in both, up to which they are the same; else 0."""
-        ends = {(asked.rfind(token), len(token)) for token in self._cuts}
-        for place, size in sorted(ends, reverse=True):
-            if place > 0 and whole.startswith(asked[: place + size]):
-                return place
+    def _head_end(self, asked: str, whole: str) -> int:
+        """Returns the last start of a special token up to which both texts are equal; 0 if there is none."""
+        ends = {(asked.rfind(token), len(token)) for token in self._split_tokens}
+        for index, size in sorted(ends, reverse=True):
+            if index > 0 and whole.startswith(asked[: index + size]):
+                return index
         return 0
 
     def _lengths(self, texts: list[str]) -> list[int]:
@@ -144,16 +144,16 @@ class ChatTokenizer:
 
 
 def _tokens(head: int, prompt: int, whole: int) -> Tokens:
-    """Where nothing follows the prompt, there is no generation prompt in the whole, and no completion."""
+    """Returns the counts; without a completion, the whole also lacks the generation prompt."""
     total = head + whole
     asked = min(head + prompt, total)
     return Tokens(asked, total - asked, total)
 
 
-def _cutting_tokens(backend: Any) -> tuple[str, ...]:
-    """The added tokens in front of which every text is cut, whatever stands around them.
+def _splitting_tokens(backend: Any) -> tuple[str, ...]:
+    """Returns the added tokens at whose start every text is split, whatever the text around them.
 
-    Not those that swallow blanks or are looked for in normalised text, nor those that overlap another.
+    Tokens that strip white space, are matched in normalised text, or overlap another one are left out.
     """
     added = list(backend.get_added_tokens_decoder().values())
     plain = [
@@ -187,7 +187,7 @@ def _load(files: TokenizerFiles) -> Any:
         raise ConfigError(f"tokenizer {files.name} cannot be loaded: {reason}") from error
 
 
-# What transformers raises for files that hold something else than it expects.
+# Exceptions of transformers for files with unexpected content.
 _BROKEN_FILES = (
     OSError,
     ValueError,
@@ -203,7 +203,7 @@ _BROKEN_FILES = (
 
 
 def _check_template(files: TokenizerFiles, template: Any) -> None:
-    """Raises ConfigError for a tokenizer without a chat template that every row could be rendered with."""
+    """Raises ConfigError for a tokenizer without a default chat template."""
     if not template:
         raise ConfigError(f"tokenizer {files.name} has no chat template; name one that has")
     if isinstance(template, dict) and "default" not in template:
@@ -220,10 +220,10 @@ class TemplateTimeout(Exception):
     """Raised into a chat template that does not end."""
 
 
-class _Watch:
-    """Ends the template that runs inside `with`, once it has run for TEMPLATE_TIMEOUT_S.
+class _Watchdog:
+    """Raises TemplateTimeout in a `with` block that runs longer than TEMPLATE_TIMEOUT_S.
 
-    A template is Python code made by Jinja: the exception comes at its next step.
+    A template is Python code made by Jinja, so the exception is raised at its next bytecode.
     """
 
     def __init__(self) -> None:
@@ -255,7 +255,7 @@ class _Watch:
 
 
 def _template_errors() -> tuple[type[Exception], ...]:
-    """What comes out of a template: its own refusals, and Python's about values it did not expect."""
+    """Returns the exceptions of a template: its own refusals, and Python's errors on unexpected values."""
     from jinja2 import TemplateError
 
     return (
@@ -274,7 +274,7 @@ _TAGS = re.compile(r"(</?(?:think|tool_call|tool_response)>)")
 
 
 class Mark(NamedTuple):
-    """A mark, and the text before and behind it. The template may strip blanks around the text."""
+    """A mark in a text, and the text before and behind it, without the white space that templates strip."""
 
     origin: str
     sign: str
@@ -284,7 +284,7 @@ class Mark(NamedTuple):
 
 @dataclass(slots=True)
 class MarkedConversation:
-    """A conversation with marks in its texts."""
+    """A conversation with a mark in each of its texts."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
@@ -292,7 +292,7 @@ class MarkedConversation:
 
 
 def mark_texts(conversation: Conversation, rendered: str) -> MarkedConversation:
-    """The conversation, marked; `rendered` is what it rendered to, from which no mark is taken."""
+    """Returns the conversation with marks of a character that its rendering, `rendered`, does not have."""
     marker = _Marker(_unused_character(rendered))
     messages = [marker.message(each) for each in conversation.messages]
     tools = None
@@ -305,8 +305,8 @@ def mark_texts(conversation: Conversation, rendered: str) -> MarkedConversation:
 
 
 def missing_texts(marked: MarkedConversation, rendered: str) -> Iterator[str]:
-    """The origins of marks, each once, that the rendering of a marked conversation lacks."""
-    missing = (mark.origin for mark in marked.marks if not _stands_in(mark, rendered))
+    """Yields the origins, each once, of the marks that the rendering of a marked conversation lacks."""
+    missing = (mark.origin for mark in marked.marks if not _is_rendered(mark, rendered))
     yield from dict.fromkeys(missing)
 
 
@@ -316,7 +316,7 @@ class _Marker:
         self._character = character
 
     def message(self, message: Message) -> dict[str, Any]:
-        """The body of a message, with a mark in each text."""
+        """Returns the body of a message with a mark in each text."""
         body = message.body(parsed=True)
         for key in ("content", "reasoning_content"):
             if key in message.origins:
@@ -329,7 +329,7 @@ class _Marker:
         return body
 
     def named(self, owner: dict[str, Any], origin: str) -> dict[str, Any]:
-        """A tool or a call, with a mark in the name of its function."""
+        """Returns a tool or a call with a mark in the name of its function."""
         function = owner["function"]
         return {**owner, "function": {**function, "name": self._piece(function["name"], origin)}}
 
@@ -351,7 +351,7 @@ class _Marker:
         )
 
     def _piece(self, piece: str, origin: str) -> str:
-        """A piece of text with a mark in its middle; blank pieces are no text."""
+        """Returns a piece of text with a mark in its middle; a blank piece unchanged."""
         core = piece.strip()
         if not core:
             return piece
@@ -364,16 +364,16 @@ class _Marker:
 
 
 def _unused_character(text: str) -> str:
-    """A character that a text lacks, and that neither JSON escapes nor a template strips.
+    """Returns a character that is not in the text, and that neither JSON escapes nor templates strip.
 
-    Delete first: it leaves ASCII text a byte per character, and rendering as fast as without marks.
+    DEL comes first: with it ASCII text keeps one byte per character, and rendering stays as fast.
     """
     candidates = chain("\x7f", map(chr, range(0xE000, 0xF900)))
     return next(char for char in candidates if char not in text)
 
 
-def _stands_in(mark: Mark, rendered: str) -> bool:
-    """Whether the marked text is there, whole; as it is, or as the inside of a JSON string."""
+def _is_rendered(mark: Mark, rendered: str) -> bool:
+    """Whether the marked text is completely in the rendering, plain or escaped as in a JSON string."""
     start = rendered.find(mark.sign)
     if start < 0:
         return False

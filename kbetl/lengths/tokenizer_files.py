@@ -31,7 +31,7 @@ PATTERNS = (
     "tekken.json",
     "config.json",
 )
-"""The files that decide how a text is rendered and cut into tokens; weights are not among them."""
+"""The files that decide how a text is rendered and tokenized; no weights."""
 
 _CONFIG = "tokenizer_config.json"
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "tekken.json")
@@ -40,7 +40,7 @@ _HUB_NAME = re.compile(r"(?:[\w.-]+/)?[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFiles:
-    """A tokenizer, found: its name as given, where its files lie, and what they and our mapping hash to."""
+    """The files of a tokenizer: its name as given, their folder, and the hash of them and our mapping."""
 
     name: str
     folder: Path
@@ -50,10 +50,10 @@ class TokenizerFiles:
 
 
 def find(name: str) -> TokenizerFiles:
-    """The files of a folder, or of NAME or NAME@REVISION on the Hub.
+    """Returns the tokenizer files of a folder, or of NAME or NAME@REVISION on the Hub.
 
-    What lies in Hugging Face's cache is taken from there, without a question to the Hub; else it is fetched.
-    Raises ConfigError for what is no tokenizer, SourceError where the Hub gives none.
+    Files in Hugging Face's cache are used without a request to the Hub; others are downloaded. Raises
+    ConfigError if it is no tokenizer, SourceError if the Hub does not give it.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -69,7 +69,7 @@ def find(name: str) -> TokenizerFiles:
 
 
 def template_hash(folder: Path) -> str:
-    """`l1:` and a SHA-256 of the names and contents of the files, and of how fields are mapped."""
+    """Returns `l1:` and a SHA-256 of the names and contents of the files, and of the field mapping."""
     contents = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in _files(folder, PATTERNS)
@@ -87,8 +87,8 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"--tokenizer {folder}: no tokenizer in this folder, that is, no {_CONFIG}")
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a snapshot has all that a tokenizer with a chat template needs, or was fetched in parts."""
+def _is_complete(folder: Path) -> bool:
+    """Whether a snapshot has all files of a tokenizer with a chat template."""
     if not (folder / _CONFIG).is_file() or not any(_files(folder, _VOCABULARIES)):
         return False
     has_template_file = any(_files(folder, ("chat_template.*", "additional_chat_templates/*.jinja")))
@@ -105,7 +105,7 @@ def _cached(repo: str, revision: str | None) -> Path | None:
     except HFValidationError as error:
         raise ConfigError(f"--tokenizer {plain_text(repo)!r}: {plain_text(str(error))}") from None
     folder = Path(found).parent if isinstance(found, str) else None
-    return folder if folder is not None and _is_whole(folder) else None
+    return folder if folder is not None and _is_complete(folder) else None
 
 
 def _fetched(repo: str, revision: str | None) -> Path:
@@ -116,7 +116,7 @@ def _fetched(repo: str, revision: str | None) -> Path:
     except connection_failures() as error:
         name = f"{repo}@{revision}" if revision else repo
         raise SourceError(f"tokenizer {name}: {_why(error, repo, revision)}") from None
-    if not _is_whole(folder):  # without a network the cache comes back as it is
+    if not _is_complete(folder):  # without a network the incomplete cache is returned
         raise SourceError(
             f"tokenizer {repo}: no whole tokenizer with a chat template in the cache, nor on the Hub "
             "(if it was reached); connect, set HF_TOKEN if it is private, or name a folder with its files"

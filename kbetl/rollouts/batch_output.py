@@ -77,8 +77,8 @@ def _usage(body: Row, *, is_shared: bool) -> Row | None:
         return None
     found = read_usage(usage)._asdict()
     del found["cost_usd"]
-    kept = list(found)[:2] if is_shared else list(found)
-    return {key: found[key] for key in kept if found[key] is not None}
+    names = list(found)[:2] if is_shared else list(found)
+    return {key: found[key] for key in names if found[key] is not None}
 
 
 def _error(error: Any, status_code: Any, *, is_empty: bool) -> Row | None:

@@ -166,7 +166,7 @@ def _optional(row: Mapping[str, Any], name: str) -> dict[str, str]:
 
 Row = Mapping[str, Any]
 
-_PLACE = re.compile(r"\{\{([^}]*(?:\}(?!\})[^}]*)*)(\}\}|)")
+_PLACEHOLDER = re.compile(r"\{\{([^}]*(?:\}(?!\})[^}]*)*)(\}\}|)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
 _TEXT_FIELDS: Mapping[str, Callable[[Row], str | None]] = {
     "module_name": fields.module_name,
@@ -185,11 +185,11 @@ def template_names(template: str, first_line: int) -> tuple[str, ...]:
     Raises ConfigError, with the line in the file, if a `{{` is not closed or has no name.
     """
     names: dict[str, None] = {}
-    for place in _PLACE.finditer(template):
-        line = first_line + template.count("\n", 0, place.start())
-        if not place[2]:
+    for match in _PLACEHOLDER.finditer(template):
+        line = first_line + template.count("\n", 0, match.start())
+        if not match[2]:
             raise ConfigError(f"line {line}: '{{{{' without '}}}}'; a field is written {{{{ name }}}}")
-        name = place[1].strip()
+        name = match[1].strip()
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"line {line}: {name[:60]!r} between '{{{{' and '}}}}' is no name; "
@@ -207,7 +207,7 @@ def parsed(template: str) -> str:
 
 def render(template: str, values: Mapping[str, str]) -> str:
     """Returns the template with each `{{ name }}` replaced by its value, in one pass over the template."""
-    return _PLACE.sub(lambda place: values[place[1].strip()], template)
+    return _PLACEHOLDER.sub(lambda match: values[match[1].strip()], template)
 
 
 def field_text(row: Row, reward: float | None, name: str) -> str:

@@ -5,7 +5,7 @@ from settings
 order by settings.key
 
 -- name: card_difficulties
--- How many rows of a dataset have which difficulty.
+-- The number of a dataset's rows by difficulty.
 select
   dataset_rows.difficulty,
   count(*) as rows
@@ -15,7 +15,8 @@ group by dataset_rows.difficulty
 order by dataset_rows.difficulty
 
 -- name: card_lengths
--- Lengths of a dataset's rows by tokenizer and template, as far as they were measured whole, by nearest rank.
+-- Percentiles of the lengths of a dataset's rows, by nearest rank, per tokenizer and template. Rows with text that is
+-- missing in the rendered text are left out.
 with ranked as (
   select
     lengths.tokenizer as tokenizer,
@@ -46,8 +47,8 @@ group by ranked.tokenizer, ranked.template_hash, ranked.rows, wanted.percentile
 order by ranked.tokenizer, ranked.template_hash, wanted.percentile
 
 -- name: card_origins
--- Which models and licences the rows of a dataset name: the model of a rollout, and `licenses` of the row or of its
--- `info` (an object, or JSON as text), as JSON. Null where a row names none.
+-- The models and licences of a dataset's rows: the model of a rollout, and `licenses` of the row or of its `info`
+-- (an object, or JSON as text), as JSON. Null if a row names none.
 select
   named.model,
   named.licences,
@@ -84,8 +85,8 @@ group by outcomes.status
 order by outcomes.status
 
 -- name: card_reward_tenths
--- How many rows of a dataset have which reward: -1 below 0, 0 to 9 from that many tenths up to the next, 10 for
--- 1 itself, 11 above it, null without one.
+-- The number of a dataset's rows by reward: -1 below 0, 0 to 9 for that many tenths up to the next, 10 for 1,
+-- 11 above 1, null without a reward.
 select
   case
     when dataset_rows.reward < 0 then -1
@@ -119,8 +120,8 @@ group by wanted.percentile
 order by wanted.percentile
 
 -- name: card_sources
--- The sources of a dataset's samples, with what each holds, in the order in which they were first ingested.
--- :source_ids JSON list, null for the whole store   :kind of samples that the sources must hold
+-- The sources of a dataset's samples, with their numbers of rows and samples, in the order in which they were first
+-- ingested. :source_ids JSON list, null for the whole store   :kind of samples that the sources must have
 select
   sources.name,
   sources.kind,
@@ -137,9 +138,9 @@ where (:source_ids is null or sources.id in (select value from json_each(:source
 order by sources.id
 
 -- name: card_stages
--- How many of the eligible samples came how far: all of them, those that a task is about (rollouts above
--- min_reward; every module), those of these without an outcome, and those in `filtered`.
--- :task name of the task in use, null where the dataset needs none
+-- The number of eligible samples per stage: all, those that a task is about (rollouts above min_reward; all
+-- modules), those of these without an outcome, and those in `filtered`.
+-- :task name of the task in use, null if the dataset needs none
 select
   count(*) as samples,
   coalesce(sum(eligible_samples.is_meant), 0) as meant,

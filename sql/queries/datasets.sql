@@ -1,11 +1,11 @@
 -- name: add_wanted
--- One more sample for which the user's own condition holds. :sample_hash
+-- Adds a sample that satisfies the user's condition. :sample_hash
 insert into temp.wanted (sample_hash)
 values (:sample_hash)
 
 -- name: dataset_notes
--- What is peculiar to a dataset's rows: in no source any more; repeats in a source, of which one is kept;
--- numbers that were NaN or infinite and are null; rewards that came later than the row and differ from its own.
+-- The numbers of a dataset's rows that are in no source any more; that repeat in a source, where one counts; with
+-- numbers that were NaN or infinite and are null; with a reward that came later and differs from the row's own.
 -- :source_ids JSON list, null for the whole store
 select
   (
@@ -38,7 +38,7 @@ select
   ) as scored
 
 -- name: dataset_rows_table
--- The rows of a dataset. Without splits, split is null in every row.
+-- Table of a dataset's rows. split is null if there are no splits.
 create temp table dataset_rows (
   position integer primary key, -- from 1, in the dataset's order
   sample_hash text not null unique,
@@ -50,15 +50,15 @@ create temp table dataset_rows (
 ) strict
 
 -- name: eligible_table
--- The samples from which a dataset is made: those of its sources, with their place in source order.
+-- Table of the samples from which a dataset selects: those of its sources, with their position in source order.
 create temp table eligible (
   sample_hash text primary key,
   place integer not null -- source id * 10^12 + position; the largest integer for a sample of no source
 ) strict, without rowid
 
 -- name: features_of_sources
--- What the sources of a dataset declare of their columns; null where one declares nothing.
--- :source_ids JSON list, null for the whole store   :kind of samples that the sources must hold
+-- The declared column types of a dataset's sources; null if a source declares none.
+-- :source_ids JSON list, null for the whole store   :kind of samples that the sources must have
 select sources.features
 from sources
 where (:source_ids is null or sources.id in (select value from json_each(:source_ids)))
@@ -71,7 +71,7 @@ where (:source_ids is null or sources.id in (select value from json_each(:source
 order by sources.id
 
 -- name: fill_eligible
--- Samples of a kind in the chosen sources, each once, at its first place.
+-- Adds the samples of a kind in some sources, each once, at its first position.
 -- :kind module or rollout   :source_ids JSON list, null for the whole store
 insert into temp.eligible (sample_hash, place)
 select
@@ -100,13 +100,13 @@ where samples.kind = :kind
   )
 
 -- name: keep_wanted
--- Of a dataset's rows those alone for which the user's own condition holds.
+-- Deletes the rows of a dataset that do not satisfy the user's condition.
 delete from temp.dataset_rows
 where sample_hash not in (select wanted.sample_hash from temp.wanted)
 
 -- name: longest_rows
--- How long a dataset's rows are, by tokenizer and template that measured all of them: the longest, in tokens.
--- A tokenizer whose template took none of them says nothing.
+-- The tokens of a dataset's longest row, by each tokenizer and template that measured all rows.
+-- A tokenizer whose template refused all of them is left out.
 select
   lengths.tokenizer,
   max(lengths.total_tokens) as total_tokens
@@ -118,8 +118,8 @@ having count(*) = (select count(*) from temp.dataset_rows)
 order by lengths.tokenizer, lengths.template_hash
 
 -- name: mixed_sources
--- The sources whose rollouts are not all in one other source as well, in the order in which they were first ingested;
--- of those that hold the same rollouts the first. More than one: their rows would mix.
+-- The sources whose rollouts are not all in one other source too, in the order in which they were first ingested;
+-- of sources with the same rollouts only the first. If there are several, their rows would be mixed.
 with
 held as (
   select
@@ -170,7 +170,7 @@ where not exists (
 order by held.id
 
 -- name: other_labels
--- Of a dataset without labels: who else labelled its samples, the most first. :task name of the task
+-- The tasks not in use that labelled samples of a dataset, most samples first. :task name of the task
 select
   tasks.model,
   tasks.hash,
@@ -184,7 +184,7 @@ group by tasks.hash
 order by samples desc, tasks.hash
 
 -- name: rank_row
--- Where a random split has one row. :position :split :rank
+-- Sets split and rank of a row of a random split. :position :split :rank
 update temp.dataset_rows
 set
   split = :split,
@@ -192,7 +192,7 @@ set
 where position = :position
 
 -- name: rank_rows
--- The rows keep the dataset's order. :is_split 1: on the side where `splits` has them; 0: on no side
+-- Sets split and rank of all rows, in the dataset's order. :is_split 1 for the splits of `splits`, 0 for none
 update temp.dataset_rows
 set
   rank = position,
@@ -203,9 +203,9 @@ set
   )
 
 -- name: rollout_rows
--- The rows of one side of a dataset of rollouts, in order, with the row's own text as bytes.
--- has_labels as in rollout_facts, null where nobody looked for columns of the row that are called as ours.
--- score is a reward that came later than the row and differs from the row's own, else null. :split null where there are no splits
+-- The rows of one split of a dataset of rollouts, in order, with the row's own text as bytes.
+-- has_labels as in rollout_facts; null if the row was not searched for columns with the names of our labels.
+-- score is a reward that came later and differs from the row's own, else null. :split null if there are no splits
 select
   dataset_rows.sample_hash,
   samples.module_name,
@@ -232,7 +232,7 @@ where dataset_rows.split is :split
 order by dataset_rows.rank
 
 -- name: rollout_sources
--- The sources that hold rollouts, in the order in which they were first ingested.
+-- The sources with rollouts, in the order in which they were first ingested.
 select
   sources.id,
   sources.name
@@ -252,7 +252,7 @@ from temp.dataset_rows
 order by dataset_rows.position
 
 -- name: rows_by_split
--- How many rows of a dataset are on which side; without splits the side is null.
+-- The number of a dataset's rows per split; split is null if there are no splits.
 select
   dataset_rows.split,
   count(*) as rows
@@ -262,7 +262,8 @@ order by dataset_rows.split
 
 -- name: select_best
 -- The highest reward per module among the eligible rows of `filtered`; on a tie the first in source order.
--- Sorted by reward, descending; equal rewards by where the name first appears in `filtered`. Rows without the name or code that they are grouped by are each their own.
+-- Sorted by reward, descending; equal rewards by where the name first appears in `filtered`. A row without the name or
+-- code of the grouping is a group of its own.
 -- :by name or code
 insert into temp.dataset_rows (sample_hash, reward, difficulty)
 select
@@ -304,7 +305,7 @@ where tasks.name = 'prompts'
 order by eligible.place, eligible.sample_hash
 
 -- name: select_from_view
--- The rows of the chosen dataset's view among the eligible samples, in source order.
+-- The eligible samples that are in the dataset's view, in source order.
 insert into temp.dataset_rows (sample_hash, reward, difficulty)
 select
   dataset_view.sample_hash,
@@ -315,7 +316,7 @@ join temp.eligible on eligible.sample_hash = dataset_view.sample_hash
 order by eligible.place, eligible.sample_hash
 
 -- name: select_rollouts
--- Every eligible rollout, in source order; reward is the newest known.
+-- All eligible rollouts, in source order; reward is the newest one.
 insert into temp.dataset_rows (sample_hash, reward)
 select
   samples.hash,
@@ -328,7 +329,7 @@ join samples indexed by samples_by_hash on samples.hash = eligible.sample_hash
 order by eligible.place, eligible.sample_hash
 
 -- name: sources_named
--- All sources: id and name, in the order in which they came.
+-- Id and name of all sources, in the order in which they were first ingested.
 select
   sources.id,
   sources.name
@@ -336,7 +337,7 @@ from sources
 order by sources.id
 
 -- name: synthetic_rows
--- The rows of one side of `synthetic`, in order; uuid is JSON text, as the row has it. :split null where there are no splits
+-- The rows of one split of `synthetic`, in order; uuid is the row's JSON text. :split null if there are no splits
 select
   dataset_rows.sample_hash,
   synthetic.prompt,
@@ -351,12 +352,12 @@ where dataset_rows.split is :split
 order by dataset_rows.rank
 
 -- name: wanted_table
--- The samples for which the user's own condition holds.
+-- Table of the samples that satisfy the user's condition.
 create temp table wanted (sample_hash text primary key) strict, without rowid
 
 -- name: why_no_rows
--- Of a dataset without rows: how many samples were eligible, how many of them have a reward above min_reward,
--- and how many were rated (of those) or described. :task name of the task whose outcomes the dataset uses
+-- For a dataset without rows: the eligible samples, those with a reward above min_reward, and of these those that
+-- are rated, or described. :task name of the task whose outcomes the dataset uses
 select
   (select count(*) from temp.eligible) as eligible,
   (

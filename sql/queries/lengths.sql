@@ -1,5 +1,5 @@
 -- name: add_length
--- What was measured of a sample, or why the template refused it; another process may have been faster.
+-- Stores the token counts of a sample, or why the template refused it, unless another process already did.
 insert into lengths (
   sample_hash, tokenizer, template_hash, prompt_tokens, completion_tokens, total_tokens, unreached, refusal
 )
@@ -9,7 +9,7 @@ values (
 on conflict (tokenizer, template_hash, sample_hash) do nothing
 
 -- name: chosen_histogram
--- How many of the chosen samples have which difficulty (null: not rated) and length. :tokenizer, :template_hash
+-- The number of selected samples by difficulty (null if not rated) and length. :tokenizer, :template_hash
 select
   outcomes.value as difficulty,
   lengths.total_tokens as total_tokens,
@@ -28,7 +28,7 @@ group by outcomes.value, lengths.total_tokens
 order by lengths.total_tokens, outcomes.value
 
 -- name: chosen_lengths
--- What was measured of the chosen samples: how many, and their tokens in all. :tokenizer, :template_hash
+-- The number of selected samples that are measured, and their tokens in all. :tokenizer, :template_hash
 select
   count(*) as rollouts,
   count(lengths.total_tokens) as measured,
@@ -43,7 +43,7 @@ left join lengths
   and lengths.sample_hash = measuring.sample_hash
 
 -- name: chosen_refusals
--- Why the template refused chosen samples, how often, and one of them. :tokenizer, :template_hash
+-- The reasons why the template refused selected samples, with their number and one of them. :tokenizer, :template_hash
 select
   lengths.refusal as reason,
   count(*) as samples,
@@ -57,8 +57,8 @@ group by lengths.refusal
 order by count(*) desc, lengths.refusal
 
 -- name: chosen_unreached
--- Fields of chosen samples whose text the rendered text lacks, in how many samples, and one of them.
--- :tokenizer, :template_hash
+-- The fields of selected samples whose text is missing in the rendered text, with the number of samples and one of
+-- them. :tokenizer, :template_hash
 select
   field.value as field,
   count(*) as samples,
@@ -73,7 +73,7 @@ group by field.value
 order by count(*) desc, field.value
 
 -- name: count_unmeasured
--- How many of the chosen samples were not measured yet. :tokenizer, :template_hash
+-- The number of selected samples that are not measured yet. :tokenizer, :template_hash
 select count(*) as samples
 from temp.measuring
 where not exists (
@@ -85,19 +85,19 @@ where not exists (
 )
 
 -- name: drop_dataset_rows
--- Drops the rows of a dataset.
+-- Drops the table of a dataset's rows.
 drop table if exists temp.dataset_rows
 
 -- name: drop_eligible
--- Drops the samples from which a dataset was made.
+-- Drops the table of the samples from which a dataset selects.
 drop table if exists temp.eligible
 
 -- name: drop_measuring
--- Drops what an earlier command on this connection chose.
+-- Drops the selection of an earlier command on this connection.
 drop table if exists temp.measuring
 
 -- name: measure_rows
--- Chooses the rows of a dataset, in the order in which they lie in the store: wide rows are read one after the other.
+-- Selects the rows of a dataset in the order of the table, so that wide rows are read sequentially.
 insert into temp.measuring (sample_hash)
 select dataset_rows.sample_hash
 from temp.dataset_rows
@@ -105,14 +105,14 @@ join samples on samples.hash = dataset_rows.sample_hash
 order by samples.rowid
 
 -- name: measuring_table
--- The rollouts of a dataset, in the order in which they are measured.
+-- Table of the rollouts of a dataset, in the order in which they are measured.
 create temp table measuring (
   position integer primary key,  -- from 1
   sample_hash text not null unique
 ) strict
 
 -- name: modules_without_length
--- Modules, which have no completion to measure. :source_ids JSON list of the sources they are from, null for any
+-- The number of modules, which have no completion to measure. :source_ids JSON list, null for the whole store
 select count(*) as modules
 from samples indexed by samples_by_hash
 where samples.kind = 'module'
@@ -127,7 +127,7 @@ where samples.kind = 'module'
   )
 
 -- name: sources_by_uri
--- Sources that a name or an address means. :name
+-- The sources with a name or a URI. :name
 select
   sources.id,
   sources.name
@@ -137,7 +137,7 @@ where sources.name = :name
 order by sources.id
 
 -- name: unmeasured_rows
--- The next chosen samples that were not measured yet, with their rows.
+-- The next selected samples that are not measured yet, with their rows.
 -- :tokenizer, :template_hash   :after position   :limit number of samples
 select
   measuring.position,

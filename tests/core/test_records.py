@@ -250,7 +250,7 @@ def test_a_form_makes_the_request_that_would_be_made_alone(
 
     made = RequestTemplate(model, before, parameters).request(prompt)
 
-    assert (made.text, made.hash, made.wire, made) == (alone.text, alone.hash, alone.wire, alone)
+    assert (made.text, made.hash, made.sent_body, made) == (alone.text, alone.hash, alone.sent_body, alone)
 
 
 def test_a_form_is_not_misled_by_a_prompt_or_a_model_that_looks_like_its_mark() -> None:
@@ -260,4 +260,4 @@ def test_a_form_is_not_misled_by_a_prompt_or_a_model_that_looks_like_its_mark() 
 
     made = RequestTemplate("<0>", [], parameters).request('"<1>" {"<0>')
 
-    assert (made.text, made.hash, made.wire) == (alone.text, alone.hash, alone.wire)
+    assert (made.text, made.hash, made.sent_body) == (alone.text, alone.hash, alone.sent_body)

@@ -16,7 +16,14 @@ from kbetl.errors import HubError
 from kbetl.export.source import DatasetSource
 from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
-from kbetl.hub.parquet_files import Built, column_types, described, differences, with_features, write_files
+from kbetl.hub.parquet_files import (
+    BuiltFiles,
+    column_types,
+    described,
+    differences,
+    with_features,
+    write_files,
+)
 from kbetl.hub.readme import BEGIN, END, Card, merged, read_readme
 from kbetl.store import Store
 from kbetl.text import inert_markdown as inert
@@ -74,7 +81,7 @@ def filling(tmp_path: Path) -> Filling:
 
 def built(
     path: Path, folder: Path, dataset: Dataset, shard_bytes: int = 2**30, format_: str = "rows"
-) -> tuple[Built, Card]:
+) -> tuple[BuiltFiles, Card]:
     folder.mkdir()
     with Store.read(path) as store, open_dataset(store, dataset) as rows:
         files = write_files(DatasetSource(rows, format_), folder, shard_bytes)
