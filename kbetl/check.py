@@ -22,8 +22,8 @@ SHOWN_PROBLEMS = 20
 _SHOWN_CHARACTERS = 100
 
 _FACTS = tuple(RolloutFacts.__slots__)
+# Columns that the hash of the whole row does not cover.
 _BESIDE_HASH = ("kind", "module_name", "code_hash", "reward")
-"""What does not hang on the hash of the whole row."""
 # What an older reading of messages says otherwise; it stays as it is until the row comes in anew.
 _OF_READING = ("is_empty", "other_reasoning", "other_completion", "reasoning_tokens", "reading")
 _DERIVED = ("hash", "kind", "module_name", "code_hash", "code_point", "name_point", "reward")
@@ -72,7 +72,7 @@ class CheckReport:
 def check_store(database: Path) -> CheckReport:
     """Checks a store from its pages to its hashes, in constant memory; writes nothing.
 
-    Raises StoreError where there is no store to read.
+    Raises StoreError if there is no store to read.
     """
     report = CheckReport()
     with Store.read(database, checks_views=False) as store, store.translate_errors():
@@ -168,7 +168,7 @@ def _counts_index(stored: str, row: str) -> bool:
 
 
 def _sample_again(kind: str, row: str) -> Sample:
-    """The sample that a stored row is; a module that `parse_row` does not take came in as a prompt."""
+    """The sample of a stored row; a module that `parse_row` rejects was stored as a prompt."""
     parsed = read_json(row.encode())
     try:
         return parse_row(parsed)
@@ -195,10 +195,10 @@ def _check_facts(store: Store, report: CheckReport) -> None:
         except BadRow as error:
             report.add(f"rollout {sample}: its row cannot be read: {error}")
             continue
-        told = dict(zip(_FACTS, stored, strict=True))
-        for name, kept in told.items():
+        stored_facts = dict(zip(_FACTS, stored, strict=True))
+        for name, kept in stored_facts.items():
             again = getattr(facts, name)
-            if kept != again and not (name in _OF_READING and told["reading"] != facts.reading):
+            if kept != again and not (name in _OF_READING and stored_facts["reading"] != facts.reading):
                 report.add(f"rollout {sample}: {name} is {_short(kept)}, its row says {_short(again)}")
     report.checked.append(f"facts of rollouts: {count:,} rows")
 

@@ -147,15 +147,15 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _each_once(names: Sequence[str]) -> list[str]:
-    """Column names with a number where one comes again: `id`, `id_2`."""
-    taken: list[str] = []
+    """The column names; a name that is used already gets a number: `id`, `id_2`."""
+    used: list[str] = []
     for name in names:
         number, unique = 1, name
-        while unique in taken or (number > 1 and unique in names):
+        while unique in used or (number > 1 and unique in names):
             number += 1
             unique = f"{name}_{number}"
-        taken.append(unique)
-    return taken
+        used.append(unique)
+    return used
 
 
 def _delimited(names: Sequence[str], rows: Iterator[Row], layout: Layout) -> Iterator[bytes]:

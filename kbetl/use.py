@@ -41,10 +41,10 @@ class Choice:
 
 
 def use_task(store: Store, name: str, model: str | None, task_hash: str | None) -> list[str]:
-    """Puts the one task of this name that matches in use; gives the report.
+    """Puts the one task of this name that matches in use; returns the report.
 
     The model `offline` is the built-in one of this kbetl, as in `enrich`. `task_hash` is the beginning of
-    a hash, with or without `t1:`. Raises ConfigError, and changes nothing, where none or several match,
+    a hash, with or without `t1:`. Raises ConfigError, and changes nothing, if none or several match,
     or the one that does has no outcome that is ok.
     """
     model = offline.MODEL if model == "offline" else model
@@ -65,7 +65,7 @@ def use_task(store: Store, name: str, model: str | None, task_hash: str | None) 
 
 
 def use_settings(store: Store, min_reward: float | None, split_by: str | None) -> list[str]:
-    """Changes the settings that are given; gives the report. Raises ConfigError for NaN and infinity."""
+    """Changes the settings that are given; returns the report. Raises ConfigError for NaN and infinity."""
     if min_reward is not None and not math.isfinite(min_reward):
         raise ConfigError(f"--min-reward {min_reward} is no finite number; the usual one is 0.85")
     wanted = {"min_reward": min_reward, "split_by": split_by}
@@ -84,7 +84,7 @@ def use_settings(store: Store, min_reward: float | None, split_by: str | None) -
 
 
 def warnings(store: Store) -> list[str]:
-    """What a user would hardly want after a change: an empty dataset."""
+    """Returns a warning if the dataset `filtered` is empty after a change."""
     if _filtered(store) == 0:
         return ["the dataset filtered is empty now: no rated rollout has a reward above min_reward"]
     return []

@@ -163,7 +163,7 @@ def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -
 
 @contextlib.contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Ends the output in peace where its reader went away, as `| head` does."""
+    """Ends the output quietly if its reader is gone, as with `| head`."""
     try:
         yield
         sys.stdout.flush()
@@ -290,7 +290,7 @@ def asking_options(function: Decorated) -> Decorated:
 
 
 def budget_options(function: Decorated) -> Decorated:
-    """The options that say what a task may take."""
+    """The options that limit what a task may cost."""
     for option in reversed(
         (
             click.option(

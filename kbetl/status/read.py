@@ -51,7 +51,7 @@ class _Run(NamedTuple):
 
 
 def read_status(database: Path) -> Status:
-    """What the store holds now. Raises StoreError where there is no store to read."""
+    """Returns what the store holds now. Raises StoreError if there is no store to read."""
     with Store.read(database) as store:
         pending = [Pending(*row) for row in store.rows("status/pending_by_task")]
         handed_out = store.named_rows("status/handed_out_by_task")
@@ -103,7 +103,7 @@ def _next(
     asking: Mapping[str, tuple[str, ...]],
     is_measured: bool,
 ) -> tuple[str, ...]:
-    """What a user would do next, short of exporting; empty where nothing is left to do before that."""
+    """The words of the command to run before an export; empty if nothing is missing for one."""
     if not samples:
         return ("ingest",)
     if pending:
@@ -129,9 +129,9 @@ def _first_ratings(
     parked: Sequence[Parked],
     asking: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
-    """What asks for ratings while none is in use, as it was asked last; empty if some are, or none is wanted.
+    """The words that ask for ratings as they were asked last; empty if some are in use, or none can be.
 
-    What a plain run would pass by is asked again by its status.
+    Outcomes that a plain run skips are asked again by their status.
     """
     good = sum(kind.good for kind in samples if kind.kind == "rollout")
     ratings = [label for label in labels if label.task == "difficulty"]
@@ -146,7 +146,7 @@ def _first_ratings(
 
 
 def _asking(labels: Sequence[Labels], runs: Sequence[_Run]) -> dict[str, tuple[str, ...]]:
-    """What asks the task of each name again: the one in use, else the newest; `runs` are oldest first."""
+    """The words that ask the task of each name again: the one in use, else the newest; `runs` go upwards."""
     current: dict[str, Labels] = {}
     for label in labels:  # the one in use first, then the newest last
         if label.task not in current or not current[label.task].in_use:
@@ -165,7 +165,7 @@ def _asking(labels: Sequence[Labels], runs: Sequence[_Run]) -> dict[str, tuple[s
 
 
 def _asked_by(runs: Sequence[_Run]) -> dict[str, _Run]:
-    """The run whose words ask a task again, by the task's hash; `runs` are oldest first."""
+    """The run whose words ask a task again, by the hash of the task. `runs`: oldest first."""
     found: dict[str, _Run] = {}
     for run in runs:
         if run.task_hash is not None and (run.is_first_choice or run.task_hash not in found):
@@ -174,7 +174,7 @@ def _asked_by(runs: Sequence[_Run]) -> dict[str, _Run]:
 
 
 def _export_filtered(sources: Sequence[str]) -> tuple[str, ...]:
-    """The command that writes the dataset; of several sources it has to be told that all are meant."""
+    """The words that export `filtered`; several sources mix only with --all-sources."""
     mixed = ("--all-sources",) if sources else ()
     return ("export", "filtered", *mixed, "-o", "outputs/filtered_dataset.jsonl")
 
@@ -238,7 +238,7 @@ def _reserved(left: Sequence[OrphanedReservations], database: Path) -> list[Repo
 def _resume(
     run: _Run, newest: Mapping[str | None, int], asked_by: Mapping[str, _Run], database: Path
 ) -> str | None:
-    """`--resume` goes on with the newest run of a task's name; an older one goes on as a plain run."""
+    """The command that goes on with a run: --resume for the newest of a task's name, else a plain run."""
     if run.task is not None:
         is_newest = newest[run.task] == run.id
         known = run if is_newest else asked_by.get(run.task_hash or "", run)
@@ -249,7 +249,7 @@ def _resume(
 
 
 def _is_running(database: Path, task: str | None, pid: int) -> bool:
-    """A run that asks holds its task's lock; of others only the process can be looked for."""
+    """Whether a run is alive: a run of a task holds the lock of it, any other has just its process."""
     return _is_alive(pid) and (task is None or is_locked(database, task))
 
 
@@ -318,7 +318,7 @@ class Unfinished:
     pid: int
     is_running: bool
     resume: str | None
-    """The command that takes it up, or that shows what it left over; None: the same command again."""
+    """The command that goes on with it, or shows what it left over; None: run the same command again."""
 
 
 @dataclass(frozen=True, slots=True)
