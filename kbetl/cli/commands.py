@@ -17,6 +17,7 @@ from kbetl.cli.lengths import lengths
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.run import run
+from kbetl.cli.show import show
 from kbetl.cli.synth import synth
 from kbetl.cli.use import use
 
@@ -36,6 +37,7 @@ COMMANDS: tuple[click.Command, ...] = (
     push,
     run,
     query.query,
+    show,
     status.status,
     check.check,
     docs,
