@@ -16,6 +16,7 @@ from kbetl.cli.init import init
 from kbetl.cli.lengths import lengths
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
+from kbetl.cli.report import report
 from kbetl.cli.run import run
 from kbetl.cli.show import show
 from kbetl.cli.synth import synth
@@ -38,6 +39,7 @@ COMMANDS: tuple[click.Command, ...] = (
     run,
     query.query,
     show,
+    report,
     status.status,
     check.check,
     docs,

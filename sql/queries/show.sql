@@ -30,7 +30,7 @@ order by count(*) desc, samples.kind
 
 -- name: shown_sample
 -- One sample with the facts of its rollout; its texts are read from the row: SQL's JSON functions end them at a NUL.
--- reward is the newest known, row_reward that of the row. :hash
+-- reward is the newest known, row_reward that of the row. A join with `rollouts` would read all of them. :hash
 select
   samples.hash as hash,
   samples.kind as kind,
@@ -42,11 +42,11 @@ select
   ) as reward,
   samples.reward as row_reward,
   (select splits.split from splits where splits.sample_hash = samples.hash) as split,
-  rollouts.model as model,
-  rollouts.environment as environment,
-  rollouts.example_id as example_id,
-  rollouts.finish_reason as finish_reason,
-  rollouts.error as error,
+  (select rollouts.model from rollouts where rollouts.sample_hash = samples.hash) as model,
+  (select rollouts.environment from rollouts where rollouts.sample_hash = samples.hash) as environment,
+  rollout_facts.example_id as example_id,
+  rollout_facts.finish_reason as finish_reason,
+  rollout_facts.error as error,
   rollout_facts.prompt_tokens as prompt_tokens,
   rollout_facts.completion_tokens as completion_tokens,
   rollout_facts.reasoning_tokens as reasoning_tokens,
@@ -54,7 +54,6 @@ select
   rollout_facts.metrics as metrics,
   samples.row as row
 from samples
-left join rollouts on rollouts.sample_hash = samples.hash
 left join rollout_facts on rollout_facts.sample_hash = samples.hash
 where samples.hash = :hash
 
@@ -109,14 +108,16 @@ order by lengths.tokenizer, lengths.template_hash
 -- Why a sample is in `filtered` or not: the threshold, and the status and reason of its rating; null without one. :hash
 select
   (select settings.value from settings where settings.key = 'min_reward') as min_reward,
-  ratings.status as status,
-  outcomes.reason as reason
-from (select :hash as hash) as asked
-left join ratings on ratings.sample_hash = asked.hash
-left join outcomes
-  on outcomes.task_hash = ratings.task_hash
-  and outcomes.sample_hash = ratings.sample_hash
-  and outcomes.attempt = 0
+  (select ratings.status from ratings where ratings.sample_hash = :hash) as status,
+  (
+    select outcomes.reason
+    from ratings
+    join outcomes
+      on outcomes.task_hash = ratings.task_hash
+      and outcomes.sample_hash = ratings.sample_hash
+      and outcomes.attempt = 0
+    where ratings.sample_hash = :hash
+  ) as reason
 
 -- name: shown_best
 -- The row of `unique` with the module name of a sample of `filtered`. :hash, :name
