@@ -43,26 +43,29 @@ class Shown:
     labels: Sequence[ReportRow]
     lengths: Sequence[ReportRow]
     filtered: str
-    """Whether it is in the dataset `filtered`, and why not: `yes`, or `no, because ...`."""
+    """Whether it is in the dataset `filtered`, and why not: `yes`, or `no, because ...`; empty: not asked."""
     unique: str
     others: Sequence[ReportRow]
     """Other samples of the same module name, the best first."""
 
     @classmethod
-    def read(cls, store: Store, sample_hash: str) -> Self:
-        """Returns what the store knows of a sample that is in it."""
+    def read(cls, store: Store, sample_hash: str, *, with_datasets: bool = True) -> Self:
+        """Returns what the store knows of a sample that is in it.
+
+        Without `with_datasets` it does not say in which datasets it is: `unique` is ranked anew for that.
+        """
         chosen = {"hash": sample_hash}
         (sample,) = store.named_rows("show/shown_sample", chosen)
         name = sample["module_name"]
         alike = [] if name is None else store.named_rows("show/shown_by_name", {"name": name})
-        why_not = _why_not_filtered(store, sample)
+        filtered, unique = _datasets(store, sample) if with_datasets else ("", "")
         return cls(
             sample,
             store.named_rows("show/shown_sources", chosen),
             store.named_rows("show/shown_labels", chosen),
             store.named_rows("show/shown_lengths", chosen),
-            _answer(why_not),
-            _answer("it is not in filtered" if why_not else _why_not_unique(store, sample)),
+            filtered,
+            unique,
             [each for each in alike if each["hash"] != sample_hash],
         )
 
@@ -246,6 +249,14 @@ def _line(sample: ReportRow, short: int = SHORT) -> str:
     reward = "" if sample["reward"] is None else f"  reward {sample['reward']:g}"
     digits = sample["hash"].removeprefix(HASH_PREFIX)[:short]
     return f"{digits}  {sample['kind']}{reward}  {sample['module_name'] or ''}".rstrip()
+
+
+def _datasets(store: Store, sample: ReportRow) -> tuple[str, str]:
+    """Whether a sample is in `filtered` and in `unique`, and why not."""
+    why_not = _why_not_filtered(store, sample)
+    if why_not is not None:
+        return _answer(why_not), _answer("it is not in filtered")
+    return _answer(None), _answer(_why_not_unique(store, sample))
 
 
 def _answer(why_not: str | None) -> str:

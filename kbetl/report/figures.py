@@ -10,7 +10,7 @@ from kbetl.report.markup import Content, Markup, cut, details, join, paragraph, 
 
 # Width of a figure in units of its own; the page scales it.
 WIDTH = 720
-# Series beyond this many share the last colour.
+# The last one is grey: for what is beyond the others, and what there is nothing to say of.
 COLOURS = 6
 _NAME_WIDTH, _COUNT_WIDTH, _BAR = 190, 120, 22
 _PLOT_HEIGHT, _LEFT, _TOP, _BOTTOM = 180, 46, 18, 34
@@ -39,6 +39,8 @@ class Columns:
     unit: str
     mark: float | None = None
     """Where a line stands, such as the threshold; None: nowhere."""
+    colours: Sequence[int] = range(COLOURS)
+    """The colour of each series."""
 
 
 def figure(title: str, drawing: Markup, data: Markup, *notes: str, legend: Markup | None = None) -> Markup:
@@ -81,7 +83,7 @@ def columns(title: str, given: Columns, *, width: int = WIDTH, height: int = _PL
     drawn = [*_height_axis(highest, height, width)]
     for number, total in enumerate(totals):
         x, y = _LEFT + number * step, float(base)
-        for colour, counts in enumerate(given.series.values()):
+        for series, counts in enumerate(given.series.values()):
             tall = height * counts[number] / highest
             y -= tall
             if tall:
@@ -92,7 +94,7 @@ def columns(title: str, given: Columns, *, width: int = WIDTH, height: int = _PL
                         y=_at(y),
                         width=_at(step - 2),
                         height=_at(tall),
-                        class_=_colour(colour),
+                        class_=_colour(_nth(given.colours, series)),
                     )
                 )
         if total and width == WIDTH:
@@ -140,13 +142,17 @@ def curves(
     return _svg(title, base + _BOTTOM, drawn)
 
 
-def legend(counts: Mapping[str, str]) -> Markup:
+def legend(counts: Mapping[str, str], colours: Sequence[int] = range(COLOURS)) -> Markup:
     """Returns the names of the series with their colours and counts, in their order."""
     return tag(
         "ul",
         *(
-            tag("li", tag("span", "", class_=f"key {_key(colour)}"), f"{cut(name, 60)}{count and ' '}{count}")
-            for colour, (name, count) in enumerate(counts.items())
+            tag(
+                "li",
+                tag("span", "", class_=f"key {_key(_nth(colours, series))}"),
+                f"{cut(name, 60)}{count and ' '}{count}",
+            )
+            for series, (name, count) in enumerate(counts.items())
         ),
         class_="legend",
     )
@@ -225,6 +231,11 @@ def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 def _at(value: float) -> str:
     """A coordinate in tenths: the same bytes on every machine, and few of them."""
     return f"{value:.1f}".removesuffix(".0")
+
+
+def _nth(colours: Sequence[int], number: int) -> int:
+    """The colour of a series; grey beyond the colours that there are."""
+    return colours[number] if number < len(colours) else COLOURS - 1
 
 
 def _colour(number: int) -> str:

@@ -69,12 +69,16 @@ def cut(text: str | None, limit: int = _CELL) -> str:
 
 
 def table(caption: str, names: Sequence[str], rows: Iterable[Sequence[Content]]) -> Markup:
-    """Returns a table in a box that scrolls; numbers stand to the right."""
-    head = tag("tr", *(tag("th", name, scope="col") for name in names))
+    """Returns a table in a box that scrolls, its numbers to the right; without rows the caption alone."""
+    rows = list(rows)
+    if not rows:
+        return paragraph(caption)
+    kinds = [None if isinstance(value, str) else "n" for value in rows[0]]
+    head = tag(
+        "tr", *(tag("th", name, scope="col", class_=kind) for name, kind in zip(names, kinds, strict=True))
+    )
     body = [
-        tag(
-            "tr", *(tag("td", _shown(value), class_=None if isinstance(value, str) else "n") for value in row)
-        )
+        tag("tr", *(tag("td", _shown(value), class_=kind) for value, kind in zip(row, kinds, strict=True)))
         for row in rows
     ]
     whole = tag(

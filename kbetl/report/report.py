@@ -76,12 +76,11 @@ def _head(status: Status, figures: Figures, database: Path) -> Markup:
         f"{row['rollouts']:,} rollouts, {row['good']:,} of them above reward "
         f"{status.settings['min_reward']:g}, {row['filtered']:,} in filtered, {row['best']:,} in unique."
     )
-    lights = [*_lights(status, row["rejected"], database)]
     return join(
         (
             tag("h1", f"Report on {database.name}"),
             paragraph(sentence),
-            tag("ul", *(_light(each) for each in lights), class_="lights"),
+            tag("ul", *map(_light, _lights(status, figures, database)), class_="lights"),
             paragraph("Next: ", tag("code", status.next)),
         )
     )
@@ -93,10 +92,12 @@ def _light(light: Light) -> Markup:
     return tag("li", word, tag("b", light.stage), tag("span", light.text), command)
 
 
-def _lights(status: Status, rejected: int, database: Path) -> Iterator[Light]:
+def _lights(status: Status, figures: Figures, database: Path) -> Iterator[Light]:
+    """A light for each stage, in their order; the runs that are not finished last."""
     if not status.samples:
         yield Light("read", "none", "no sample yet", command_line(database, "ingest"))
         return
+    rejected = figures.row("report/report_flow")["rejected"]
     counts = ", ".join(f"{kind.samples:,} {kind.kind}s" for kind in status.samples)
     if rejected:
         shown = command_line(database, "query", "select location, reason from rejected_rows", "-t")
@@ -105,12 +106,13 @@ def _lights(status: Status, rejected: int, database: Path) -> Iterator[Light]:
         yield Light("read", "good", counts)
     tasks = dict.fromkeys(("difficulty", *(label.task for label in status.labels)))
     yield from (_task_light(status, task, database) for task in tasks)
-    if status.next == command_line(database, "lengths"):
-        yield Light("lengths", "none", "no length measured", status.next)
+    yield _lengths_light(figures, database)
+    yield _splits_light(figures, status, database)
     for run in status.unfinished:
         if not run.is_running:
             what = f"{run.command}{f' of {run.task}' if run.task else ''}, begun {run.started_at}"
-            yield Light(f"run {run.run_id}", "wait", f"{what}, did not end", run.resume)
+            how = "was killed" if run.status is None else f"ended with {run.status}"
+            yield Light(f"run {run.run_id}", "wait", f"{what}, {how}", run.resume)
 
 
 def _task_light(status: Status, task: str, database: Path) -> Light:
@@ -131,6 +133,23 @@ def _task_light(status: Status, task: str, database: Path) -> Light:
     return Light(task, "wait" if command else "good", ", ".join(parts), command)
 
 
+def _lengths_light(figures: Figures, database: Path) -> Light:
+    measured = figures.rows("report/report_template")
+    if not measured:
+        return Light("lengths", "none", "no length measured", command_line(database, "lengths"))
+    return Light("lengths", "good", f"{measured[0]['samples']:,} samples measured")
+
+
+def _splits_light(figures: Figures, status: Status, database: Path) -> Light:
+    """Whether what keeps rows together is on one side of the splits alone, as it should be."""
+    kept_by = status.settings["split_by"]
+    leaks = [row for row in figures.rows("report/report_leaks") if row["kind"] == kept_by]
+    if leaks:
+        command = command_line(database, "query", "select * from split_leaks", "-t")
+        return Light("splits", "wait", f"{leaks[0]['total']:,} {kept_by}s are on both sides", command)
+    return Light("splits", "good", f"no {kept_by} is on both sides")
+
+
 def _reading(figures: Figures) -> Section:
     """A few rollouts as text, each chosen for a reason; the only rows that are read whole."""
     chosen: dict[str, list[str]] = {}
@@ -145,7 +164,7 @@ def _reading(figures: Figures) -> Section:
 
 
 def _article(store: Store, sample_hash: str, whys: Sequence[str]) -> Markup:
-    shown = Shown.read(store, sample_hash)
+    shown = Shown.read(store, sample_hash, with_datasets=False)
     name = cut(shown.sample["module_name"] or "(no name)", 80)
     labels = [
         (row["task"], row["status"], cut(row["value"] or row["reason"], 200), row["model"], row["cost_usd"])

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kbetl.config import command_line
-from kbetl.report.figures import Bar, Columns, bars, bins, columns, columns_table, curves, figure, legend
+from kbetl.report.figures import (
+    COLOURS,
+    Bar,
+    Columns,
+    bars,
+    bins,
+    columns,
+    columns_table,
+    curves,
+    figure,
+    legend,
+)
 from kbetl.report.markup import Content, Markup, cut, join, paragraph, table, tag
 from kbetl.report.page import Figures, Section
 from kbetl.store import ReportRow
@@ -54,7 +65,7 @@ def reward(figures: Figures, min_reward: float) -> Section:
     span = figures.row("report/report_reward_range")
     if not span["rewarded"]:
         return Section("Reward", paragraph("No rollout has a reward."))
-    edges = bins(span["lowest"], span["highest"])
+    edges = bins(min(span["lowest"], min_reward), max(span["highest"], min_reward))
     given = {"lowest": edges[0], "width": edges[1] - edges[0], "last": len(edges) - 2}
     found = figures.rows("report/report_rewards", **given)
     series = {
@@ -63,9 +74,10 @@ def reward(figures: Figures, min_reward: float) -> Section:
         )
         for label in _in_order({row["label"] for row in found})
     }
-    histogram = Columns(edges, series, "reward", min_reward)
+    colours = _colours(series)
+    histogram = Columns(edges, series, "reward", min_reward, colours)
     title = "Rollouts by reward and label"
-    named = legend({label: f"{sum(counts):,}" for label, counts in series.items()})
+    named = legend({label: f"{sum(counts):,}" for label, counts in series.items()}, colours)
     note = f"The line is min_reward, {min_reward:g}. {span['rewarded']:,} rollouts have a reward."
     thresholds = table(
         "Rollouts above other thresholds",
@@ -143,7 +155,7 @@ def _agreement(figures: Figures) -> list[Markup]:
         for row in figures.rows("report/report_confusion", **hashes)
     }
     across, down = _in_order({other for _, other in counts}), _in_order({one for one, _ in counts})
-    one, other = f"{pair['one_model']} ({pair['one'][:11]})", f"{pair['other_model']} ({pair['other'][:11]})"
+    one, other = (f"{cut(pair[f'{each}_model'], 40)} ({pair[each][:11]})" for each in ("one", "other"))
     total, same = sum(counts.values()), sum(count for (a, b), count in counts.items() if a == b)
     square = table(
         f"{pair['task']}: rows by {one}, columns by {other}; "
@@ -178,7 +190,9 @@ def lengths(figures: Figures) -> Section:
     template = template_of(figures)
     if template["tokenizer"] is None:
         return Section("Lengths", paragraph("No length was measured."))
-    found = figures.rows("report/report_length_curve", **template)
+    every = figures.rows("report/report_length_curve", **template)
+    shortest = min((row["tokens"] for row in every if row["up_to"]), default=0)
+    found = [row for row in every if row["tokens"] >= shortest]
     if not found:
         return Section("Lengths", paragraph("The template took no row; see the view lengths."))
     advice = figures.rows("report/report_seq_len", **template)
@@ -449,6 +463,14 @@ def disagreed(figures: Figures) -> list[str]:
 def _in_order(names: Iterable[str]) -> list[str]:
     known = {name: number for number, name in enumerate((*_FIRST_LABELS, "", *_NO_LABELS))}
     return sorted(names, key=lambda name: (known.get(name, len(_FIRST_LABELS)), name))
+
+
+def _colours(labels: Iterable[str]) -> list[int]:
+    """The colour of each label; grey for those that were not asked for, and beyond the other colours."""
+    return [
+        COLOURS - 1 if label == _NO_LABELS[-1] else min(number, COLOURS - 1)
+        for number, label in enumerate(labels)
+    ]
 
 
 def _counts(found: Iterable[tuple[int, int]], bins_: int) -> list[int]:
