@@ -10,6 +10,8 @@ from kbetl.text import plain_text
 _VOID = frozenset(("br", "meta", "line", "rect", "circle", "polyline"))
 # Characters of a name or a reason that a cell shows; `kbetl query` has it whole.
 _CELL = 160
+# Rows of the table behind a figure: of every tick of every dataset, or of every bin of every model.
+_MOST_ROWS = 300
 
 
 class Markup(str):
@@ -68,11 +70,19 @@ def cut(text: str | None, limit: int = _CELL) -> str:
     return f"{text[:limit]}... ({len(text) - limit:,} more characters)"
 
 
-def table(caption: str, names: Sequence[str], rows: Iterable[Sequence[Content]]) -> Markup:
-    """Returns a table in a box that scrolls, its numbers to the right; without rows the caption alone."""
-    rows = list(rows)
-    if not rows:
+def table(
+    caption: str, names: Sequence[str], rows: Iterable[Sequence[Content]], *, limit: int = _MOST_ROWS
+) -> Markup:
+    """Returns a table in a box that scrolls, its numbers to the right; without rows the caption alone.
+
+    Of more rows than `limit` it has the first, and says so.
+    """
+    every = list(rows)
+    if not every:
         return paragraph(caption)
+    if len(every) > limit:
+        caption = f"{caption}, the first {limit:,} of {len(every):,}"
+    rows = every[:limit]
     kinds = [None if isinstance(value, str) else "n" for value in rows[0]]
     head = tag(
         "tr", *(tag("th", name, scope="col", class_=kind) for name, kind in zip(names, kinds, strict=True))

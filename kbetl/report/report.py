@@ -18,8 +18,8 @@ from kbetl.store import Store
 
 # Bytes of HTML that a text of one rollout may have: eight rollouts stay below 180 KB, the page below 300.
 PROBLEM_BYTES, REASONING_BYTES, ANSWER_BYTES = 5_000, 5_000, 10_000
-# Rollouts to read at most.
-_READ = 8
+# Rollouts to read, and runs that did not finish, at most; the newest of these.
+_READ, _RUNS = 8, 5
 
 State = Literal["good", "wait", "none"]
 _WORDS: dict[State, str] = {"good": "done", "wait": "left over", "none": "not begun"}
@@ -108,11 +108,14 @@ def _lights(status: Status, figures: Figures, database: Path) -> Iterator[Light]
     yield from (_task_light(status, task, database) for task in tasks)
     yield _lengths_light(figures, database)
     yield _splits_light(figures, status, database)
-    for run in status.unfinished:
-        if not run.is_running:
-            what = f"{run.command}{f' of {run.task}' if run.task else ''}, begun {run.started_at}"
-            how = "was killed" if run.status is None else f"ended with {run.status}"
-            yield Light(f"run {run.run_id}", "wait", f"{what}, {how}", run.resume)
+    ended = [run for run in status.unfinished if not run.is_running]
+    if len(ended) > _RUNS:
+        older = f"{len(ended) - _RUNS:,} more that did not finish"
+        yield Light("older runs", "wait", older, command_line(database, "status"))
+    for run in ended[-_RUNS:]:
+        what = f"{run.command}{f' of {run.task}' if run.task else ''}, begun {run.started_at}"
+        how = "was killed" if run.status is None else f"ended with {run.status}"
+        yield Light(f"run {run.run_id}", "wait", f"{what}, {how}", run.resume)
 
 
 def _task_light(status: Status, task: str, database: Path) -> Light:

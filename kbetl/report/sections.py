@@ -31,6 +31,8 @@ _NO_LABELS = ("unparsed", "refused", "truncated", "failed", "not rated")
 _MULTIPLES = 8
 _DIFFERENCES = 10
 _DAYS = 40
+# Sources, tasks, models and runs that are listed: a folder of runs is a thousand sources.
+_LISTED = 30
 
 
 def flow(figures: Figures) -> Section:
@@ -121,7 +123,8 @@ def labels(figures: Figures) -> Section:
     order = _in_order({row["label"] for row in found})
     title = "Labels by task and model"
     parts: list[Markup] = []
-    for task_hash in dict.fromkeys(row["task_hash"] for row in found):
+    tasks = list(dict.fromkeys(row["task_hash"] for row in found))
+    for task_hash in tasks[:_MULTIPLES]:
         rows = [row for row in found if row["task_hash"] == task_hash]
         total = sum(row["samples"] for row in rows)
         name = f"{rows[0]['task']} by {rows[0]['model']} ({'in use' if rows[0]['in_use'] else 'not in use'})"
@@ -140,6 +143,8 @@ def labels(figures: Figures) -> Section:
             [(bar.name, int(bar.value), bar.value / total) for bar in drawn],
         )
         parts.append(figure(f"{title}: {cut(name, 100)}", bars(name, drawn), data))
+    if len(tasks) > _MULTIPLES:
+        parts.append(paragraph(f"{len(tasks) - _MULTIPLES:,} more tasks are in the table outcomes."))
     return Section("Labels", join((*parts, *_agreement(figures), _label_facts(figures))))
 
 
@@ -436,8 +441,13 @@ def provenance(figures: Figures, settings: Mapping[str, object]) -> list[Markup]
         for row in figures.rows("report/report_tasks")
     ]
     return [
-        table("Sources", ["name", "kind", "from", "revision", "rows", "samples", "rejected"], sources),
-        table("Tasks", ["name", "hash", "model", "parameters", "in use", "first used"], tasks),
+        table(
+            "Sources",
+            ["name", "kind", "from", "revision", "rows", "samples", "rejected"],
+            sources,
+            limit=_LISTED,
+        ),
+        table("Tasks", ["name", "hash", "model", "parameters", "in use", "first used"], tasks, limit=_LISTED),
         table("Settings", ["setting", "value"], [(key, str(value)) for key, value in settings.items()]),
     ]
 

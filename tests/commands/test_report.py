@@ -96,7 +96,7 @@ def planted_rows() -> list[dict[str, object]]:
     return [
         {
             "prompt": [{"role": "user", "content": PLANTED}],
-            "completion": [{"role": "assistant", "content": PLANTED * 40, "reasoning": PLANTED}],
+            "completion": [{"role": "assistant", "content": PLANTED * 400, "reasoning": PLANTED}],
             "info": {"module_name": f"{PLANTED}{number}", "python_code": MODULE, "triton_code": PLANTED},
             "reward": 0.9 + number,
             "model": PLANTED,
@@ -157,7 +157,9 @@ def test_the_page_is_whole_inert_and_has_every_section(folder, monkeypatch):
 def test_planted_html_stays_text(folder, monkeypatch):
     """In names, models, environments, sources, reasons, prompts, answers and reasoning."""
     monkeypatch.chdir(folder)
-    page = Page(make_report(Path("planted.db")))
+    text = make_report(Path("planted.db"))
+    assert len(text) < 300_000  # with answers of 200 KB each
+    page = Page(text)
     assert is_inert(page)
     assert page.text.count("<script>alert(1)</script>") > 20
     assert r"\u202eevil\u2066 nul\x00 \x1b[31m" in page.text
