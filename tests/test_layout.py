@@ -15,6 +15,7 @@ import pytest
 
 from kbetl.resources import SQL, queries, sql, sql_names
 from kbetl.store import Store
+from kbetl.store.connection import attach_other
 from kbetl.store.generated_views import make_dataset_view
 
 PACKAGE = Path(__file__).parents[1] / "kbetl"
@@ -235,8 +236,11 @@ class _AnyValue(dict[str, None]):
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    """A fresh store with all temporary tables that queries make."""
-    with Store.open(tmp_path_factory.mktemp("layout") / "kbetl.db") as store:
+    """A fresh store with all temporary tables that queries make, and another one attached as `merge` does."""
+    folder = tmp_path_factory.mktemp("layout")
+    Store.open(folder / "other.db").close()
+    with Store.open(folder / "kbetl.db") as store:
+        attach_other(store.connection, folder / "other.db")
         for name, text in QUERIES.items():
             if name.endswith("_table"):
                 store.connection.execute(text)

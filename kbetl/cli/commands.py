@@ -14,6 +14,7 @@ from kbetl.cli.export import export
 from kbetl.cli.ingest import ingest
 from kbetl.cli.init import init
 from kbetl.cli.lengths import lengths
+from kbetl.cli.merge import merge
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.run import run
@@ -28,6 +29,7 @@ COMMANDS: tuple[click.Command, ...] = (
     enrich,
     prompts,
     batch,
+    merge,
     use,
     reparse,
     dedupe,

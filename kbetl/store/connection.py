@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kbetl.errors import StoreError
+from kbetl.resources import query
 from kbetl.store.migrations import (
     apply_migrations,
     changed_views,
@@ -99,6 +100,26 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
             connection.execute("pragma journal_mode = wal")
     return connection
+
+
+def attach_other(connection: sqlite3.Connection, path: Path) -> None:
+    """Attaches another store as `other`, read-only; none of the SQL that it brings is ever run.
+
+    Raises StoreError for what is no store of this schema, or has a table that is not as kbetl makes it.
+    """
+    _inspect(path)
+    _check_pages(path)
+    open_read_only(path, checks_views=False).close()
+    with _named(path):
+        connection.execute("attach database ? as other", (f"file:{quote(str(path))}?mode=ro",))
+        found = dict(connection.execute(query("merge/their_tables")))
+        with contextlib.closing(empty_in_memory()) as own:
+            tables = own.execute(query("merge/our_tables")).fetchall()
+    for name, text in tables:
+        if found.get(name) != text:
+            raise StoreError(
+                f"store {path}: its table {name} is not as this kbetl makes it; it was left untouched"
+            )
 
 
 def empty_in_memory() -> sqlite3.Connection:

@@ -49,3 +49,39 @@ where hash in (
 
 alter table runs add column
   command_line text;  -- what goes on with it: the command as typed, less store, limits and choice of samples; null: begun by no command of its own, or before this schema
+
+-- Runs of stores that were merged into this one.
+alter table runs add column
+  origin text check (origin <> '');  -- null: a run of this store; else the label of the store that it was merged from
+
+-- A tokenizer is its template_hash: what was measured with it under several names is kept once, under the first name.
+insert into lengths (
+  sample_hash, tokenizer, template_hash, prompt_tokens, completion_tokens, total_tokens, unreached, refusal
+)
+select
+  lengths.sample_hash,
+  names.first_name,
+  lengths.template_hash,
+  lengths.prompt_tokens,
+  lengths.completion_tokens,
+  lengths.total_tokens,
+  lengths.unreached,
+  lengths.refusal
+from (
+  select lengths.template_hash as template_hash, min(lengths.tokenizer) as first_name
+  from lengths
+  group by lengths.template_hash
+  having min(lengths.tokenizer) <> max(lengths.tokenizer)
+) as names
+join lengths on lengths.template_hash = names.template_hash and lengths.tokenizer <> names.first_name
+where true
+on conflict (tokenizer, template_hash, sample_hash) do nothing;
+
+delete from lengths
+where exists (
+    select 1
+    from lengths as named
+    where named.tokenizer < lengths.tokenizer
+      and named.template_hash = lengths.template_hash
+      and named.sample_hash = lengths.sample_hash
+  );

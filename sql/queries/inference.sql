@@ -58,12 +58,14 @@ left join answers
 where outcomes.task_hash = :task_hash
   and outcomes.status <> 'failed'
   and (answers.run_id >= :run_id or outcomes.decided_at >= :since)
+  and not exists (select 1 from runs where runs.id = answers.run_id and runs.origin is not null)
 
 -- name: run_of_process
 -- The run about a task that a process is at, and the task; no row where it is at none. :pid
 select runs.id, runs.task
 from runs
 where runs.pid = :pid
+  and runs.origin is null
   and runs.task is not null
   and runs.status is null
 order by runs.id desc

@@ -136,6 +136,12 @@ where sources.name = :name
   or sources.uri = :name
 order by sources.id
 
+-- name: tokenizer_name
+-- The name under which this store has a tokenizer; null if nothing was measured with it. :template_hash
+select min(length_templates.tokenizer)
+from length_templates
+where length_templates.template_hash = :template_hash
+
 -- name: unmeasured_rows
 -- The next selected samples that are not measured yet, with their rows.
 -- :tokenizer, :template_hash   :after position   :limit number of samples

@@ -44,6 +44,7 @@ select
   runs.pid
 from runs
 where runs.task = :task
+  and runs.origin is null
   and runs.command not glob 'batch *'
   and coalesce(runs.options ->> '$.retry', '[]') = '[]'
   and (runs.task_hash = :task_hash or (:task_hash is null and runs.status = 0))
@@ -68,6 +69,7 @@ select
   runs.pid
 from runs
 where runs.task = :task
+  and runs.origin is null
   and (
     :is_left_over = 0
     or (
@@ -79,6 +81,7 @@ where runs.task = :task
           select 1
           from runs as later
           where later.id > runs.id
+            and later.origin is null
             and later.task = runs.task
             and later.command not glob 'batch *'
             and later.task_hash is not runs.task_hash
@@ -90,6 +93,7 @@ where runs.task = :task
         select 1
         from runs as later
         where later.id > runs.id
+          and later.origin is null
           and later.task = runs.task
           and later.command not glob 'batch *'
           and later.task_hash = runs.task_hash

@@ -83,6 +83,14 @@ def test_another_template_or_vocabulary_is_counted_beside_the_old(store, folder)
     assert store.rows("select count(*) from lengths") == [(2,)]
 
 
+def test_the_same_files_by_another_name_are_not_counted_again(store, folder):
+    """A tokenizer is its template_hash; the store keeps the name that it had first."""
+    counted(store, DEMO, ROLLOUTS[0])
+    report = counted(store, folder((DEMO / "chat_template.jinja").read_text(encoding="utf-8")), ROLLOUTS[1])
+    assert (report.measured_now, report.counts.measured) == (1, 2)
+    assert store.rows("select tokenizer, count(*) from lengths group by 1") == [(str(DEMO), 2)]
+
+
 def test_limit_counts_so_many_and_says_what_is_left(store):
     for row in ROLLOUTS[:5]:
         store.sample(row)

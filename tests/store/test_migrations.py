@@ -425,3 +425,27 @@ def test_a_migration_puts_right_what_is_in_use(tmp_path, name):
             "select hash from tasks where in_use = 1 and name = 'named'"
         ).fetchall()
     assert found == ([] if expected is None else [(hashes[expected],)])
+
+
+def test_a_migration_keeps_lengths_of_one_tokenizer_once(tmp_path):
+    """Under its first name, whichever of its names a sample was measured by; other templates stay."""
+    path = old_store(tmp_path / "kbetl.db", 2)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("delete from lengths")
+        samples = [row[0] for row in connection.execute("select hash from samples order by hash limit 2")]
+        for tokenizer, template, sample in (
+            ("b", "l1:x", samples[0]),
+            ("a", "l1:x", samples[0]),
+            ("b", "l1:x", samples[1]),
+            ("b", "l1:y", samples[1]),
+        ):
+            connection.execute(
+                "insert into lengths (sample_hash, tokenizer, template_hash, prompt_tokens,"
+                " completion_tokens, total_tokens) values (?, ?, ?, 1, 1, 2)",
+                (sample, tokenizer, template),
+            )
+    with Store.open(path) as store:
+        found = store.connection.execute(
+            "select tokenizer, template_hash, sample_hash from lengths order by template_hash, sample_hash"
+        ).fetchall()
+    assert found == [("a", "l1:x", samples[0]), ("a", "l1:x", samples[1]), ("b", "l1:y", samples[1])]
