@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import clean_environment
 from disk import Change, Disk, changes, compiled, watched
-from enrich_case import Case, ended, rollouts, started, write_rows
-from test_kill import KEPT_WITHIN_S, SCHEDULING_S
-from test_migrations import LATER, MIGRATES, content, later_sql, old_store, version
+from enrich_case import KEPT_WITHIN_S, SCHEDULING_S, Case, ended, rollouts, started, write_rows
+from old_stores import LATER, MIGRATES, content, later_sql, old_store, version
 
 from kbetl.store import Store
 
