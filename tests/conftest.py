@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 from fill_disk import Filling
+from hypothesis import HealthCheck, settings
 from preloaded import run_preloaded, start
 
 pytest.register_assert_rewrite("client_case", "enrich_case", "export_case", "secrets_case", "synth_case")
+
+# how fast the machine is decides no test
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

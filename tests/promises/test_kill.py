@@ -14,7 +14,7 @@ pytest_plugins = ["enrich_fixtures"]
 
 SAMPLES = 300
 CONCURRENCY = 32
-LATENCY_S = 0.05
+LATENCY_S = 0.2
 
 
 def arguments(case: Case, *more: object) -> list[object]:

@@ -70,7 +70,7 @@ def test_a_power_cut_loses_no_answer_that_was_there_for_a_moment(case, shim, cut
     case = Case(folder, case.llm)
     case.ingest(rollouts(SAMPLES))
     disk, log = Disk(folder), tmp_path / "log"
-    case.llm.latency_s = 0.03
+    case.llm.latency_s = 0.2
     arguments = ["enrich", "-b", case.llm.url, "-m", "m", "-c", 8]
     with started(folder, *arguments, **watched(shim, folder, log)) as process:
         done = ended(process)
