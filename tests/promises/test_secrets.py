@@ -76,7 +76,8 @@ def test_a_key_of_dotenv_and_one_in_flight_at_a_kill_are_nowhere(case):
     case.llm.latency_s = lambda index: 0.0 if index < 10 else 600.0
     case.llm.content = lambda asked: ECHO
     arguments = ["enrich", "-b", case.llm.url, "-m", "m", "-c", 4, *asking()]
-    with started(case.folder, *arguments) as process:
+    # LD_PRELOAD: by exec, so that the process has a command line of its own
+    with started(case.folder, *arguments, LD_PRELOAD="") as process:
         until(lambda: case.rows("select count(*) from answers") == [(10,)])
         command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
         assert any(b"PLANTED_KEY" in line for line in command_lines)
