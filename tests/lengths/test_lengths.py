@@ -268,6 +268,7 @@ def test_reasoning_that_real_templates_do_not_know_is_counted(store, shared):
     """`reasoning`, which the Qwen3 template does not read, counts as much as the field that it reads."""
     text = "the sum over rows comes first " * 30
     counted(
+        store,
         shared / "data" / "qwen3-tokenizer",
         rollout(said(reasoning=text)),
         rollout(said(reasoning_content=text)),
