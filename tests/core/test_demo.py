@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Run
-from test_migrations import old_store
+from old_stores import old_store
 
 from kbetl.store import Store
 

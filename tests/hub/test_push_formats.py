@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from fill_disk import Filling
-from test_push import FILTERED, SYNTHETIC, TRAIN, commits, hub, push, rollout, runs, store, writes
+from push_case import FILTERED, SYNTHETIC, TRAIN, commits, hub, push, rollout, runs, store, writes
 
 from kbetl.export.formats import FORMATS, UNREAD_REASONING
 

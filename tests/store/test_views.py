@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fill_disk import TIME, Filling
@@ -13,12 +11,6 @@ from kbetl.prices import Price
 from kbetl.resources import sql_names
 from kbetl.store import Store
 from kbetl.store.reservations import ToReserve, Worst, add_price, reserve
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Filling]:
-    with Filling(tmp_path / "kbetl.db") as filling:
-        yield filling
 
 
 @pytest.mark.parametrize("view", sql_names("views"))
