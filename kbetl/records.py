@@ -83,7 +83,8 @@ def _is_index(key: str, value: Any) -> bool:
     In Parquet it is `__index_level_0__`. In CSV it is a column without a name (`Unnamed: 0` for pandas) that
     holds integers. An index with a name is content.
     """
-    if key[:2] not in ("__", "Un") or (found := _INDEX.fullmatch(key)) is None:
+    found = _INDEX.fullmatch(key)
+    if found is None:
         return False
     return found[1] is not None or (isinstance(value, int) and not isinstance(value, bool))
 
@@ -94,7 +95,8 @@ def excluded_paths(row: Mapping[str, Any], *, counts_index: bool = False) -> Lea
     `counts_index`: whether the index of pandas is hashed, as in samples of older stores.
     """
     tree = next((tree for key, tree in _TREES.items() if row.get(key) is not None), _PLAIN_TREE)
-    index = [] if counts_index else [key for key, value in row.items() if _is_index(key, value)]
+    likely = () if counts_index else [key for key in row if key[:2] in ("__", "Un")]
+    index = [key for key in likely if _is_index(key, row[key])]
     return {**tree, **{key: {} for key in index}} if index else tree
 
 

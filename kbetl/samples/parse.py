@@ -108,9 +108,7 @@ def _kind(row: Mapping[str, Any]) -> Kind:
 def _check_rollout(row: Mapping[str, Any]) -> None:
     """Reads what later stages read, so that a wrong type is found here."""
     fields.messages(row, "prompt")
-    fields.messages(row, "completion")
-    fields.completion(row)
-    fields.reasoning(row)
+    fields.spoken(row)
     fields.triton_code(row)
 
 

@@ -23,6 +23,7 @@ _NO_METRICS = frozenset(
     ("example_id", "reward", "generation_ms", "scoring_ms", "total_ms", "uuid", "advantage", "row_id", "id")
 )
 """Numbers at the top of a row that are no metrics: prime-rl and verifiers put each metric there."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _KIND = re.compile(r"([A-Za-z_][\w.]*)\(.*\)", re.DOTALL)
 """An exception as Python shows it."""
 
@@ -69,7 +70,7 @@ def rollout_facts(row: Row) -> RolloutFacts:
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    reasoning, completion = fields.reasoning(row), fields.completion(row)
+    completion, reasoning = fields.spoken(row)
     tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
     times = _times(row)
     return RolloutFacts(
@@ -233,4 +234,4 @@ def _text(value: Any) -> str | None:
 
 def _json(value: Any) -> str | None:
     """A value as JSON; None for null and for what is empty."""
-    return json.dumps(value, ensure_ascii=False) if value else None
+    return _encode(value) if value else None

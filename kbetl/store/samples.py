@@ -113,6 +113,7 @@ class SampleWriter:
         """Whether the source had samples before."""
         self.is_of_other_door = bool(had and is_of_other_door)
         """Whether some came in otherwise: by `synth record` where this is `ingest`, and vice versa."""
+        self._has_known_lines = bool(store.execute("samples/has_known_lines").fetchone()[0])
         with store.transaction(writes=False):
             store.execute("samples/clear_incoming_samples")
             store.execute("samples/clear_incoming_rejections")
@@ -120,7 +121,7 @@ class SampleWriter:
     def sample_of_line(self, line_hash: bytes) -> KnownSample | None:
         """The sample that a line with this SHA-256 is; None for a line not seen before."""
         known = self._batch.lines.get(line_hash)
-        if known is not None:
+        if known is not None or not self._has_known_lines:
             return known
         found = self._store.execute("samples/sample_of_line", {"line_hash": line_hash}).fetchone()
         return None if found is None else KnownSample(*found)

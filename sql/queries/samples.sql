@@ -236,6 +236,10 @@ select coalesce(max(source_samples.position) + 1, 0) as position
 from source_samples
 where source_samples.source_id = :source_id
 
+-- name: has_known_lines
+-- Whether any line was read before.
+select exists (select 1 from known_lines)
+
 -- name: incoming_rejections_table
 -- The rejected rows of the ingest that is running; temporary.
 create temp table if not exists incoming_rejections (
