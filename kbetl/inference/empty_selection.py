@@ -6,6 +6,7 @@ import json
 from typing import NamedTuple
 
 from kbetl.config import command_line
+from kbetl.errors import ConfigError
 from kbetl.inference.options import EnrichOptions
 from kbetl.inference.plan import REWARD_ABOVE, ModelTask, min_reward
 from kbetl.json_codec import stored_value
@@ -24,6 +25,8 @@ class _Choosable(NamedTuple):
     highest: float | None
     row: bytes | None
     """Of one of the samples; None if there is none."""
+    records: int
+    """Samples of the third kind."""
 
 
 def why_nothing(store: Store, options: EnrichOptions, asked: ModelTask, selection: Selection) -> list[str]:
@@ -41,10 +44,18 @@ def why_nothing(store: Store, options: EnrichOptions, asked: ModelTask, selectio
 
 
 def _why_none_chosen(store: Store, options: EnrichOptions, asked: ModelTask) -> str:
-    about = asked.task.about
+    kinds = asked.task.about
+    about = " or ".join(kinds)
     ids = json.dumps(source_ids(store, options.sources)) if options.sources else None
-    found = _Choosable(*store.rows("inference/choosable", {"kind": about, "source_ids": ids})[0])
+    found = _Choosable(*store.rows("inference/choosable", {"kinds": json.dumps(kinds), "source_ids": ids})[0])
     of = f" of {', '.join(options.sources)}" if options.sources else ""
+    name = "completion" if "rollout" in kinds else "prompt"
+    if not found.samples and found.records:
+        raise ConfigError(
+            f"there is no {about}{of} in {store.path}, but {found.records:,} records: say where the {name} "
+            f"is, {command_line(store.path, 'ingest', 'SOURCE', '--map', f'{name}=FIELD')}, "
+            'or let the task be about "record"'
+        )
     if not found.samples:
         return f"there is no {about}{of} in {store.path}; run: {command_line(store.path, 'ingest')}"
     all_of = f"none of {found.samples:,} {about}s{of}"

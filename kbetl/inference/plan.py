@@ -20,6 +20,7 @@ from kbetl.inference.requests import Generate, PreparedRequest, PrepareRequests
 from kbetl.json_codec import stored_value
 from kbetl.prices import Price, find_price
 from kbetl.records import Completion, Outcome, ParsedAnswer, Request, RequestTemplate
+from kbetl.samples.reading import FieldMap, stored_map
 from kbetl.store import Store, select_samples
 from kbetl.store.answers import StoredAnswer, StoredTask, newest_answers, tasks_named
 from kbetl.store.batches import any_handed_out, pending_request
@@ -54,7 +55,7 @@ class ModelTask:
         return {
             "hash": self.hash,
             "name": task.name,
-            "about": task.about,
+            "about": ",".join(task.about),
             "model": self.model,
             "parameters": canonical_json(dict(task.parameters)).decode(),
             "restriction": task.where,
@@ -142,9 +143,10 @@ def select(
     if options.min_reward is not None and REWARD_ABOVE not in conditions:
         conditions.append(REWARD_ABOVE)
     parameters = {"min_reward": min_reward(store, options)}
+    is_any_module = wanted.prompts or not asked.task.needs_code
     with store.guarded() as guarded:
         selection.choose(
-            select_samples(guarded, asked.task.about, conditions, parameters, with_prompts=wanted.prompts)
+            select_samples(guarded, asked.task.about, conditions, parameters, with_prompts=is_any_module)
         )
     if options.sources:
         selection.restrict_to_sources(source_ids(store, options.sources))
@@ -191,6 +193,12 @@ class PromptSource(NamedTuple):
     """What a rollout is to say of the problem."""
     messages: Sequence[Mapping[str, Any]] | None = None
     """The question itself, in place of the template; None: the template asks."""
+    field_map: FieldMap | None = None
+    """How the row is read."""
+
+
+def _own_row(waiting: PendingSample) -> PromptSource:
+    return PromptSource(stored_value(waiting.row), field_map=stored_map(waiting.field_map))
 
 
 def prepare_requests(
@@ -214,10 +222,10 @@ def prepare_requests(
 
     def question(waiting: PendingSample) -> PreparedRequest:
         try:
-            problem = PromptSource(stored_value(waiting.row)) if problem_of is None else problem_of(waiting)
+            problem = _own_row(waiting) if problem_of is None else problem_of(waiting)
             if problem.messages is not None:
                 return asked_as_it_is(waiting, problem, problem.messages)
-            fields = asked.task.fields(problem.row, waiting.reward)
+            fields = asked.task.fields(problem.row, waiting.reward, problem.field_map)
             request = form.request(asked.task.prompt(fields))
         except (MissingField, BadRow) as error:
             return PreparedRequest(waiting.sample_hash, None, {}, str(error), attempt=waiting.attempt)

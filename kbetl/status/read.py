@@ -222,6 +222,7 @@ class Source(NamedTuple):
     samples: int
     modules: int
     rollouts: int
+    records: int
     rejected: int
     ingested_at: str
 

@@ -93,6 +93,7 @@ def _source_line(source: Source) -> str:
         for number, word in (
             (source.modules, "modules"),
             (source.rollouts, "rollouts"),
+            (source.records, "records"),
             (source.rejected, "rejected"),
         )
         if number

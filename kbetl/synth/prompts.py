@@ -18,6 +18,7 @@ from kbetl.records import Sample
 from kbetl.row_writer import Rejections
 from kbetl.samples import fields
 from kbetl.samples.parse import parse_prompt, remember_code
+from kbetl.samples.reading import read_row, stored_map
 from kbetl.store import Store
 from kbetl.store.answers import tasks_named
 from kbetl.store.samples import SampleWriter, SourceInfo
@@ -37,9 +38,10 @@ def synth_task(store: Store, options: GenerateOptions) -> Task:
     Raises ConfigError for a task about rollouts, and where the prompts are not there.
     """
     task = load_task(options.task)
-    if task.about != "module":
+    if task.about != ("module",):
         raise ConfigError(
-            f"task {task.name!r} is about rollouts; `synth run` takes one about modules, such as kernels"
+            f"task {task.name!r} is about {' and '.join(task.about)}s; "
+            "`synth run` takes one about modules, such as kernels"
         )
     if options.prompts == MODULES:
         return task
@@ -71,8 +73,12 @@ def problems(store: Store, options: GenerateOptions, task: Task) -> Callable[[Pe
     return lambda waiting: _prompt_problem(store, waiting, task.system)
 
 
+def _row_of(waiting: PendingSample) -> Mapping[str, Any]:
+    return read_row(stored_value(waiting.row), stored_map(waiting.field_map)).row
+
+
 def _module_problem(store: Store, waiting: PendingSample) -> PromptSource:
-    row = stored_value(waiting.row)
+    row = _row_of(waiting)
     return PromptSource(row, _facts(store, waiting.sample_hash, row))
 
 
@@ -80,12 +86,12 @@ def _synthetic_problem(store: Store, waiting: PendingSample, key: str) -> Prompt
     found = store.rows("synth/synthetic_prompt", {"sample_hash": waiting.sample_hash})
     if not found:
         raise MissingField("it has no synthetic prompt any more; `kbetl prompts` makes one")
-    row = stored_value(waiting.row)
+    row = _row_of(waiting)
     return PromptSource({SYNTHETIC: {key: found[0][0]}}, _facts(store, waiting.sample_hash, row))
 
 
 def _prompt_problem(store: Store, waiting: PendingSample, system: str | None) -> PromptSource:
-    row = stored_value(waiting.row)
+    row = _row_of(waiting)
     facts = _facts(store, waiting.sample_hash, row)
     if isinstance(row.get("prompt"), str):
         return PromptSource(row, facts)

@@ -19,6 +19,7 @@ from kbetl.tasks.answer_formats import (
     Json,
     Label,
     Number,
+    Pattern,
     Text,
     format_spec,
     is_unicode,
@@ -145,7 +146,7 @@ def _without_blank_lines(text: str) -> str:
     return text[blank.end() :] if blank else text
 
 
-def _read_tag(reader: Text | Label | Number, text: str, hidden: bool) -> ParsedAnswer:
+def _read_tag(reader: Text | Label | Number | Pattern, text: str, hidden: bool) -> ParsedAnswer:
     found = _inside(reader.tag, text)
     if found.fault is not None:
         return _unparsed(found.fault)
@@ -186,7 +187,7 @@ def _inside(name: str, text: str) -> _Inside:
     return _Inside(texts, f"the <{name}> tag is not closed" if opened is not None else None)
 
 
-def _read_value(reader: Text | Label | Number, inner: str) -> ParsedAnswer:
+def _read_value(reader: Text | Label | Number | Pattern, inner: str) -> ParsedAnswer:
     if not inner.strip():
         return _unparsed(f"<{reader.tag}> is empty")
     return _TAGGED[type(reader)].read(reader, inner)
@@ -205,6 +206,8 @@ def _read_number(reader: Number, inner: str) -> ParsedAnswer:
     value = _shortest(text) if len(text) <= _NUMBER_DIGITS else None
     if value is None:
         return _unparsed(f"<{reader.tag}> holds {shown(inner.strip())}, not a number")
+    if reader.integer and "." in value:
+        return _unparsed(f"<{reader.tag}> holds {value}, which is no whole number")
     if not Decimal(str(reader.min)) <= Decimal(value) <= Decimal(str(reader.max)):
         return _unparsed(f"<{reader.tag}> holds {value}, which is not within {reader.min} to {reader.max}")
     return ParsedAnswer("ok", value)
@@ -229,6 +232,14 @@ def _read_text(reader: Text, inner: str) -> ParsedAnswer:
     return ParsedAnswer("ok", text)
 
 
+def _read_pattern(reader: Pattern, inner: str) -> ParsedAnswer:
+    text = inner.strip()
+    found = _read_text(Text(reader.tag), inner)
+    if found.status != "ok" or re.fullmatch(reader.pattern, text):
+        return found
+    return _unparsed(f"<{reader.tag}> holds {shown(text)}, which {reader.pattern!r} does not match")
+
+
 class _Tagged(NamedTuple):
     """How the text inside a tag is read, and what its values are called where they differ."""
 
@@ -242,6 +253,7 @@ _TAGGED: Mapping[type, _Tagged] = {
     Text: _Tagged(_read_text, "texts", slice(0)),
     Label: _Tagged(_read_label, "ratings"),
     Number: _Tagged(_read_number, "numbers", slice(10)),
+    Pattern: _Tagged(_read_pattern, "texts", slice(10)),
 }
 
 

@@ -129,10 +129,13 @@ def _name(value: Any) -> str:
     return value
 
 
-def _about(value: Any) -> Kind:
-    if value not in get_args(Kind):
-        raise ConfigError(f"key 'about' is {value!r}; it is {' or '.join(get_args(Kind))}")
-    return cast(Kind, value)
+def _about(value: Any) -> tuple[Kind, ...]:
+    """The kinds of samples, each once, in the order of `Kind`."""
+    kinds = get_args(Kind)
+    given = value if isinstance(value, list) else [value]
+    if not given or not all(isinstance(each, str) and each in kinds for each in given):
+        raise ConfigError(f"key 'about' is {value!r}; it is one of {', '.join(kinds)}, or a list of some")
+    return cast(tuple[Kind, ...], tuple(kind for kind in kinds if kind in given))
 
 
 def _text(keys: Mapping[str, Any], key: str) -> str | None:

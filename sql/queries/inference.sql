@@ -1,6 +1,6 @@
 -- name: choosable
--- What a run that chose no sample could have chosen among: samples of a kind, those with a reward, the highest
--- reward, and one row of them. :kind module or rollout   :source_ids JSON list, null for the whole store
+-- What a run that chose no sample could have chosen among: samples of some kinds, those with a reward, the highest
+-- reward, one row of them, and how many records there are. :kinds JSON list   :source_ids JSON list, null for the whole store
 with rewarded as (
   select
     samples.hash,
@@ -9,7 +9,7 @@ with rewarded as (
       samples.reward
     ) as reward
   from samples indexed by samples_by_hash
-  where samples.kind = :kind
+  where samples.kind in (select value from json_each(:kinds))
     and (
       :source_ids is null
       or exists (
@@ -28,7 +28,21 @@ select
     select cast(samples.row as blob)
     from samples
     where samples.hash = (select min(rewarded.hash) from rewarded)
-  ) as row
+  ) as row,
+  (
+    select count(*)
+    from samples indexed by samples_by_hash
+    where samples.kind = 'record'
+      and (
+        :source_ids is null
+        or exists (
+          select 1
+          from source_samples
+          where source_samples.sample_hash = samples.hash
+            and source_samples.source_id in (select value from json_each(:source_ids))
+        )
+      )
+  ) as records
 from rewarded
 
 -- name: cut_so_far
