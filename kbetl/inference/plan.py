@@ -15,6 +15,7 @@ from kbetl.inference.backends import Backend, ServerBackend
 from kbetl.inference.budget import Budget
 from kbetl.inference.budget_history import BudgetLimits, BudgetScope, open_budget
 from kbetl.inference.coordination import effective_limit
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import OFFLINE, RETRIABLE, EnrichOptions
 from kbetl.inference.requests import Generate, PreparedRequest, PrepareRequests
 from kbetl.json_codec import stored_value
@@ -26,7 +27,7 @@ from kbetl.store.answers import StoredAnswer, StoredTask, newest_answers, tasks_
 from kbetl.store.batches import any_handed_out, pending_request
 from kbetl.store.datasets import source_ids
 from kbetl.store.selection import PendingSample, Selection
-from kbetl.tasks import Task, load_task
+from kbetl.tasks import Task
 from kbetl.tasks.answer_formats import check_unicode
 
 REWARD_ABOVE = "reward > :min_reward"
@@ -72,7 +73,7 @@ def resolve_task(store: Store, options: EnrichOptions, task: Task | None = None)
     With `retry` and other parameters the outcomes stay with the task that has them: the parameters go
     out, but make no new task.
     """
-    task = task or load_task(options.task)
+    task = task or find_task(store, options.task)
     model = model_name(options.model, task.name)
     changed = task.with_parameters(options.parameters)
     if options.retry:

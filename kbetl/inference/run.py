@@ -16,6 +16,7 @@ from kbetl.inference.breaker import Earlier
 from kbetl.inference.budget import Budget
 from kbetl.inference.coordination import effective_limit, hold_task
 from kbetl.inference.empty_selection import why_nothing
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import OFFLINE, EnrichOptions
 from kbetl.inference.plan import (
     ModelTask,
@@ -313,7 +314,7 @@ def resume_options(
     `asked_by` gives the task that options ask. Raises ConfigError where model, parameters or template
     would differ: that would be another task, to be run without --resume.
     """
-    name = load_task(options.task).name
+    name = find_task(store, options.task).name
     left = store.last_run_left_over(name)
     last = left or store.last_finished_run(name)
     if last is None:
@@ -370,7 +371,7 @@ def check_model_meant(store: Store, options: EnrichOptions, typed: Typed) -> Non
 
     The message has both ways on, and how many samples each would ask.
     """
-    task = load_task(options.task)
+    task = find_task(store, options.task)
     in_use = next((each for each in tasks_named(store, task.name) if each.in_use), None)
     if in_use is None or in_use.model == model_name(options.model, task.name):
         return
@@ -417,7 +418,7 @@ def preflight(options: EnrichOptions, store: Store | None = None) -> None:
     """
     check_options(options)
     check_address(options.base_url)
-    task = load_task(options.task)
+    task = load_task(options.task) if store is None else find_task(store, options.task)
     task.with_parameters(options.parameters)
     model = model_name(options.model, task.name)
     check_conditions([each for each in (task.where, options.where) if each is not None])

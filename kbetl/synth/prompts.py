@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from kbetl import config
 from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import EnrichOptions
 from kbetl.inference.plan import ModelTask, PromptSource, Say, fill_selection
 from kbetl.json_codec import read_json, stored_value
@@ -23,7 +24,7 @@ from kbetl.store import Store
 from kbetl.store.answers import tasks_named
 from kbetl.store.samples import SampleWriter, SourceInfo
 from kbetl.store.selection import PendingSample, Selection
-from kbetl.tasks import Task, load_task
+from kbetl.tasks import Task
 from kbetl.text import plain_text
 
 _OF_PROMPTS = "row ->> '$.prompt' is not null"
@@ -37,7 +38,7 @@ def synth_task(store: Store, options: GenerateOptions) -> Task:
 
     Raises ConfigError for a task about rollouts, and where the prompts are not there.
     """
-    task = load_task(options.task)
+    task = find_task(store, options.task)
     if task.about != ("module",):
         raise ConfigError(
             f"task {task.name!r} is about {' and '.join(task.about)}s; "

@@ -45,7 +45,8 @@ class Task:
     reader: AnswerFormat
     closing: str | None
     """What the dataset appends to the value."""
-    path: Path
+    path: Path | None = None
+    """Of its file; None if it comes from a store."""
 
     def hash(self, model: str) -> str:
         """The identity of the task put to a model: `t1:` and a SHA-256.

@@ -24,12 +24,22 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in data_path("tasks").glob("*.md"))
 
 
+def is_task_file(text: str) -> bool:
+    """Whether a task is named by its file: with a slash, or an end in `.md`."""
+    return "/" in text or "\\" in text or text.endswith(".md")
+
+
+def task_name(text: str) -> str:
+    """The name of a task that is named so, or by its file. Raises ConfigError for a broken file."""
+    return load_task(text).name if is_task_file(text) else text
+
+
 def load_task(name_or_path: str) -> Task:
     """The task of that name among the built-in ones, or in that file (it has a slash or ends in `.md`).
 
     Raises ConfigError, with file and line or key, where it cannot be used.
     """
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".md"):
+    if is_task_file(name_or_path):
         return _task_in(Path(name_or_path))
     if name_or_path not in builtin_names():
         raise ConfigError(
@@ -76,7 +86,7 @@ def _task_of(path: Path, text: str) -> Task:
     keys = _front_matter(parts.front)
     template_names(parts.template, parts.line)
     return Task(
-        name=_name(keys["name"]),
+        name=check_name(keys["name"]),
         about=_about(keys["about"]),
         where=_text(keys, "where"),
         system=_system(keys),
@@ -123,7 +133,8 @@ def _front_matter(toml: str) -> dict[str, Any]:
     return keys
 
 
-def _name(value: Any) -> str:
+def check_name(value: Any) -> str:
+    """The name of a task. Raises ConfigError for one that it cannot have."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ConfigError(f"key 'name' is {value!r}; it takes a-z, 0-9, '_' and '-', up to 64 of them")
     return value
