@@ -10,6 +10,7 @@ from kbetl import offline
 from kbetl.client.endpoint import check_address, endpoint_at
 from kbetl.errors import ConfigError
 from kbetl.inference import ServerBackend
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import OFFLINE, EnrichOptions, question_words
 from kbetl.inference.plan import Plan, check_options, model_name, resolve_task, select
 from kbetl.store import Store, check_conditions
@@ -51,7 +52,7 @@ def check_model_meant(store: Store, options: EnrichOptions, command_line: Comman
 
     The message has a command for either model, and how many samples each would ask.
     """
-    task = load_task(options.task)
+    task = find_task(store, options.task)
     in_use = next((each for each in tasks_named(store, task.name) if each.in_use), None)
     if in_use is None or in_use.model == model_name(options.model, task.name):
         return
@@ -98,7 +99,7 @@ def preflight(options: EnrichOptions, store: Store | None = None) -> None:
     """
     check_options(options)
     check_address(options.base_url)
-    task = load_task(options.task)
+    task = load_task(options.task) if store is None else find_task(store, options.task)
     task.with_parameters(options.parameters)
     model = model_name(options.model, task.name)
     check_conditions([each for each in (task.where, options.where) if each is not None])

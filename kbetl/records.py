@@ -16,7 +16,7 @@ import orjson
 from kbetl.code_identity import canonical_code
 from kbetl.json_codec import Leaves, canonical_json
 
-Kind = Literal["module", "rollout"]
+Kind = Literal["module", "rollout", "record"]
 Status = Literal["ok", "unparsed", "refused", "truncated", "failed"]
 
 NOT_CONTENT = (

@@ -18,6 +18,7 @@ from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.run import run
 from kbetl.cli.synth import synth
+from kbetl.cli.tasks import tasks
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -27,6 +28,7 @@ COMMANDS: tuple[click.Command, ...] = (
     synth,
     enrich,
     prompts,
+    tasks,
     batch,
     use,
     reparse,

@@ -79,6 +79,8 @@ class Row(NamedTuple):
     difficulty: str | None
     text: bytes
     """A JSON object in UTF-8 on one line: the row's own text with our columns appended."""
+    field_map: str | None = None
+    """The map that the row is read by; None for none."""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class DatasetRows:
 
     def rows(self, split: Split | None = None) -> Iterator[Row]:
         """Yields the rows of one split in order, all rows if `split` is None and there are no splits."""
-        if not self.dataset.entry.has_completions:
+        if self.dataset.entry.kind == "module":
             for described in synthetic_rows(self.store, split):
                 yield _synthetic(described)
         else:
@@ -126,7 +128,7 @@ class DatasetRows:
         is_new = row.has_labels == 0 and row.score is None
         spliced = append_keys(row.text, ours, is_new=is_new) if ours else SplicedText(row.text, ())
         self.overwritten_columns.update(column for column in spliced.overwritten if column != "reward")
-        return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
+        return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text, row.field_map)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from kbetl.export.target import data_path
 from kbetl.json_codec import json_bytes, stored_value
 from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
 from kbetl.samples.messages import REASONING_FIELDS, read_message
+from kbetl.samples.reading import stored_map
 from kbetl.store.datasets import Split
 from kbetl.store.lengths import seq_len
 
@@ -47,7 +48,7 @@ def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> N
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
     if not DATASETS[dataset].has_completions and (format_ != "rows" or not has_reasoning):
-        raise ConfigError(f"{dataset} has prompts and no completions: only --format rows, with all columns")
+        raise ConfigError(f"{dataset} has no completions: only --format rows, with all columns")
 
 
 def format_of(columns: Collection[str]) -> str:
@@ -118,8 +119,9 @@ def converter(format_: str, *, has_reasoning: bool, left_out: set[str]) -> Conve
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
         if has_reasoning:
-            return json_bytes({**shape(_complete(conversation_of(value))), **_metadata(row)})
-        found = without_reasoning(value)
+            conversation = conversation_of(value, stored_map(row.field_map))
+            return json_bytes({**shape(_complete(conversation)), **_metadata(row)})
+        found = without_reasoning(value, stored_map(row.field_map))
         shaped = shape(_complete(found.conversation, has_reasoning=False))
         check_no_leak(shaped, found.removed_texts)
         return json_bytes({**shaped, **_metadata(row)})
@@ -147,6 +149,8 @@ def _rows_without_reasoning(left_out: set[str]) -> Convert:
 
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
+        if row.field_map is not None or value.get("completion") is None:
+            raise BadRow("its answer is in no field 'completion'; --format messages leaves reasoning out too")
         found = without_reasoning(value)
         cleaned = row_without_reasoning(value, found)
         check_no_leak(cleaned, found.removed_texts)

@@ -138,6 +138,15 @@ def spoken(row: Row) -> Spoken:
     return Spoken(completion, "\n\n".join(text for text in thoughts if text and text.strip()) or None)
 
 
+def prompt(row: Row) -> str | None:
+    """What was asked: its text, or that of its messages, with roles if there are several; None if nothing."""
+    value = row.get("prompt")
+    if value is None or isinstance(value, str):
+        return value
+    asked = [(message.get("role"), text_of(message) or "") for message in messages(row, "prompt")]
+    return asked[0][1] if len(asked) == 1 else "\n\n".join(f"{role}: {text}" for role, text in asked)
+
+
 def completion(row: Row) -> str | None:
     """The last text of the assistant in a rollout, less thoughts; None if it holds no such text."""
     return spoken(row).completion
@@ -148,26 +157,24 @@ def reasoning(row: Row) -> str | None:
     return spoken(row).reasoning
 
 
-def plain_completion(row: Row) -> str | None:
-    """What the view `rollouts` reads as completion from the row itself: thoughts are not looked for."""
-    value = row.get("completion")
+def plain_completion(value: Any) -> str | None:
+    """What the view `rollouts` reads of a completion by itself: thoughts are not looked for."""
     if isinstance(value, str):
         return value
-    texts = [_text(message.get("content")) for message in _plain_messages(row)]
+    texts = [_text(message.get("content")) for message in _plain_messages(value)]
     return next((text for text in reversed(texts) if text), None)
 
 
-def plain_reasoning(row: Row) -> str | None:
-    """What the view `rollouts` reads as reasoning from the row itself: two fields of its messages."""
-    fields = ((_text(message.get(key)) for key in REASONING) for message in _plain_messages(row))
+def plain_reasoning(value: Any) -> str | None:
+    """What the view `rollouts` reads as reasoning of a completion by itself: two fields of its messages."""
+    fields = ((_text(message.get(key)) for key in REASONING) for message in _plain_messages(value))
     found = [
         text for texts in fields if (text := next((each for each in texts if (each or "").strip()), None))
     ]
     return "\n\n".join(found) or None
 
 
-def _plain_messages(row: Row) -> Iterator[Row]:
-    value = row.get("completion")
+def _plain_messages(value: Any) -> Iterator[Row]:
     for message in value if isinstance(value, list) else ():
         if isinstance(message, Mapping) and message.get("role") == "assistant":
             yield message

@@ -59,6 +59,12 @@ def tasks_named(store: Store, name: str) -> list[StoredTask]:
     ]
 
 
+def stored_task(store: Store, name: str) -> tuple[Any, ...] | None:
+    """The columns of `answers/stored_task` of the task of a name that is in use, else of the newest."""
+    found = store.rows("answers/stored_task", {"name": name})
+    return found[0] if found else None
+
+
 class InUse(NamedTuple):
     """A task that came into use with its first outcome that is ok."""
 

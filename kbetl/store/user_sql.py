@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sqlite3
 import threading
@@ -126,13 +127,13 @@ none that it did not open, as `1) or (1` would: what passes both is one whole ex
 
 def select_samples(
     connection: sqlite3.Connection,
-    kind: str,
+    kinds: Sequence[str],
     conditions: Sequence[str],
     parameters: Mapping[str, Any],
     *,
     with_prompts: bool = False,
 ) -> Iterator[str]:
-    """The hashes of the samples of a kind that satisfy every condition, in source order.
+    """The hashes of the samples of some kinds that satisfy every condition, in source order.
 
     Modules without code, which are bare prompts, come `with_prompts` alone.
     `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Raises
@@ -142,15 +143,16 @@ def select_samples(
         f"and samples.hash in (select samples.sample_hash from selectable as samples where (\n{condition}\n))"
         for condition in conditions
     ]
-    if kind == "module" and not with_prompts:
-        parts.insert(0, "and samples.code_hash is not null")
+    if "module" in kinds and not with_prompts:
+        parts.insert(0, "and (samples.kind <> 'module' or samples.code_hash is not null)")
+    are_of_kinds = "samples.kind in (select kinds.value from json_each(:kinds) as kinds)"
     statement = "\n".join(
-        ["select samples.hash from samples where samples.kind = :kind", *parts, "order by samples.rowid"]
+        [f"select samples.hash from samples where {are_of_kinds}", *parts, "order by samples.rowid"]
     )
     for condition in conditions:
         _try_out(connection, condition, parameters)
     with _blamed(" and ".join(conditions)):
-        for (sample_hash,) in connection.execute(statement, {**parameters, "kind": kind}):
+        for (sample_hash,) in connection.execute(statement, {**parameters, "kinds": json.dumps(list(kinds))}):
             yield sample_hash
 
 

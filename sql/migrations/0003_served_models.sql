@@ -49,3 +49,38 @@ where hash in (
 
 alter table runs add column
   command_line text;  -- what goes on with it: the command as typed, less store, limits and choice of samples; null: begun by no command of its own, or before this schema
+-- Samples of any other kind, tasks about several kinds, and columns that are mapped. The checks of tables that may be
+-- large are changed in their text alone; what changes the schema after that makes every connection read it anew.
+pragma writable_schema = on;
+update sqlite_schema
+set sql = replace(sql, 'check (kind in (''module'', ''rollout''))', 'check (kind in (''module'', ''rollout'', ''record''))')
+where type = 'table' and name = 'samples';
+update sqlite_schema
+set sql = replace(sql, 'check (about in (''module'', ''rollout''))', 'check (about <> '''')')
+where type = 'table' and name = 'tasks';
+pragma writable_schema = reset;
+
+create table field_maps (
+  id integer primary key,  -- of the map
+  map text not null unique check (json_valid(map)),  -- JSON object: dotted path by name, as --map gave it
+  prompt text,  -- SQLite path of what is read as prompt; null here and below: not mapped
+  completion text,  -- of the answer: text, or messages
+  reasoning text,  -- of its reasoning
+  reward text,  -- of its reward
+  module_name text,  -- of the class name of the module
+  python_code text,  -- of its PyTorch source
+  triton_code text,  -- of its reference Triton kernel
+  model text,  -- of the model whose answer it is
+  environment text,  -- of the environment that it is an attempt in
+  sample_group text  -- of the group: its rows are on one side of a split
+) strict;
+
+create table mapped_samples (
+  sample_hash text primary key references samples (hash),  -- a sample that is read by a map
+  field_map_id integer not null references field_maps (id)  -- the map
+) strict, without rowid;
+
+alter table sources add column
+  field_map text check (field_map is null or json_valid(field_map));  -- JSON object: how --map reads its rows; null where nothing is mapped
+alter table rollout_facts add column
+  completion_path text;  -- SQLite path of the completion in the row; null: $.completion

@@ -36,6 +36,23 @@ set
   reader = excluded.reader,
   closing = excluded.closing
 
+-- name: all_tasks
+-- All stored tasks by name, of each name the one in use first, then the newest; with their outcomes (attempt 0).
+select
+  tasks.name,
+  tasks.about,
+  tasks.model,
+  tasks.hash,
+  tasks.in_use,
+  (select count(*) from outcomes where outcomes.task_hash = tasks.hash and outcomes.attempt = 0) as outcomes,
+  (
+    select count(*)
+    from outcomes
+    where outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
+  ) as ok
+from tasks
+order by tasks.name, tasks.in_use desc, tasks.created_at desc, tasks.hash
+
 -- name: fail_again
 -- One more run in a row that a sample failed in, where it had failed before; else nothing.
 -- :sample_hash   :task_hash   :attempt
@@ -117,6 +134,22 @@ set
   reason = excluded.reason,
   value = excluded.value,
   failures = iif(excluded.status = 'failed', outcomes.failures + 1, 0)
+
+-- name: stored_task
+-- The task of a name that is in use, else the newest. :name
+select
+  tasks.name,
+  tasks.about,
+  tasks.restriction,
+  tasks.reader,
+  tasks.closing,
+  tasks.system,
+  tasks.template,
+  tasks.parameters
+from tasks
+where tasks.name = :name
+order by tasks.in_use desc, tasks.created_at desc, tasks.hash
+limit 1
 
 -- name: tasks_named
 -- The tasks of a name, the one in use first, then the newest. :name

@@ -224,9 +224,12 @@ select
     samples.reward
   ) as reward,
   cast(samples.row as blob) as row,  -- bytes: UTF-8 is not decoded to be parsed
-  waiting.attempt
+  waiting.attempt,
+  field_maps.map as field_map
 from temp.waiting
 join samples on samples.hash = waiting.sample_hash
+left join mapped_samples on mapped_samples.sample_hash = waiting.sample_hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 where waiting.position > :after
 order by waiting.position
 limit :limit

@@ -275,9 +275,9 @@ def test_source_counts_tells_rows_from_samples(store):
             run_id=store.run_id,
         )
     assert store.rows("select * from source_counts order by source_id") == [
-        (first, "first", 4, 3, 1, 2, 2, TIME, None, None),
-        (second, "second", 1, 1, 0, 1, 0, TIME, None, None),
-        (third, "empty", 0, 0, 0, 0, 0, TIME, None, None),
+        (first, "first", 4, 3, 1, 2, 2, TIME, None, None, 0),
+        (second, "second", 1, 1, 0, 1, 0, TIME, None, None, 0),
+        (third, "empty", 0, 0, 0, 0, 0, TIME, None, None, 0),
     ]
 
 
