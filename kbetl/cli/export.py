@@ -84,9 +84,14 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
 
 def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this export, as far as it can be known before there are rows."""
+    from kbetl.cli.enrich import labels_to_come
     from kbetl.export.export import check
+    from kbetl.store import check_conditions
 
-    check(export_options(context), store)
+    options = export_options(context)
+    check(options, store)
+    if options.dataset.where is not None:
+        check_conditions([options.dataset.where], context.params["database"], labels_to_come(context))
 
 
 def export_options(context: click.Context) -> ExportOptions:

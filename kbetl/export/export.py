@@ -29,7 +29,7 @@ from kbetl.export.target import (
 )
 from kbetl.export.writers import FileWriter
 from kbetl.json_codec import json_bytes
-from kbetl.store import Store, check_conditions, read_only_query
+from kbetl.store import Store, read_only_query
 from kbetl.store.datasets import Split, longest_rows
 
 
@@ -123,7 +123,6 @@ def check(options: ExportOptions, store: Store | None = None) -> None:
         raise ConfigError(f"--by {dataset.by} is for {grouped} alone")
     if dataset.random_split and dataset.splits is False:
         raise ConfigError("--random-split makes splits; leave --no-splits out")
-    check_conditions([dataset.where] if dataset.where is not None else [])
     if store is not None:
         check_sources(store, dataset)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -410,17 +410,23 @@ def _as_in_use(
     return found
 
 
-def preflight(options: EnrichOptions, store: Store | None = None) -> None:
+def preflight(
+    options: EnrichOptions,
+    store: Store | None = None,
+    database: Path | None = None,
+    labels: Sequence[str] = (),
+) -> None:
     """Raises what a run with these options would raise before it asks, key and headers included.
 
-    Without a store its sources are not looked at.
+    Without a store its sources are not looked at. `database` is where it is, or will be; `labels` are tasks
+    that are asked before.
     """
     check_options(options)
     check_address(options.base_url)
     task = load_task(options.task)
     task.with_parameters(options.parameters)
     model = model_name(options.model, task.name)
-    check_conditions([each for each in (task.where, options.where) if each is not None])
+    check_conditions([each for each in (task.where, options.where) if each is not None], database, labels)
     if store is not None:
         source_ids(store, options.sources)
     if model != offline.MODEL:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.json_codec import canonical_json, read_json
+from kbetl.json_codec import LARGEST_INTEGER, canonical_json, read_json
+from kbetl.records import MOST_FIELDS, schema_fields
 from kbetl.samples.messages import THOUGHT_TAGS
 from kbetl.text import on_one_line
 
@@ -40,6 +41,8 @@ class Number:
     tag: str
     min: float
     max: float
+    integer: bool = False
+    """Whether it must be a whole number."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ AnswerFormat = Text | Label | Number | Block | Json
 
 def format_spec(reader: AnswerFormat) -> str:
     """The canonical JSON of a reader, as the store keeps it; `format_from_spec` is its inverse."""
-    return canonical_json(asdict(reader)).decode()
+    return canonical_json(
+        {key: value for key, value in asdict(reader).items() if value is not False}
+    ).decode()
 
 
 def format_from_spec(text: str) -> AnswerFormat:
@@ -136,7 +141,12 @@ def _number(table: Mapping[str, Any]) -> Number:
             raise ConfigError(f"answer.{key} is {value!r}, not a finite number")
     if table["min"] >= table["max"]:
         raise ConfigError(f"answer.min {table['min']} is not below answer.max {table['max']}")
-    return Number(_tag(table["tag"]), table["min"], table["max"])
+    integer = table.get("integer", False)
+    if integer is not False and integer is not True:
+        raise ConfigError(f"answer.integer is {integer!r}; it is true or false")
+    if integer and not all(abs(table[key]) <= LARGEST_INTEGER for key in ("min", "max")):
+        raise ConfigError(f"answer.min and answer.max of an integer are within {LARGEST_INTEGER}")
+    return Number(_tag(table["tag"]), table["min"], table["max"], integer)
 
 
 def _block(table: Mapping[str, Any]) -> Block:
@@ -167,6 +177,7 @@ FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], AnswerFormat]] = {
     ("tag",): _text,
     ("tag", "one_of"): _label,
     ("tag", "min", "max"): _number,
+    ("tag", "min", "max", "integer"): _number,
     ("begin", "end"): _block,
     ("json",): _json,
 }
@@ -180,6 +191,7 @@ def _schema(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"answer.json is {type_name(value)}, not a table with a JSON Schema")
     check_json_value(value, "answer.json")
+    _check_columns(value)
     _check_references(value)
     dialect = value.get("$schema", "https://json-schema.org/draft/2020-12/schema")
     # None is a documented default; the stubs do not know it.
@@ -193,6 +205,18 @@ def _schema(value: Any) -> Mapping[str, Any]:
             f"answer.json is no JSON Schema: {on_one_line(f'{error.json_path}: {error.message}')}"
         ) from error
     return value
+
+
+def _check_columns(schema: Mapping[str, Any]) -> None:
+    """Refuses properties that cannot be columns of the labels."""
+    fields = schema_fields(schema)
+    for name in _keys(schema.get("properties")):
+        if name not in fields:
+            raise ConfigError(
+                f"answer.json: the property {name!r} cannot be a column of the labels: it is empty, "
+                "holds NUL, is called value or sample_hash, differs from another in letter case alone, or "
+                f"comes after {MOST_FIELDS} others; rename it"
+            )
 
 
 def _check_references(schema: Mapping[str, Any]) -> None:
