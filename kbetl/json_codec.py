@@ -249,9 +249,7 @@ class SplicedText(NamedTuple):
     replaced: tuple[str, ...]
 
 
-def append_keys(
-    text: bytes, columns: Mapping[str, str | float | None], *, is_new: bool = False
-) -> SplicedText:
+def append_keys(text: bytes, columns: Mapping[str, Any], *, is_new: bool = False) -> SplicedText:
     """The text of a JSON object with more keys at its end; all other bytes are as they were.
 
     A key that stands at the top of the object already gets our value, at its place; with `is_new` none does,
@@ -267,13 +265,15 @@ def append_keys(
 
 @cache
 def _mention(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Finds a text that is one of these names, or begins with a letter's escape after plain letters.
+    """Finds a text that is one of these names, or begins with a character's escape after plain ones.
 
     A name could be spelled so; nobody does, but then the key is there all the same. One pattern that starts
     with a quote takes 0.5 s for a gigabyte, as much as looking for one name alone.
     """
     spelled = "|".join(f'{re.escape(name)}"' for name in names)
-    return re.compile(rf'"(?:{spelled}|[a-z_]*\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA]))'.encode())
+    return re.compile(
+        rf'"(?:{spelled}|[a-z0-9_-]*\\u00(?:2[dD]|3[0-9]|5[fF]|6[1-9a-fA-F]|7[0-9aA]))'.encode()
+    )
 
 
 def json_bytes(value: Any) -> bytes:
@@ -284,7 +284,7 @@ def json_bytes(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _joined(text: bytes, columns: Mapping[str, str | float | None]) -> bytes:
+def _joined(text: bytes, columns: Mapping[str, Any]) -> bytes:
     if not columns:
         return text
     end = text.rindex(b"}")
@@ -295,11 +295,11 @@ def _joined(text: bytes, columns: Mapping[str, str | float | None]) -> bytes:
     return b"".join((memoryview(text)[:end], f"{comma}{pairs}}}".encode()))
 
 
-def _spelled(value: str | float | None) -> str:
+def _spelled(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _replaced(text: str, columns: Mapping[str, str | float | None]) -> SplicedText:
+def _replaced(text: str, columns: Mapping[str, Any]) -> SplicedText:
     spans = {name: span for name, span in member_spans(text).items() if name in columns}
     for name, (start, end) in sorted(spans.items(), key=lambda item: -item[1][0]):
         text = text[:start] + _spelled(columns[name]) + text[end:]

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import FiniteNumber, FormatName, common, names_datasets, unique_values
+from kbetl.cli.params import (
+    FiniteNumber,
+    FormatName,
+    common,
+    names_datasets,
+    task_names,
+    unique_values,
+    with_option,
+)
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--source", multiple=True, callback=unique_values, help="Only samples of this source; repeatable."
 )
+@with_option
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
 @click.option("--first-wait-s", type=FiniteNumber(min=0), default=1.0, hidden=True)
 def push(datasets: tuple[str, ...], database: Path, **given: Any) -> int:
@@ -85,6 +94,7 @@ def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> PushOptions
         format=given["format_"],
         sources=given["source"],
         all_sources=given["all_sources"],
+        with_labels=task_names(given["with_labels"]),
         is_quiet=given["quiet"],
         first_wait_s=given["first_wait_s"],
         **names,

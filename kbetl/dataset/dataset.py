@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kbetl.config import command_line
 from kbetl.dataset.registry import DATASETS, DatasetEntry
@@ -33,6 +33,7 @@ from kbetl.store.datasets import (
     synthetic_rows,
     why_empty_rows,
 )
+from kbetl.store.task_labels import TaskLabels, label_notes, labels_in_use, labels_of_sample
 
 RANDOM_SEED = 42
 RANDOM_SHARE = 0.1
@@ -54,6 +55,8 @@ class Dataset:
     """What `unique` keeps one row of."""
     splits: bool | None = None
     """Whether rows are on a side; None: as its entry says."""
+    with_labels: tuple[str, ...] = ()
+    """Tasks in use whose labels are columns of their names behind the others."""
     random_split: bool = False
     """Sides as `datasets` draws them with test_size=0.1 and seed=42, in its order; not group-safe."""
 
@@ -77,6 +80,8 @@ class Row(NamedTuple):
     difficulty: str | None
     text: bytes
     """One JSON object in UTF-8 on one line: the row's own text with our columns appended."""
+    labels: Mapping[str, Any]
+    """Those of `Dataset.with_labels`, which are in the text too; None for a label that there is not."""
 
 
 @dataclass(slots=True)
@@ -91,6 +96,8 @@ class DatasetRows:
     notes: list[str]
     """What is worth saying of these rows, a line each."""
     store: Store
+    labels: Sequence[TaskLabels] = ()
+    """What is added to each row."""
     replaced: set[str] = field(default_factory=set)
     """Labels of ours that a row had as columns itself, and lost to ours; of the rows read so far."""
     why_empty: str | None = None
@@ -105,7 +112,7 @@ class DatasetRows:
         """The rows of one side, in order; of a dataset without splits, all rows. One in memory at a time."""
         if not self.dataset.entry.has_completions:
             for described in synthetic_rows(self.store, split):
-                yield _synthetic(described)
+                yield _synthetic(described, self._labels_of(described.sample_hash))
         else:
             for rollout in rollout_rows(self.store, split):
                 yield self._rollout(rollout)
@@ -115,26 +122,32 @@ class DatasetRows:
         for split in self.counts:
             yield from self.rows(split)
 
+    def _labels_of(self, sample_hash: str) -> dict[str, Any]:
+        return labels_of_sample(self.store, self.labels, sample_hash) if self.labels else {}
+
     def _rollout(self, row: RolloutRow) -> Row:
-        ours: dict[str, str | float | None] = {}
+        ours: dict[str, Any] = {}
         if self.dataset.entry.has_labels:
             ours = {"difficulty": row.difficulty, "evaluation_raw": row.evaluation_raw}
+        labels = self._labels_of(row.sample_hash)
+        ours |= labels
         if row.score is not None:
             ours["reward"] = row.score
-        is_new = row.has_labels == 0 and row.score is None
+        is_new = row.has_labels == 0 and row.score is None and not labels
         spliced = append_keys(row.text, ours, is_new=is_new) if ours else SplicedText(row.text, ())
         self.replaced.update(column for column in spliced.replaced if column != "reward")
-        return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
+        return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text, labels)
 
 
 @contextlib.contextmanager
 def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
     """A dataset's rows, chosen, split and counted; the store stands still until it is closed.
 
-    Raises ConfigError for an unknown source, for a `where` that SQLite does not take, and where rows of
-    several sources of rollouts would mix without being asked to.
+    Raises ConfigError for an unknown source, for a `where` that SQLite does not take, for labels that are not
+    in use, and where rows of several sources of rollouts would mix without being asked to.
     """
     check_sources(store, dataset)
+    labels = labels_in_use(store, dataset.with_labels)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
     choice = query_of(dataset.entry, ids, dataset.where, dataset.by)
     with open_rows(store, choice):
@@ -142,7 +155,8 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
         counts = _counts(store, is_split=dataset.is_split)
         declared = tuple(features_of_sources(store, choice))
         why = why_empty(store, dataset)
-        yield DatasetRows(dataset, counts, declared, _notes(store, choice), store, why_empty=why)
+        notes = [*_notes(store, choice), *label_notes(store, labels)]
+        yield DatasetRows(dataset, counts, declared, notes, store, labels, why_empty=why)
 
 
 def query_of(
@@ -242,12 +256,13 @@ def _others(store: Store, task: str) -> str:
     )
 
 
-def _synthetic(row: SyntheticRow) -> Row:
+def _synthetic(row: SyntheticRow, labels: Mapping[str, Any]) -> Row:
     columns = {
         "prompt": row.prompt,
         "module_name": row.module_name,
         "python_code": row.python_code,
         "triton_code": row.triton_code,
         "uuid": None if row.uuid is None else stored_value(row.uuid),
+        **labels,
     }
-    return Row(row.sample_hash, row.module_name, None, None, json_bytes(columns))
+    return Row(row.sample_hash, row.module_name, None, None, json_bytes(columns), labels)

@@ -12,7 +12,7 @@ from kbetl.tasks.answer_formats import (
 )
 from kbetl.tasks.answer_parser import PARSER_VERSION, parser_version, read_answer
 from kbetl.tasks.task import Task
-from kbetl.tasks.task_file import builtin_names, load_task
+from kbetl.tasks.task_file import builtin_names, is_task_file, load_task
 
 __all__ = [
     "PARSER_VERSION",
@@ -26,6 +26,7 @@ __all__ = [
     "builtin_names",
     "format_from_spec",
     "format_spec",
+    "is_task_file",
     "load_task",
     "parser_version",
     "read_answer",

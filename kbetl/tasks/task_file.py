@@ -24,12 +24,17 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in data_path("tasks").glob("*.md"))
 
 
+def is_task_file(name_or_path: str) -> bool:
+    """Whether a task is named by its file: it has a slash or ends in `.md`."""
+    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".md")
+
+
 def load_task(name_or_path: str) -> Task:
-    """The task of that name among the built-in ones, or in that file (it has a slash or ends in `.md`).
+    """The task of that name among the built-in ones, or in that file.
 
     Raises ConfigError, with file and line or key, where it cannot be used.
     """
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".md"):
+    if is_task_file(name_or_path):
         return _task_in(Path(name_or_path))
     if name_or_path not in builtin_names():
         raise ConfigError(
