@@ -22,6 +22,13 @@ from kbetl.text import blanked
 _ALLOWED = frozenset(
     (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 )
+_PRAGMAS_ABOUT_A_NAME = frozenset(
+    ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list")
+)
+_PRAGMAS_THAT_READ = frozenset(
+    ("database_list", "compile_options", "user_version", "application_id", "journal_mode", "page_count")
+)
+"""These change the store, or the connection, where they are given a value."""
 _FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"))
 _STEPS_BETWEEN_CHECKS = 20_000
 """Virtual machine steps between calls of the progress handler: under a millisecond."""
@@ -30,8 +37,8 @@ _FAULTS_OF_THE_STORE = frozenset(
 )
 
 
-def read_only_connection(path: Path) -> sqlite3.Connection:
-    """A connection for SQL that we did not write.
+def read_only_connection(path: Path, *, allows_pragmas: bool = False) -> sqlite3.Connection:
+    """A connection for SQL that we did not write; it `allows_pragmas` that read, if asked to.
 
     `mode=ro` alone lets ATTACH create files and VACUUM INTO write one; `query_only` and an authorizer
     that knows four actions close that. The progress handler gives Python a chance to see Ctrl-C.
@@ -40,7 +47,7 @@ def read_only_connection(path: Path) -> sqlite3.Connection:
     # at its first use a table-valued function declares its columns as if it wrote to the schema, which
     # the authorizer refuses; later uses of the same connection do not
     connection.execute("select 1 from json_each('[]'), json_tree('[]')").fetchall()
-    connection.set_authorizer(_authorize)
+    connection.set_authorizer(_authorize_with_pragmas if allows_pragmas else _authorize)
     connection.set_progress_handler(_go_on, _STEPS_BETWEEN_CHECKS)
     return connection
 
@@ -117,6 +124,16 @@ def _authorize(
     if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _authorize_with_pragmas(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    if action == sqlite3.SQLITE_PRAGMA:
+        name = (first or "").lower()
+        reads = name in _PRAGMAS_ABOUT_A_NAME or (name in _PRAGMAS_THAT_READ and second is None)
+        return sqlite3.SQLITE_OK if reads else sqlite3.SQLITE_DENY
+    return _authorize(action, first, second, database, source)
 
 
 def _go_on() -> int:
