@@ -278,3 +278,23 @@ class Outcome:
     """The request whose answer decided it; None if none was sent (a missing field)."""
     try_number: int | None
     parser_version: str
+
+
+MOST_FIELDS = 100
+"""Columns that a JSON label may have; SQLite has 2,000 for all of a view."""
+
+
+def schema_fields(schema: Any) -> list[str]:
+    """The properties of a JSON Schema that are columns of its labels, in order; none if it has none.
+
+    Left out is what no column can be called: nothing, a name with NUL, `value`, `sample_hash`, and a name
+    that differs from an earlier one in letter case alone.
+    """
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping):
+        return []
+    fields: dict[str, str] = {}
+    for name in properties:
+        if name and "\0" not in name and name.lower() not in ("value", "sample_hash"):
+            fields.setdefault(name.lower(), name)
+    return list(fields.values())[:MOST_FIELDS]

@@ -169,6 +169,7 @@ def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
                     "reparse/set_reader",
                     {"hash": stored.hash, "reader": task.format_spec, "closing": task.closing},
                 )
+        store.remake_views()
     for each in read:
         each.is_applied = True
         each.in_use = in_use.get(each.task_hash)

@@ -1,7 +1,7 @@
 """Converts rows to the columns that trainers read, one format per kind of trainer. Pure.
 
 `messages` and `prompt-completion` are for prime-rl and TRL, `sharegpt` and `alpaca` for LLaMA-Factory. A row
-also has sample_hash, module_name, reward and difficulty, and `tools` as JSON text if there were tools. A new
+also has sample_hash, module_name, reward, difficulty and labels, and `tools` as JSON text if it has tools. A new
 format is a function that makes its columns, and an entry at the end of this file.
 """
 
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from kbetl.dataset.dataset import Row
 
 METADATA = ("sample_hash", "module_name", "reward", "difficulty")
+_OF_TRAINERS = (
+    *("messages", "prompt", "completion", "tools", "conversations"),
+    *("instruction", "input", "output", "system"),
+)
+_OF_SYNTHETIC = ("prompt", "module_name", "python_code", "triton_code", "uuid")
 
 # How LLaMA-Factory's templates wrap a chain of thought before the text.
 _THOUGHT = ("<think>\n", "\n</think>\n\n")
@@ -49,6 +54,17 @@ def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> N
         raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
     if not DATASETS[dataset].has_completions and (format_ != "rows" or not has_reasoning):
         raise ConfigError(f"{dataset} has no completions: only --format rows, with all columns")
+
+
+def check_labels(dataset: str, format_: str, labels: Collection[str]) -> None:
+    """Raises ConfigError for a label that would stand where the rows have another column of ours."""
+    ours: Collection[str] = _OF_TRAINERS if format_ != "rows" else ()
+    ours = ours if DATASETS[dataset].has_completions else _OF_SYNTHETIC
+    for name in labels:
+        if name in ours:
+            raise ConfigError(
+                f"--with {name}: {dataset} as {format_} has a column of that name; leave it out"
+            )
 
 
 def format_of(columns: Collection[str]) -> str:
@@ -161,7 +177,7 @@ def _rows_without_reasoning(left_out: set[str]) -> Convert:
 
 
 def _metadata(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in METADATA}
+    return {**{name: getattr(row, name) for name in METADATA}, **row.labels}
 
 
 def _messages(conversation: Conversation) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.json_codec import canonical_json, read_json
+from kbetl.json_codec import LARGEST_INTEGER, canonical_json, read_json
+from kbetl.records import MOST_FIELDS, schema_fields
 from kbetl.samples.messages import THOUGHT_TAGS
 from kbetl.text import on_one_line
 
@@ -149,6 +150,8 @@ def _number(table: Mapping[str, Any]) -> Number:
     integer = table.get("integer", False)
     if not isinstance(integer, bool):
         raise ConfigError(f"answer.integer is {integer!r}; it is true or false")
+    if integer and not all(abs(table[key]) <= LARGEST_INTEGER for key in ("min", "max")):
+        raise ConfigError(f"answer.min and answer.max of an integer are within {LARGEST_INTEGER}")
     return Number(_tag(table["tag"]), table["min"], table["max"], integer or None)
 
 
@@ -224,7 +227,10 @@ def _schema(value: Any) -> Mapping[str, Any]:
         raise ConfigError(f"answer.json is {type_name(value)}, not a table with a JSON Schema")
     check_json_value(value, "answer.json")
     if not any(key in Draft202012Validator.VALIDATORS or key[:1] == "$" for key in value):
-        return _schema_of_fields(value)
+        schema = _schema_of_fields(value)
+        _check_columns(schema)
+        return schema
+    _check_columns(value)
     _check_references(value)
     dialect = value.get("$schema", "https://json-schema.org/draft/2020-12/schema")
     # None is a documented default; the stubs do not know it.
@@ -238,6 +244,18 @@ def _schema(value: Any) -> Mapping[str, Any]:
             f"answer.json is no JSON Schema: {on_one_line(f'{error.json_path}: {error.message}')}"
         ) from error
     return value
+
+
+def _check_columns(schema: Mapping[str, Any]) -> None:
+    """Refuses properties that cannot be columns of the labels."""
+    fields = schema_fields(schema)
+    for name in _keys(schema.get("properties")):
+        if name not in fields:
+            raise ConfigError(
+                f"answer.json: the property {name!r} cannot be a column of the labels: it is empty, "
+                "holds NUL, is called value or sample_hash, differs from another in letter case alone, or "
+                f"comes after {MOST_FIELDS} others; rename it"
+            )
 
 
 def _check_references(schema: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from kbetl.errors import ConfigError
 from kbetl.records import Kind
-from kbetl.resources import data_path
+from kbetl.resources import data_path, view_columns
 from kbetl.tasks.answer_formats import answer_format, type_name
 from kbetl.tasks.task import KEYS, Task, check_parameters, template_names
 
@@ -137,6 +137,10 @@ def check_name(value: Any) -> str:
     """The name of a task. Raises ConfigError for one that it cannot have."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ConfigError(f"key 'name' is {value!r}; it takes a-z, 0-9, '_' and '-', up to 64 of them")
+    if value in view_columns("selectable") and value != "difficulty":
+        raise ConfigError(
+            f"key 'name' is {value!r}, a column that --where has already; choose another, such as my_{value}"
+        )
     return value
 
 

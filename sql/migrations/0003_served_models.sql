@@ -84,3 +84,20 @@ alter table sources add column
   field_map text check (field_map is null or json_valid(field_map));  -- JSON object: how --map reads its rows; null where nothing is mapped
 alter table rollout_facts add column
   completion_path text;  -- SQLite path of the completion in the row; null: $.completion
+-- The name of a task is the name of a view and of a column of `selectable`: none of its other columns may be called so.
+alter table tasks add column
+  label_name text  -- the name as that of a view and a column; null only for a task of an older schema that has another name
+    check (
+      label_name = name
+      and length(label_name) between 1 and 64
+      and label_name not glob '*[^a-z0-9_-]*'
+      and label_name not in (
+        'sample_hash', 'hash', 'kind', 'module_name', 'code_hash', 'code_point', 'name_point', 'reward', 'nonfinite',
+        'status', 'evaluation_raw', 'rating_model', 'task_hash', 'answered_at', 'model', 'environment', 'example_id',
+        'completion', 'reasoning', 'finish_reason', 'error', 'row'
+      )
+    );
+
+-- What the check refuses keeps its name, and has no view.
+update or ignore tasks
+set label_name = name;

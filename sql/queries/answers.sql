@@ -23,11 +23,12 @@ values (
 -- Remembers a task the first time it is run; how it is read and what it is about follow its file.
 -- :hash identity   :reader JSON   :restriction its `where`, null where it has none   :run_id the run
 insert into tasks (
-  hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template
+  hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template,
+  label_name
 )
 values (
   :hash, :name, :about, :model, :parameters, 0, :restriction, :reader, :closing, :created_at, :run_id, :system,
-  :template
+  :template, :name
 )
 on conflict (hash) do update
 set
