@@ -59,6 +59,10 @@ class BadRow(KbetlError):
     """A row of a source that cannot be a sample; the message is the reason, without the place."""
 
 
+class UnreadableCode(KbetlError):
+    """Source code that cannot be judged: it does not parse, is too large to follow, or holds no module."""
+
+
 class SourceError(KbetlError):
     """A source of which nothing can be read: no such file, dataset or access, or no rows in it."""
 
