@@ -47,9 +47,9 @@ def read_forward(reader: Reader, source: Source, class_name: str) -> object:
     cls = reader.top.names.get(class_name)
     if not isinstance(cls, Class):
         return UNKNOWN
-    instance = reader.construct(cls, [Spread(UNKNOWN)], {}, None)
+    reader.instance = reader.construct(cls, [Spread(UNKNOWN)], {}, None)
     reader.constructing = False
-    return call_forward(reader, instance)
+    return call_forward(reader, reader.instance)
 
 
 def call_forward(reader: Reader, instance: object, leaf: str = "input") -> object:

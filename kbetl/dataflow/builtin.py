@@ -10,6 +10,7 @@ from kbetl.dataflow.operators import family_of
 from kbetl.dataflow.values import (
     SIZE,
     UNKNOWN,
+    Bound,
     Instance,
     Layer,
     Library,
@@ -27,6 +28,9 @@ def call_builtin(
     reader: Reader, name: str, args: Sequence[object], keywords: Mapping[str, object], node: ast.AST | None
 ) -> object:
     first = args[0] if args else UNKNOWN
+    if name == "setattr" and len(args) == 3 and isinstance(args[1], str):
+        reader.set_attribute(first, args[1], args[2], node or ast.Pass())
+        return None
     known = _BUILTINS.get(name)
     if known is not None:
         return known(reader, args)
@@ -136,18 +140,13 @@ def _next(reader: Reader, args: Sequence[object]) -> object:
 def _got(reader: Reader, args: Sequence[object]) -> object:
     if len(args) > 1 and isinstance(args[1], str):
         held = reader.attribute(args[0], args[1], ast.Pass())
-        return args[2] if held is UNKNOWN and len(args) > 2 else held
+        is_open = held is UNKNOWN or (isinstance(held, Bound) and held.function is None)
+        return args[2] if is_open and len(args) > 2 else held
     if args and isinstance(args[0], Instance):
         return reader.element(
             [one for one in args[0].attributes.values() if isinstance(one, Layer | Instance)]
         )
     return UNKNOWN
-
-
-def _stored(reader: Reader, args: Sequence[object]) -> object:
-    if len(args) == 3 and isinstance(args[1], str):
-        reader.set_attribute(args[0], args[1], args[2], ast.Pass())
-    return None
 
 
 def _truths(reader: Reader, args: Sequence[object]) -> object:
@@ -163,7 +162,6 @@ _BUILTINS = {
     "len": _length,
     "next": _next,
     "getattr": _got,
-    "setattr": _stored,
     "any": _truths,
     "all": _truths,
 }

@@ -87,6 +87,7 @@ class Calls(Objects):
     def _call_function(
         self, function: Function, args: Sequence[object], keywords: Mapping[str, object], node: ast.AST | None
     ) -> object:
+        self.on_function(function, node or ast.Pass())
         if self.active.get(id(function), 0) >= MOST_RECURSION or len(self.frames) > MOST_CALLS:
             return self.unread_call(function.name, args, keywords, node)
         key = (
@@ -180,7 +181,6 @@ class Calls(Objects):
     def _call_instance(
         self, instance: Instance, args: Sequence[object], keywords: Mapping[str, object], node: ast.AST | None
     ) -> object:
-        self.on_instance(instance, node or ast.Pass())
         for name in ("forward", "__call__"):
             held = instance.attributes.get(name, instance.cls.lookup(name))
             if isinstance(held, Function):
@@ -206,9 +206,11 @@ class Calls(Objects):
                 value = self.call(one, [value], {}, node)
             return value
         values = [_plain(one) for one in [*args, *keywords.values()]]
-        return self.operator(
-            layer.name, family_of(layer.name) or "other", values, layer.call or _no_call(node)
-        )
+        family = family_of(layer.name) or "other"
+        value = self.operator(layer.name, family, values, layer.call or _no_call(node))
+        if isinstance(value, Tensor) and value not in values:
+            value.node.line = getattr(node, "lineno", value.node.line)  # of its use, not of its settings
+        return value
 
 
 def _no_call(node: ast.AST | None) -> ast.AST | None:

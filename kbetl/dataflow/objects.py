@@ -176,7 +176,8 @@ class Objects(State):
         """Stores under a key, or into a tensor."""
         self.writes += 1
         if isinstance(owner, dict):
-            owner[self.key(key)] = value
+            held = owner.get(self.key(key), value)
+            owner[self.key(key)] = join(held, value) if self.conditions else value
         elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
             owner[key] = value
         elif isinstance(owner, Tensor):

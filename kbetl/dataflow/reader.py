@@ -108,17 +108,15 @@ class Reader(Expressions):
         self.conditions.append(test)
         ended: list[int] = []
         after: list[dict[str, object]] = []
-        marks = []
         for statements in blocks:
             scope.names = dict(before)
             mark = self.mark()
             end = self.block(statements, scope)
-            marks.append(self.since(mark))
+            self.on_way(node, test, mark, is_left=end == _ENDED)
             ended.append(end)
             if end == _NEXT:
                 after.append(scope.names)
         self.conditions.pop()
-        self.on_ways(node, test, marks, ended)
         scope.names = after[0] if after else before
         for names in after[1:]:
             merged = {name: join(value, names.get(name, value)) for name, value in scope.names.items()}

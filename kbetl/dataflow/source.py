@@ -7,6 +7,7 @@ spelled by this package.
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -184,3 +185,30 @@ def _is_used(source: Source, name: str) -> bool:
         if other.name != name
         for node in ast.walk(other)
     )
+
+
+_FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_MARKED = re.compile(r"BEGIN_PYTHON[^\n]*\n(.*?)(?:END_PYTHON|\Z)", re.DOTALL)
+_DEFINES = re.compile(r"^(?:class|def|async def|@)\s*\w", re.MULTILINE)
+
+
+def solution_code(completion: str) -> str | None:
+    """The code of a solution in a model's text; None if it holds none.
+
+    It is the last fenced block that defines a class or a function, else what stands between BEGIN_PYTHON and
+    END_PYTHON, else the whole text if that is Python which defines something. A block that is never closed
+    goes to the end.
+    """
+    blocks = [block for block in _FENCED.findall(completion) if _DEFINES.search(block)]
+    if blocks:
+        return str(blocks[-1])
+    marked = _MARKED.findall(completion)
+    if marked:
+        return str(marked[-1])
+    if _DEFINES.search(completion):
+        try:
+            parse(completion)
+        except UnreadableCode:
+            return None
+        return completion
+    return None

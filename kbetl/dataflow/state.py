@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from kbetl.dataflow.operators import VIEWS, Family, Operation, operator_name
 from kbetl.dataflow.values import (
     UNKNOWN,
-    Class,
     Function,
-    Instance,
-    Layer,
     Node,
-    Opaque,
     Scope,
     Tensor,
     either,
@@ -57,6 +53,8 @@ class State:
         self.attempts: list[ast.Try] = []
         self.constructing = True
         """Whether tensors that are made are parameters: at the top of a source and in constructors."""
+        self.instance: object = None
+        """The module whose forward is read."""
         self.writes = 0
         """How often something was stored where a later call could find it."""
         self.tensor_expressions: set[int] = set()
@@ -72,10 +70,8 @@ class State:
 
     # --- what a checker may watch
 
-    def on_ways(
-        self, node: ast.stmt, test: object, ways: Sequence[Sequence[object]], ended: Sequence[int]
-    ) -> None:
-        """Called after both ways of an open condition were read, with what each returned."""
+    def on_way(self, node: ast.stmt, test: object, mark: int, *, is_left: bool) -> None:
+        """Called after a way of an open condition was read; with whether it leaves the function."""
 
     def on_enter(self, values: Sequence[object], node: ast.AST) -> None:
         """Called at the start of a `with`."""
@@ -89,8 +85,8 @@ class State:
     def on_call(self, name: str, args: Sequence[object], node: ast.AST) -> None:
         """Called for each call of something of a library, by its dotted name."""
 
-    def on_instance(self, instance: Instance | Layer | Opaque | Class, node: ast.AST) -> None:
-        """Called before an object, or a method of a class, is called."""
+    def on_function(self, function: Function, node: ast.AST) -> None:
+        """Called before a function of the source is read."""
 
     def on_replace(self, name: str, node: ast.AST) -> None:
         """Called where a name of a library is replaced."""

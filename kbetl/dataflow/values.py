@@ -12,16 +12,16 @@ from hashlib import blake2b
 
 from kbetl.dataflow.operators import Family, words
 
-INPUT, PARAMETER, MADE, EMPTY, UNREAD, EARLIER, TRITON = (1 << bit for bit in range(7))
+INPUT, PARAMETER, MADE, EMPTY, UNREAD, LATER, TRITON = (1 << bit for bit in range(7))
 """What a node depends on: arguments of forward, what the constructor made, constants, memory that nothing
-wrote to, what could not be followed, arguments of an earlier call, a Triton kernel."""
+wrote to, what could not be followed, arguments of a later call, a Triton kernel."""
 _LEAVES = {
     "input": INPUT,
     "parameter": PARAMETER,
     "made": MADE,
     "empty": EMPTY,
     "unread": UNREAD,
-    "earlier": EARLIER,
+    "later": LATER,
 }
 _UNORDERED = words(
     """
