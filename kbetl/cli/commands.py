@@ -11,6 +11,7 @@ from kbetl.cli.demo import demo
 from kbetl.cli.docs import docs
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.export import export
+from kbetl.cli.hacks import hacks
 from kbetl.cli.ingest import ingest
 from kbetl.cli.init import init
 from kbetl.cli.lengths import lengths
@@ -33,6 +34,7 @@ COMMANDS: tuple[click.Command, ...] = (
     use,
     reparse,
     dedupe,
+    hacks,
     lengths,
     export,
     push,

@@ -31,7 +31,7 @@ def use(
 
     \b
     Examples:
-      kbetl use difficulty --model offline/1
+      kbetl use difficulty --model offline/2
       kbetl use --min-reward 0.9
     """
     from kbetl.tasks import task_name

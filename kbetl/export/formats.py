@@ -1,8 +1,8 @@
 """Converts rows to the columns that trainers read, one format per kind of trainer. Pure.
 
 `messages` and `prompt-completion` are for prime-rl and TRL, `sharegpt` and `alpaca` for LLaMA-Factory. A row
-also has sample_hash, module_name, reward, difficulty and labels, and `tools` as JSON text if it has tools. A new
-format is a function that makes its columns, and an entry at the end of this file.
+also has sample_hash, module_name, reward, difficulty and labels, and `tools` as JSON text if it has tools. A
+new format is a function that makes its columns, and an entry at the end of this file.
 """
 
 from __future__ import annotations

@@ -94,10 +94,26 @@ alter table tasks add column
       and label_name not in (
         'sample_hash', 'hash', 'kind', 'module_name', 'code_hash', 'code_point', 'name_point', 'reward', 'nonfinite',
         'status', 'evaluation_raw', 'rating_model', 'task_hash', 'answered_at', 'model', 'environment', 'example_id',
-        'completion', 'reasoning', 'finish_reason', 'error', 'row'
+        'completion', 'reasoning', 'finish_reason', 'error', 'flags', 'worst', 'votes_agree', 'license', 'row'
       )
     );
 
 -- What the check refuses keeps its name, and has no view.
 update or ignore tasks
 set label_name = name;
+-- What the code of rollouts shows. Facts by code: the same solution of the same module is read once.
+create table findings (
+  solution_hash text primary key check (length(solution_hash) = 64),  -- SHA-256 of the solution's code with name and code of its module
+  version integer not null,  -- of the checker that read it
+  findings text not null check (json_valid(findings)),  -- JSON list of flag, level, line, evidence; empty if it is clean
+  launches integer not null check (launches >= 0),  -- launches of Triton kernels in one call of its forward
+  operators integer check (operators >= 0)  -- operators of the module that are no copies; null if the module is not known
+) strict, without rowid;
+
+create table solutions (
+  sample_hash text primary key references samples (hash),  -- the rollout
+  solution_hash text not null references findings (solution_hash)  -- what its last assistant text holds
+) strict, without rowid;
+
+-- Which rollouts hold a solution.
+create index solutions_by_code on solutions (solution_hash);
