@@ -11,6 +11,7 @@ from kbetl.cli.demo import demo
 from kbetl.cli.docs import docs
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.export import export
+from kbetl.cli.hacks import hacks
 from kbetl.cli.ingest import ingest
 from kbetl.cli.init import init
 from kbetl.cli.lengths import lengths
@@ -19,6 +20,7 @@ from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.run import run
 from kbetl.cli.synth import synth
+from kbetl.cli.tasks import tasks
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -28,11 +30,13 @@ COMMANDS: tuple[click.Command, ...] = (
     synth,
     enrich,
     prompts,
+    tasks,
     batch,
     merge,
     use,
     reparse,
     dedupe,
+    hacks,
     lengths,
     export,
     push,

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl.errors import SourceError
+from kbetl.ingest.mapping import check_paths, with_maps
 from kbetl.ingest.source import IngestOptions, Source
 from kbetl.readers.lines import RawRow, file_error
 from kbetl.row_writer import IngestReport, ReadProgress, counts_of, exit_status, finish_source, write_row
+from kbetl.samples.reading import stored_map
 from kbetl.store import Store
+from kbetl.store.field_maps import any_read_otherwise
 from kbetl.store.samples import SampleWriter
 
 _LEADING_FAULTS = 1000
@@ -34,7 +37,11 @@ def ingest_into(
     options: IngestOptions,
     tally: ReadProgress | None = None,
 ) -> list[IngestReport]:
-    """`ingest` into the store at a path; where no source can be read, no store is made."""
+    """`ingest` into the store at a path; where no source can be read, no store is made.
+
+    Raises ConfigError as `check_paths` and `with_maps` do, before anything is stored.
+    """
+    sources = check_paths(sources, options)
     if any(isinstance(source, Source) for source in sources):
         with Store.open(database) as store:
             return ingest(store, sources, options, tally)
@@ -53,6 +60,7 @@ def ingest(
     fails; what was committed stays, and the sources that were not finished have the rows they had.
     """
     reports: list[IngestReport] = []
+    sources = with_maps(store, sources, options)
     with store.run("ingest", _described(sources, options), counts=lambda: counts_of(reports)) as run:
         for source in sources:
             reports.append(IngestReport(""))
@@ -85,7 +93,12 @@ def _ingest_one(
         bounds.tally.start(source.origin.name, source.size_bytes)
         rows = _rows(source)
         first = _first_rows(source, rows, bounds.limit)
-        intake = SampleWriter(store, source.origin, run_id)
+        map_ = source.origin.field_map
+        if map_ is not None:
+            shown = ", ".join(f"{key}={path}" for key, path in (stored_map(map_) or {}).items())
+            report.notes = (*report.notes, f"{report.name}: read by the map {shown}")
+        compares = map_ is not None or any_read_otherwise(store, map_)
+        intake = SampleWriter(store, source.origin, run_id, compares_maps=compares)
         report.counts = intake.counts
         is_whole = True
         for row in islice(chain(first, rows), bounds.limit):

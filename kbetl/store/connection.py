@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from kbetl import config
 from kbetl.errors import StoreError
 from kbetl.resources import query
 from kbetl.store.migrations import (
@@ -243,7 +244,9 @@ def _quick_check(path: Path, mode: str) -> str:
 
 
 class _Connection(sqlite3.Connection):
-    """Can be found among those that this process has open."""
+    """Can be found among those that this process has open, and knows its file as it was named."""
+
+    path: Path | None = None
 
     def close(self) -> None:
         super().close()
@@ -254,6 +257,12 @@ class _Connection(sqlite3.Connection):
 _OPEN: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
 """The connections that this process has open, with device and inode of their file."""
 _OPEN_LOCK = threading.Lock()
+
+
+def path_of(connection: sqlite3.Connection) -> Path:
+    """The store of a connection; where nobody named one, the usual one."""
+    path = connection.path if isinstance(connection, _Connection) else None
+    return path or config.DATABASE
 
 
 def is_in_place(connection: sqlite3.Connection, path: Path) -> bool:
@@ -290,6 +299,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
             cached_statements=256,
             factory=_Connection,
         )
+        connection.path = path
         stat = path.stat()
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"store {path} cannot be opened: {error}") from error

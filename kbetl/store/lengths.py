@@ -31,6 +31,8 @@ class Unmeasured(NamedTuple):
     position: int
     sample_hash: str
     row: bytes
+    field_map: str | None = None
+    """The map that the row is read by; None for none."""
 
 
 class Length(NamedTuple):

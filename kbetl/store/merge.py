@@ -31,9 +31,15 @@ _BY_SAMPLE = (
     ("other_reasoning", "merge/add_their_reasoning"),
     ("original_lines", "merge/add_their_original_lines"),
     ("originals", "merge/add_their_originals"),
+    ("field_maps", "merge/add_their_maps"),
+    ("mapped_samples", "merge/add_their_mapped_samples"),
 )
 # Tables whose key is content: the union. Another one is a line here, a block, and a line in `their_rows`.
-_BY_CONTENT = (("known_lines", "merge/add_their_lines"),)
+_BY_CONTENT = (
+    ("known_lines", "merge/add_their_lines"),
+    ("findings", "merge/add_their_findings"),
+    ("solutions", "merge/add_their_solutions"),
+)
 
 _TEMPORARY = (
     "merge/added_samples_table",
@@ -204,6 +210,7 @@ class _Merge:
         self._report.read = dict(self._store.execute("merge/their_rows"))
         while self._add_batch():
             pass
+        self._compare_maps()
         for table, add in _BY_CONTENT:
             self._add(table, add)
         self._merge_runs()
@@ -248,6 +255,15 @@ class _Merge:
                 self._add(table, add)
         self._after = last
         return True
+
+    def _compare_maps(self) -> None:
+        differing: int = self._store.execute("merge/samples_read_otherwise").fetchone()[0]
+        if differing:
+            self._report.disagree(
+                "samples",
+                differing,
+                f"{differing:,} samples are read by another --map there; ours stays",
+            )
 
     # runs and tasks
 

@@ -148,9 +148,12 @@ where length_templates.template_hash = :template_hash
 select
   measuring.position,
   measuring.sample_hash,
-  cast(samples.row as blob) as row  -- bytes: UTF-8 is not decoded to be parsed
+  cast(samples.row as blob) as row,  -- bytes: UTF-8 is not decoded to be parsed
+  field_maps.map as field_map
 from temp.measuring
 join samples on samples.hash = measuring.sample_hash
+left join mapped_samples on mapped_samples.sample_hash = measuring.sample_hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 where measuring.position > :after
   and not exists (
     select 1

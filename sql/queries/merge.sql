@@ -119,7 +119,15 @@ select 'original_lines', count(*) from other.original_lines
 union all
 select 'originals', count(*) from other.originals
 union all
+select 'field_maps', count(*) from other.field_maps
+union all
+select 'mapped_samples', count(*) from other.mapped_samples
+union all
 select 'known_lines', count(*) from other.known_lines
+union all
+select 'findings', count(*) from other.findings
+union all
+select 'solutions', count(*) from other.solutions
 union all
 select 'runs', count(*) from other.runs
 union all
@@ -217,7 +225,7 @@ order by theirs.rowid
 insert into main.rollout_facts (
   sample_hash, is_empty, example_id, model, environment, finish_reason, stop_condition, is_truncated, error,
   prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, generation_ms, scoring_ms, total_ms, rewards,
-  metrics, error_text, has_labels, other_completion, earlier_errors, unscored, reading
+  metrics, error_text, has_labels, other_completion, earlier_errors, unscored, reading, completion_path
 )
 select
   theirs.sample_hash,
@@ -243,7 +251,8 @@ select
   theirs.other_completion,
   theirs.earlier_errors,
   theirs.unscored,
-  theirs.reading
+  theirs.reading,
+  theirs.completion_path
 from temp.added_samples
 cross join other.rollout_facts as theirs on theirs.sample_hash = added_samples.hash
 
@@ -270,6 +279,77 @@ insert into main.originals (sample_hash, position, line_hash)
 select theirs.sample_hash, theirs.position, theirs.line_hash
 from temp.added_samples
 cross join other.originals as theirs on theirs.sample_hash = added_samples.hash
+
+-- name: add_their_maps
+-- The maps by which samples of this batch are read.
+insert into main.field_maps (
+  map, prompt, completion, reasoning, reward, module_name, python_code, triton_code, model, environment, sample_group
+)
+select
+  theirs.map,
+  theirs.prompt,
+  theirs.completion,
+  theirs.reasoning,
+  theirs.reward,
+  theirs.module_name,
+  theirs.python_code,
+  theirs.triton_code,
+  theirs.model,
+  theirs.environment,
+  theirs.sample_group
+from other.field_maps as theirs
+where theirs.id in (
+    select mapped_samples.field_map_id
+    from temp.added_samples
+    cross join other.mapped_samples on mapped_samples.sample_hash = added_samples.hash
+  )
+order by theirs.id
+on conflict (map) do nothing
+
+-- name: add_their_mapped_samples
+-- By which map each sample of this batch is read.
+insert into main.mapped_samples (sample_hash, field_map_id)
+select theirs.sample_hash, ours.id
+from temp.added_samples
+cross join other.mapped_samples as theirs on theirs.sample_hash = added_samples.hash
+cross join other.field_maps as maps on maps.id = theirs.field_map_id
+cross join main.field_maps as ours on ours.map = maps.map
+
+-- name: samples_read_otherwise
+-- How many samples both stores have and read by different maps.
+select
+  (
+    select count(*)
+    from other.mapped_samples as theirs
+    join other.field_maps as maps on maps.id = theirs.field_map_id
+    where not exists (
+        select 1
+        from main.mapped_samples as ours
+        join main.field_maps as our_maps on our_maps.id = ours.field_map_id
+        where ours.sample_hash = theirs.sample_hash and our_maps.map = maps.map
+      )
+  ) + (
+    select count(*)
+    from main.mapped_samples as ours
+    join other.samples as theirs on theirs.hash = ours.sample_hash
+    where not exists (select 1 from other.mapped_samples where mapped_samples.sample_hash = ours.sample_hash)
+  )
+
+-- name: add_their_findings
+-- What solutions show, by code.
+insert into main.findings (solution_hash, version, findings, launches, operators)
+select theirs.solution_hash, theirs.version, theirs.findings, theirs.launches, theirs.operators
+from other.findings as theirs
+where true
+on conflict (solution_hash) do nothing
+
+-- name: add_their_solutions
+-- Which solution each rollout holds.
+insert into main.solutions (sample_hash, solution_hash)
+select theirs.sample_hash, theirs.solution_hash
+from other.solutions as theirs
+where true
+on conflict (sample_hash) do nothing
 
 -- name: add_their_lines
 -- Lines of files whose sample is known.
@@ -344,7 +424,8 @@ where runs.id = merged_runs.our_id
 -- name: add_their_tasks
 -- Tasks that are not here; none comes into use by that.
 insert into main.tasks (
-  hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template
+  hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template,
+  label_name
 )
 select
   theirs.hash,
@@ -359,7 +440,8 @@ select
   theirs.created_at,
   merged_runs.our_id,
   theirs.system,
-  theirs.template
+  theirs.template,
+  theirs.label_name
 from other.tasks as theirs
 join temp.merged_runs on merged_runs.their_id = theirs.run_id
 order by theirs.rowid
@@ -729,7 +811,7 @@ select
 -- name: add_their_source
 -- Adds a source under a name. :theirs its id there   :name
 insert into main.sources (
-  name, uri, kind, revision, split, features, model, environment, run, ingested_at, is_mixed
+  name, uri, kind, revision, split, features, model, environment, run, ingested_at, is_mixed, field_map
 )
 select
   :name,
@@ -742,7 +824,8 @@ select
   theirs.environment,
   theirs.run,
   theirs.ingested_at,
-  theirs.is_mixed
+  theirs.is_mixed,
+  theirs.field_map
 from other.sources as theirs
 where theirs.id = :theirs
 
@@ -875,6 +958,7 @@ set
   revision = theirs.revision,
   split = theirs.split,
   features = theirs.features,
+  field_map = theirs.field_map,
   model = coalesce(theirs.model, sources.model),
   environment = coalesce(theirs.environment, sources.environment),
   run = coalesce(theirs.run, sources.run),

@@ -89,7 +89,8 @@ insert into rollout_facts (
   other_completion,
   earlier_errors,
   unscored,
-  reading
+  reading,
+  completion_path
 )
 values (
   :sample_hash,
@@ -115,7 +116,8 @@ values (
   :other_completion,
   :earlier_errors,
   :unscored,
-  :reading
+  :reading,
+  :completion_path
 )
 on conflict (sample_hash) do nothing
 
@@ -127,8 +129,8 @@ on conflict (hash) do nothing
 
 -- name: add_source
 -- Makes a source, unless there is one of that name. Columns as in `sources`.
-insert into sources (name, uri, kind, revision, split, features, model, environment, run, ingested_at)
-values (:name, :uri, :kind, :revision, :split, :features, :model, :environment, :run, :ingested_at)
+insert into sources (name, uri, kind, revision, split, features, model, environment, run, ingested_at, field_map)
+values (:name, :uri, :kind, :revision, :split, :features, :model, :environment, :run, :ingested_at, :field_map)
 on conflict (name) do nothing
 
 -- name: clear_incoming_rejections
@@ -166,6 +168,7 @@ set
   model = coalesce(:model, model),
   environment = coalesce(:environment, environment),
   run = coalesce(:run, run),
+  field_map = iif(:kind = 'run', field_map, :field_map),
   ingested_at = :ingested_at
 where name = :name
 
@@ -235,6 +238,10 @@ select
 select coalesce(max(source_samples.position) + 1, 0) as position
 from source_samples
 where source_samples.source_id = :source_id
+
+-- name: has_known_lines
+-- Whether any line was read before.
+select exists (select 1 from known_lines)
 
 -- name: incoming_rejections_table
 -- The rejected rows of the ingest that is running; temporary.

@@ -212,6 +212,7 @@ select
   source_counts.samples,
   source_counts.modules,
   source_counts.rollouts,
+  source_counts.records,
   source_counts.rejected,
   source_counts.ingested_at
 from source_counts

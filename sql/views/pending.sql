@@ -1,7 +1,8 @@
 -- What a plain run would still ask for the tasks in use: why is `new` (no outcome yet) or `failed`.
 -- Rewards must be above min_reward where the task says so. A task with another `where` of its own is
 -- listed with its failed samples alone: only `kbetl enrich --dry-run` can evaluate that `where`.
--- A task whose template asks for the completion leaves out rollouts without an answer.
+-- A task whose template asks for the completion leaves out rollouts without an answer; one whose template asks for
+-- code leaves out bare prompts.
 -- What failed in three runs in a row is parked: `--retry failed` asks it.
 -- What is handed out in batch files is left out; `waiting_for_batch` has it.
 create view pending as
@@ -12,14 +13,16 @@ select
   samples.module_name as module_name,
   case when outcomes.status is null then 'new' else 'failed' end as why
 from tasks
-join samples on samples.kind = tasks.about
+join json_each('["' || replace(tasks.about, ',', '","') || '"]') as about
+join samples on samples.kind = about.value
 left join outcomes
   on outcomes.sample_hash = samples.hash
   and outcomes.task_hash = tasks.hash
   and outcomes.attempt = 0
 where tasks.in_use = 1
   and (
-    tasks.about = 'rollout'
+    samples.kind <> 'module'
+    or replace(tasks.template, ' ', '') not like '%{{python_code}}%'
     or exists (
       select 1
       from samples as coded indexed by samples_by_hash  -- a bare prompt has no code; the index spares the wide rows
@@ -39,7 +42,7 @@ where tasks.in_use = 1
     )
   )
   and not (
-    tasks.about = 'rollout'
+    samples.kind = 'rollout'
     and replace(tasks.template, ' ', '') like '%{{completion}}%'
     and exists (
       select 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment
 from fill_disk import Filling
-from test_lengths import (
+from lengths_case import (
     ALL,
     DEMO,
     IGNORES_REASONING,
@@ -21,14 +21,13 @@ from test_lengths import (
     folder,
     rollout,
     said,
-    store,
 )
 
 from kbetl.errors import ConfigError
 from kbetl.lengths import Chosen, choose, measure
 from kbetl.lengths.tokenizer_files import find
 
-__all__ = ["folder", "store"]
+__all__ = ["folder"]
 
 
 # only what is new
