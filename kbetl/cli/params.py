@@ -136,9 +136,9 @@ def with_option(function: Decorated) -> Decorated:
 
 def task_names(named: Iterable[str]) -> tuple[str, ...]:
     """The names of tasks that are named so, or by their files."""
-    from kbetl.tasks import is_task_file, load_task
+    from kbetl.tasks import task_name
 
-    return tuple(dict.fromkeys(load_task(each).name if is_task_file(each) else each for each in named))
+    return tuple(dict.fromkeys(map(task_name, named)))
 
 
 def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -> list[str]:

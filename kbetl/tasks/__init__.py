@@ -12,7 +12,7 @@ from kbetl.tasks.answer_formats import (
 )
 from kbetl.tasks.answer_parser import PARSER_VERSION, parser_version, read_answer
 from kbetl.tasks.task import Task
-from kbetl.tasks.task_file import builtin_names, is_task_file, load_task
+from kbetl.tasks.task_file import builtin_names, is_task_file, load_task, task_name
 
 __all__ = [
     "PARSER_VERSION",
@@ -30,4 +30,5 @@ __all__ = [
     "load_task",
     "parser_version",
     "read_answer",
+    "task_name",
 ]

@@ -41,8 +41,8 @@ class Number:
     tag: str
     min: float
     max: float
-    integer: bool = False
-    """Whether it must be a whole number."""
+    integer: bool | None = None
+    """True: a whole number. None, not False, if it need not be: so the spelling in the store stays."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ AnswerFormat = Text | Label | Number | Block | Json
 
 def format_spec(reader: AnswerFormat) -> str:
     """The canonical JSON of a reader, as the store keeps it; `format_from_spec` is its inverse."""
-    return canonical_json(
-        {key: value for key, value in asdict(reader).items() if value is not False}
-    ).decode()
+    return canonical_json(asdict(reader)).decode()
 
 
 def format_from_spec(text: str) -> AnswerFormat:
@@ -142,11 +140,11 @@ def _number(table: Mapping[str, Any]) -> Number:
     if table["min"] >= table["max"]:
         raise ConfigError(f"answer.min {table['min']} is not below answer.max {table['max']}")
     integer = table.get("integer", False)
-    if integer is not False and integer is not True:
+    if not isinstance(integer, bool):
         raise ConfigError(f"answer.integer is {integer!r}; it is true or false")
     if integer and not all(abs(table[key]) <= LARGEST_INTEGER for key in ("min", "max")):
         raise ConfigError(f"answer.min and answer.max of an integer are within {LARGEST_INTEGER}")
-    return Number(_tag(table["tag"]), table["min"], table["max"], integer)
+    return Number(_tag(table["tag"]), table["min"], table["max"], integer or None)
 
 
 def _block(table: Mapping[str, Any]) -> Block:

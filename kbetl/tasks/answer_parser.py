@@ -206,7 +206,7 @@ def _read_number(reader: Number, inner: str) -> ParsedAnswer:
     if value is None:
         return _unparsed(f"<{reader.tag}> holds {shown(inner.strip())}, not a number")
     if reader.integer and "." in value:
-        return _unparsed(f"<{reader.tag}> holds {value}, not a whole number")
+        return _unparsed(f"<{reader.tag}> holds {value}, which is no whole number")
     if not Decimal(str(reader.min)) <= Decimal(value) <= Decimal(str(reader.max)):
         return _unparsed(f"<{reader.tag}> holds {value}, which is not within {reader.min} to {reader.max}")
     return ParsedAnswer("ok", value)

@@ -24,13 +24,18 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in data_path("tasks").glob("*.md"))
 
 
-def is_task_file(name_or_path: str) -> bool:
-    """Whether a task is named by its file: it has a slash or ends in `.md`."""
-    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".md")
+def is_task_file(text: str) -> bool:
+    """Whether a task is named by its file: with a slash, or an end in `.md`."""
+    return "/" in text or "\\" in text or text.endswith(".md")
+
+
+def task_name(text: str) -> str:
+    """The name of a task that is named so, or by its file. Raises ConfigError for a broken file."""
+    return load_task(text).name if is_task_file(text) else text
 
 
 def load_task(name_or_path: str) -> Task:
-    """The task of that name among the built-in ones, or in that file.
+    """The task of that name among the built-in ones, or in that file (it has a slash or ends in `.md`).
 
     Raises ConfigError, with file and line or key, where it cannot be used.
     """
