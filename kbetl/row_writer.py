@@ -159,12 +159,13 @@ def counts_of(reports: Sequence[IngestReport]) -> dict[str, Any]:
     return {report.name: asdict(report.counts) for report in reports if report.error is None}
 
 
-def write_row(intake: SampleWriter, raw: RawRow, location: str, report: IngestReport) -> None:
-    """Stores one row, or rejects it; a line seen before costs a hash and a look-up."""
+def write_row(
+    intake: SampleWriter, raw: RawRow, line_hash: bytes, location: str, report: IngestReport
+) -> None:
+    """Stores one row, or rejects it; `line_hash` is the SHA-256 of its text. A known line is not parsed."""
     try:
         if raw.fault is not None:
             raise BadRow(raw.fault)
-        line_hash = hashlib.sha256(raw.text).digest()
         known = intake.sample_of_line(line_hash)
         if known is not None:
             intake.add_known(known)
