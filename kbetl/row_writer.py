@@ -16,8 +16,7 @@ from kbetl.errors import BadRow, exit_status_for
 from kbetl.json_codec import Parsed, read_json
 from kbetl.readers.lines import RawRow
 from kbetl.samples.fields import near_miss
-from kbetl.samples.parse import parse_row
-from kbetl.samples.rollout_facts import rollout_facts
+from kbetl.samples.parse import parse_row_with_facts
 from kbetl.store.samples import ReadCounts, SampleWriter
 from kbetl.text import plain_text
 
@@ -182,10 +181,9 @@ def content_of(raw: RawRow) -> bytes | None:
 
 def _add(intake: SampleWriter, parsed: Parsed, line_hash: bytes, report: IngestReport) -> None:
     """Stores a row that was read. Raises BadRow where it cannot be a sample."""
-    sample = parse_row(parsed)
-    is_rollout = sample.kind == "rollout"
-    intake.add_sample(sample, line_hash, rollout_facts(parsed.value) if is_rollout else None)
-    if is_rollout and sample.reward is None:
+    sample, facts = parse_row_with_facts(parsed)
+    intake.add_sample(sample, line_hash, facts)
+    if facts is not None and sample.reward is None:
         report.unrewarded += 1
         near = near_miss(parsed.value, ("reward",))
         if near is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl import records
 from kbetl.errors import BadRow
 from kbetl.json_codec import Parsed
 from kbetl.records import Kind, Sample
 from kbetl.samples import fields
+from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 
 _REMEMBERED_CODES = 40_000
 """Per generation, 250 bytes each."""
@@ -31,12 +32,23 @@ def parse_row(parsed: Parsed) -> Sample:
 
     Raises BadRow with the reason for a row that is neither, and for one whose fields have wrong types.
     """
-    row = _object(parsed)
-    try:
-        kind = _kind(row)
-    except BadRow as bad:
-        raise BadRow(f"{bad}{_hint(row)}") from None
-    return _sample(parsed, kind)
+    return _sample(parsed, "module" if _checked(_object(parsed)) is None else "rollout")
+
+
+class ParsedRow(NamedTuple):
+    """What a row says."""
+
+    sample: Sample
+    facts: RolloutFacts | None
+    """None for a module."""
+
+
+def parse_row_with_facts(parsed: Parsed) -> ParsedRow:
+    """`parse_row` and `rollout_facts` from one reading of the messages; raises BadRow as they do."""
+    spoken = _checked(_object(parsed))
+    if spoken is None:
+        return ParsedRow(_sample(parsed, "module"), None)
+    return ParsedRow(_sample(parsed, "rollout"), rollout_facts(parsed.value, spoken))
 
 
 def parse_prompt(parsed: Parsed) -> Sample:
@@ -94,22 +106,26 @@ def looks_like_a_row(row: Mapping[str, Any]) -> bool:
     return any(key in row for key in ("completion", *fields.PYTHON_CODE, *_OTHER_SHAPES))
 
 
-def _kind(row: Mapping[str, Any]) -> Kind:
+def _checked(row: Mapping[str, Any]) -> fields.Spoken | None:
+    """What the assistant says in a rollout; None for a module. Raises BadRow for a row that is neither."""
+    try:
+        return _spoken(row)
+    except BadRow as bad:
+        raise BadRow(f"{bad}{_hint(row)}") from None
+
+
+def _spoken(row: Mapping[str, Any]) -> fields.Spoken | None:
     for key, reason in _OTHER_SHAPES.items():
         if row.get(key) is not None:
             raise BadRow(reason)
-    if row.get("completion") is not None:
-        _check_rollout(row)
-        return "rollout"
-    _check_module(row)
-    return "module"
-
-
-def _check_rollout(row: Mapping[str, Any]) -> None:
-    """Reads what later stages read, so that a wrong type is found here."""
+    if row.get("completion") is None:
+        _check_module(row)
+        return None
+    # All that later stages read is read here, so that a wrong type is found now.
     fields.messages(row, "prompt")
-    fields.spoken(row)
+    spoken = fields.spoken(row)
     fields.triton_code(row)
+    return spoken
 
 
 def _check_module(row: Mapping[str, Any]) -> None:

@@ -62,15 +62,15 @@ class RolloutFacts:
     reading: int = fields.READING
 
 
-def rollout_facts(row: Row) -> RolloutFacts:
-    """The facts of a rollout's row, whichever tool wrote it.
+def rollout_facts(row: Row, spoken: fields.Spoken | None = None) -> RolloutFacts:
+    """The facts of a rollout's row, whichever tool wrote it; `spoken` is what it says, where that was read.
 
     Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    completion, reasoning = fields.spoken(row)
+    completion, reasoning = spoken or fields.spoken(row)
     tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
     times = _times(row)
     return RolloutFacts(
