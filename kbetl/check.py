@@ -14,6 +14,7 @@ from kbetl.json_codec import read_json
 from kbetl.records import Sample
 from kbetl.resources import sql_names
 from kbetl.samples.parse import parse_prompt, parse_row
+from kbetl.samples.reading import FieldMap, read_row, stored_map
 from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 from kbetl.store import Store
 from kbetl.text import blanked, hidden_line, plain_text
@@ -148,9 +149,9 @@ def _check_references(store: Store, report: CheckReport) -> None:
 
 def _check_samples(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, (*derived, row) in enumerate(store.execute("check/whole_samples"), 1):  # noqa: B007
+    for count, (*derived, row, map_) in enumerate(store.execute("check/whole_samples"), 1):  # noqa: B007
         try:
-            sample = _sample_again(derived[1], row)
+            sample = _sample_again(derived[1], row, stored_map(map_))
         except BadRow as error:
             report.add(f"sample {derived[0]}: its row is no sample: {error}")
             continue
@@ -167,15 +168,17 @@ def _counts_index(stored: str, row: str) -> bool:
     return records.sample_hash(read_json(row.encode()).value, counts_index=True) == stored
 
 
-def _sample_again(kind: str, row: str) -> Sample:
+def _sample_again(kind: str, row: str, field_map: FieldMap | None) -> Sample:
     """The sample of a stored row; a module that `parse_row` rejects was stored as a prompt."""
     parsed = read_json(row.encode())
+    is_prompt = kind == "module" and parsed.value.get("prompt") is not None and not field_map
     try:
-        return parse_row(parsed)
+        sample = parse_row(parsed, field_map)
     except BadRow as error:
-        if kind != "module" or parsed.value.get("prompt") is None:
+        if not is_prompt:
             raise error from None
         return parse_prompt(parsed)
+    return parse_prompt(parsed) if is_prompt and sample.kind != kind else sample
 
 
 def _check_answers(store: Store, report: CheckReport) -> None:
@@ -189,9 +192,10 @@ def _check_answers(store: Store, report: CheckReport) -> None:
 
 def _check_facts(store: Store, report: CheckReport) -> None:
     count = 0
-    for count, (sample, *stored, row) in enumerate(store.execute("check/whole_rollout_facts"), 1):  # noqa: B007
+    for count, (sample, *stored, row, map_) in enumerate(store.execute("check/whole_rollout_facts"), 1):  # noqa: B007
         try:
-            facts = rollout_facts(read_json(row.encode()).value)
+            value = read_json(row.encode()).value
+            facts = rollout_facts(value, read_row(value, stored_map(map_)))
         except BadRow as error:
             report.add(f"rollout {sample}: its row cannot be read: {error}")
             continue

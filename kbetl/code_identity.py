@@ -79,6 +79,8 @@ def canonical_code(python_code: str) -> str:
 
 def _width(indent: str) -> int:
     """Columns of an indentation: a tab goes to the next multiple of eight, a form feed begins anew."""
+    if "\t" not in indent and "\f" not in indent:
+        return len(indent)
     return len(indent.rpartition("\f")[2].expandtabs(_TAB))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl import offline
 from kbetl.client.endpoint import check_address, endpoint_at
 from kbetl.errors import ConfigError
 from kbetl.inference import ServerBackend
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import OFFLINE, EnrichOptions, question_words
 from kbetl.inference.plan import Plan, check_options, model_name, resolve_task, select
 from kbetl.store import Store, check_conditions
@@ -51,7 +53,7 @@ def check_model_meant(store: Store, options: EnrichOptions, command_line: Comman
 
     The message has a command for either model, and how many samples each would ask.
     """
-    task = load_task(options.task)
+    task = find_task(store, options.task)
     in_use = next((each for each in tasks_named(store, task.name) if each.in_use), None)
     if in_use is None or in_use.model == model_name(options.model, task.name):
         return
@@ -91,17 +93,23 @@ def _as_in_use(
     return found
 
 
-def preflight(options: EnrichOptions, store: Store | None = None) -> None:
+def preflight(
+    options: EnrichOptions,
+    store: Store | None = None,
+    database: Path | None = None,
+    labels: Sequence[str] = (),
+) -> None:
     """Raises what a run with these options would raise before it asks, key and headers included.
 
-    Without a store its sources are not looked at.
+    Without a store its sources are not looked at. `database` is where it is, or will be; `labels` are tasks
+    that are asked before.
     """
     check_options(options)
     check_address(options.base_url)
-    task = load_task(options.task)
+    task = load_task(options.task) if store is None else find_task(store, options.task)
     task.with_parameters(options.parameters)
     model = model_name(options.model, task.name)
-    check_conditions([each for each in (task.where, options.where) if each is not None])
+    check_conditions([each for each in (task.where, options.where) if each is not None], database, labels)
     if store is not None:
         source_ids(store, options.sources)
     if model != offline.MODEL:

@@ -59,6 +59,10 @@ class BadRow(KbetlError):
     """A row of a source cannot be a sample; the message is the reason, without file and line."""
 
 
+class UnreadableCode(KbetlError):
+    """Source code that cannot be judged: it does not parse, is too large to follow, or holds no module."""
+
+
 class SourceError(KbetlError):
     """Nothing of a source can be read: no such file or dataset, no access, or no rows in it."""
 

@@ -249,9 +249,7 @@ class SplicedText(NamedTuple):
     overwritten: tuple[str, ...]
 
 
-def append_keys(
-    text: bytes, columns: Mapping[str, str | float | None], *, is_new: bool = False
-) -> SplicedText:
+def append_keys(text: bytes, columns: Mapping[str, Any], *, is_new: bool = False) -> SplicedText:
     """Returns the text of a JSON object with more keys at its end; all other bytes are unchanged.
 
     A top-level key that the object has already gets our value instead. With `is_new` the caller knows that
@@ -267,12 +265,14 @@ def append_keys(
 
 @cache
 def _mention(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """Returns a pattern for a text that is one of these names, or that may be one with escaped letters.
+    """Returns a pattern for a text that is one of these names, or that may be one with escaped characters.
 
     One pattern that starts with a quote needs 0.5 s for a gigabyte, as long as a search for one name.
     """
     spelled = "|".join(f'{re.escape(name)}"' for name in names)
-    return re.compile(rf'"(?:{spelled}|[a-z_]*\\u00(?:5[fF]|6[1-9a-fA-F]|7[0-9aA]))'.encode())
+    return re.compile(
+        rf'"(?:{spelled}|[a-z0-9_-]*\\u00(?:2[dD]|3[0-9]|5[fF]|6[1-9a-fA-F]|7[0-9aA]))'.encode()
+    )
 
 
 def json_bytes(value: Any) -> bytes:
@@ -283,7 +283,7 @@ def json_bytes(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _joined(text: bytes, columns: Mapping[str, str | float | None]) -> bytes:
+def _joined(text: bytes, columns: Mapping[str, Any]) -> bytes:
     if not columns:
         return text
     end = text.rindex(b"}")
@@ -294,11 +294,11 @@ def _joined(text: bytes, columns: Mapping[str, str | float | None]) -> bytes:
     return b"".join((memoryview(text)[:end], f"{comma}{pairs}}}".encode()))
 
 
-def _spelled(value: str | float | None) -> str:
+def _spelled(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _replaced(text: str, columns: Mapping[str, str | float | None]) -> SplicedText:
+def _replaced(text: str, columns: Mapping[str, Any]) -> SplicedText:
     spans = {name: span for name, span in member_spans(text).items() if name in columns}
     for name, (start, end) in sorted(spans.items(), key=lambda item: -item[1][0]):
         text = text[:start] + _spelled(columns[name]) + text[end:]

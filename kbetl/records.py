@@ -16,7 +16,7 @@ import orjson
 from kbetl.code_identity import canonical_code
 from kbetl.json_codec import Leaves, canonical_json
 
-Kind = Literal["module", "rollout"]
+Kind = Literal["module", "rollout", "record"]
 Status = Literal["ok", "unparsed", "refused", "truncated", "failed"]
 
 NOT_CONTENT = (
@@ -83,7 +83,8 @@ def _is_index(key: str, value: Any) -> bool:
     In Parquet it is `__index_level_0__`. In CSV it is a column without a name (`Unnamed: 0` for pandas) that
     holds integers. An index with a name is content.
     """
-    if key[:2] not in ("__", "Un") or (found := _INDEX.fullmatch(key)) is None:
+    found = _INDEX.fullmatch(key)
+    if found is None:
         return False
     return found[1] is not None or (isinstance(value, int) and not isinstance(value, bool))
 
@@ -94,7 +95,8 @@ def excluded_paths(row: Mapping[str, Any], *, counts_index: bool = False) -> Lea
     `counts_index`: whether the index of pandas is hashed, as in samples of older stores.
     """
     tree = next((tree for key, tree in _TREES.items() if row.get(key) is not None), _PLAIN_TREE)
-    index = [] if counts_index else [key for key, value in row.items() if _is_index(key, value)]
+    likely = () if counts_index else [key for key in row if key[:2] in ("__", "Un")]
+    index = [key for key in likely if _is_index(key, row[key])]
     return {**tree, **{key: {} for key in index}} if index else tree
 
 
@@ -276,3 +278,23 @@ class Outcome:
     """The request whose answer decided it; None if none was sent (a missing field)."""
     try_number: int | None
     parser_version: str
+
+
+MOST_FIELDS = 100
+"""Columns that a JSON label may have; SQLite has 2,000 for all of a view."""
+
+
+def schema_fields(schema: Any) -> list[str]:
+    """The properties of a JSON Schema that are columns of its labels, in order; none if it has none.
+
+    Left out is what no column can be called: nothing, a name with NUL, `value`, `sample_hash`, and a name
+    that differs from an earlier one in letter case alone.
+    """
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping):
+        return []
+    fields: dict[str, str] = {}
+    for name in properties:
+        if name and "\0" not in name and name.lower() not in ("value", "sample_hash"):
+            fields.setdefault(name.lower(), name)
+    return list(fields.values())[:MOST_FIELDS]

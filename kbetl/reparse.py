@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kbetl.errors import ConfigError, exit_status_for
+from kbetl.inference.find_task import find_task
 from kbetl.records import Completion, ParsedAnswer
 from kbetl.store import Store, now, task_lock
 from kbetl.store.answers import InUse, StoredTask, tasks_named, use_first_tasks
-from kbetl.tasks import Task, builtin_names, load_task
+from kbetl.tasks import Task, builtin_names
 from kbetl.text import hidden_line
 
 MAX_EXAMPLES = 20
@@ -70,7 +71,7 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
     nothing to read, Busy while a command asks about the same task.
     """
     with_outcomes = {name for (name,) in store.rows("reparse/task_names")}
-    tasks = [load_task(name) for name in ([task] if task else builtin_names())]
+    tasks = [find_task(store, name) for name in ([task] if task else builtin_names())]
     tasks = [each for each in tasks if each.name in with_outcomes]
     if not tasks:
         there = ", ".join(sorted(with_outcomes)) or "none"
@@ -168,6 +169,7 @@ def _apply(store: Store, tasks: list[Task], read: list[Reread]) -> None:
                     "reparse/set_reader",
                     {"hash": stored.hash, "reader": task.format_spec, "closing": task.closing},
                 )
+        store.remake_views()
     for each in read:
         each.is_applied = True
         each.in_use = in_use.get(each.task_hash)

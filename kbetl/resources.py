@@ -47,6 +47,12 @@ def sql_names(folder: str) -> list[str]:
     return sorted(path.stem for path in (SQL / folder).glob("*.sql"))
 
 
+@cache
+def view_columns(view: str) -> tuple[str, ...]:
+    """The columns that the file of a view names, in order; each ends a line as `... as NAME`."""
+    return tuple(re.findall(r" as (\w+),?$", sql(f"views/{view}"), re.MULTILINE))
+
+
 def data_path(name: str) -> Path:
     """Returns the path of `data/NAME`."""
     return DATA / name

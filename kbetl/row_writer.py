@@ -15,15 +15,22 @@ from typing import Any
 from kbetl.errors import BadRow, exit_status_for
 from kbetl.json_codec import Parsed, read_json
 from kbetl.readers.lines import RawRow
+from kbetl.records import Sample
 from kbetl.samples.fields import near_miss
-from kbetl.samples.parse import parse_row
-from kbetl.samples.rollout_facts import rollout_facts
+from kbetl.samples.parse import field_names, reading_of, row_with_facts
+from kbetl.samples.reading import NAMES, Reading, changed_names, stored_map
+from kbetl.store.field_maps import Reread
 from kbetl.store.samples import ReadCounts, SampleWriter
+from kbetl.tasks.task import template_names
 from kbetl.text import hidden_line, listed, plain_text
 
 _LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
 _PARTICULAR = re.compile(r'"[^"]*"|0x[0-9a-f]+|[a-z]1:[0-9a-f]+|\d+')
 """What a reason says of one row: the same reason may say it otherwise of the next."""
+_ANSWERS = ("answer", "response", "output", "generation", "reply", "solution", "target")
+_QUESTIONS = ("question", "instruction", "query", "input", "problem")
+"""What others call a completion and a prompt."""
+_MEANT = ("completion", "python_code", "module_name")
 SHOWN_REASONS = 10
 SHOWN_PLACES = 3
 _REMEMBERED_REASONS = 1000
@@ -110,6 +117,13 @@ class IngestReport:
     """New rollouts without a reward."""
     near_reward: Counter[str] = field(default_factory=Counter)
     """How often they have a field that may have been meant for it."""
+    shapes: Counter[str] = field(default_factory=Counter)
+    """New samples by the field that their conversation was read from, where that is not the usual one."""
+    missing: Counter[str] = field(default_factory=Counter)
+    """How often a row lacks the field of a mapped name."""
+    new_records: int = 0
+    record_hint: str = ""
+    """What the first new record has, and how to use it otherwise."""
 
     def as_text(self) -> str:
         """One line with counts that add up: read = new + known + rejected."""
@@ -118,13 +132,20 @@ class IngestReport:
             f"{self.name}: read {counts.read}, new {counts.new}, known {counts.known}, "
             f"rejected {counts.rejected}"
         )
-        kinds = (("modules", counts.modules), ("rollouts", counts.rollouts))
+        kinds = (("modules", counts.modules), ("rollouts", counts.rollouts), ("records", counts.records))
         shown = ", ".join(f"{kind} {number}" for kind, number in kinds if number)
         return f"{line} ({shown})" if shown else line
 
     def remarks(self) -> list[str]:
         """What was left aside and what was rejected, a line for each reason."""
-        return [*self.notes, *self.rejections.lines(), *self._known_rejections(), *self._lost_rewards()]
+        return [
+            *self.notes,
+            *self.rejections.lines(),
+            *self._known_rejections(),
+            *self._shapes(),
+            *self._lost_rewards(),
+            *self._records(),
+        ]
 
     def _known_rejections(self) -> list[str]:
         known = self.counts.rejected_before
@@ -132,6 +153,30 @@ class IngestReport:
             return []
         what = "row was" if known == 1 else "rows were"
         return [f"{self.name}: {known} rejected {what} rejected before; the table rejected_rows says why"]
+
+    def _shapes(self) -> list[str]:
+        lines = [
+            f"{self.name}: {rows} new {'row is' if rows == 1 else 'rows are'} read from {shape}"
+            for shape, rows in sorted(self.shapes.items())
+        ]
+        lines += [
+            f"{self.name}: {rows} {'row lacks' if rows == 1 else 'rows lack'} the field mapped to {name}"
+            for name, rows in self.missing.items()
+        ]
+        counts = self.counts
+        if counts.read_anew:
+            what = "sample is" if counts.read_anew == 1 else "samples are"
+            lines.append(
+                f"{self.name}: {counts.read_anew} stored {what} read anew; taken back as a field changed: "
+                f"{counts.dropped_outcomes} outcomes, {counts.dropped_lengths} lengths (answers stay)"
+            )
+        return lines
+
+    def _records(self) -> list[str]:
+        if not self.new_records:
+            return []
+        what = "record has" if self.new_records == 1 else "records have"
+        return [f"{self.name}: {self.new_records} {what} {self.record_hint}"]
 
     def _lost_rewards(self) -> list[str]:
         if not self.unrewarded:
@@ -156,12 +201,13 @@ def counts_of(reports: Sequence[IngestReport]) -> dict[str, Any]:
     return {report.name: asdict(report.counts) for report in reports if report.error is None}
 
 
-def write_row(intake: SampleWriter, raw: RawRow, location: str, report: IngestReport) -> None:
-    """Stores one row, or rejects it; a line seen before costs a hash and a look-up."""
+def write_row(
+    intake: SampleWriter, raw: RawRow, line_hash: bytes, location: str, report: IngestReport
+) -> None:
+    """Stores one row, or rejects it; `line_hash` is the SHA-256 of its text. A known line is not parsed."""
     try:
         if raw.fault is not None:
             raise BadRow(raw.fault)
-        line_hash = hashlib.sha256(raw.text).digest()
         known = intake.sample_of_line(line_hash)
         if known is not None:
             intake.add_known(known)
@@ -178,14 +224,58 @@ def content_of(raw: RawRow) -> bytes | None:
 
 def _add(intake: SampleWriter, parsed: Parsed, line_hash: bytes, report: IngestReport) -> None:
     """Stores a row that was read. Raises BadRow where it cannot be a sample."""
-    sample = parse_row(parsed)
-    is_rollout = sample.kind == "rollout"
-    intake.add_sample(sample, line_hash, rollout_facts(parsed.value) if is_rollout else None)
-    if is_rollout and sample.reward is None:
+    reading = reading_of(parsed, intake.field_map)
+    sample, facts = row_with_facts(parsed, reading)
+    if intake.compares_maps:
+        _read_anew(intake, parsed, reading, sample)
+    intake.add_sample(sample, line_hash, facts)
+    if reading.shape:
+        report.shapes[reading.shape] += 1
+    if reading.missing:
+        report.missing.update(reading.missing)
+    if facts is not None and sample.reward is None:
         report.unrewarded += 1
         near = near_miss(parsed.value, ("reward",))
         if near is not None:
             report.near_reward[plain_text(near.key)] += 1
+    if sample.kind == "record":
+        report.new_records += 1
+        report.record_hint = report.record_hint or _record_hint(parsed.value)
+
+
+def _record_hint(row: dict[str, Any]) -> str:
+    """The fields of a record, and what to type to have a rollout of it."""
+    said = f"the fields {field_names(row)}"
+    near = near_miss(row, _MEANT)
+    if near is not None and near.key not in _ANSWERS:
+        return plain_text(f"{said}; '{near.key[:40]}': did you mean '{near.meant}'?")
+    found = {
+        name: next((key for key in keys if row.get(key) is not None), None) for name, keys in _MAPPED.items()
+    }
+    if found["completion"] is None:
+        return plain_text(said)
+    options = " ".join(f"--map {name}={key}" for name, key in found.items() if key is not None)
+    return plain_text(f"{said}; to use them as rollouts: {options}")
+
+
+_MAPPED = {"completion": _ANSWERS, "prompt": _QUESTIONS}
+
+
+def _read_anew(intake: SampleWriter, parsed: Parsed, reading: Reading, sample: Sample) -> None:
+    """Says so where a stored sample is read by another map from now on, and what hangs on what changes."""
+    stored = intake.other_reading(sample.hash)
+    if stored is None:
+        return
+    try:
+        changed = changed_names(reading_of(parsed, stored_map(stored.map)), reading)
+    except BadRow:
+        changed = frozenset(NAMES)
+    hashes = [
+        task_hash
+        for task_hash, about, template in intake.task_templates()
+        if sample.kind not in about.split(",") or changed & set(template_names(template, 1))
+    ]
+    intake.reread(Reread(sample, hashes, bool(changed & {"prompt", "completion", "reasoning"})))
 
 
 def reject_row(

@@ -104,15 +104,14 @@ def read_usage(usage: Any) -> Usage:
         completion = total - prompt
     apart = _apart(usage)
     cached = _cached(usage)
-    if prompt is None or completion is None:
-        return Usage(prompt, cached, completion, reasoning, _cost(usage))
-    if total is None:
-        completion += reasoning if reasoning is not None and reasoning > completion else 0
+    if total is None and prompt is not None:
         prompt, cached = _with_cache(usage, prompt, cached, apart)
-    elif total > prompt + completion:
+    if total is None and completion is not None and reasoning is not None and reasoning > completion:
+        completion += reasoning
+    if total is not None and prompt is not None and completion is not None and total > prompt + completion:
         more = _more_prompt(total - prompt - completion, reasoning or 0, apart or cached or 0)
         prompt, completion = prompt + more, total - prompt - more
-    if cached is not None and cached > prompt:
+    if cached is not None and prompt is not None and cached > prompt:
         cached = None
     return Usage(prompt, cached, completion, reasoning, _cost(usage))
 

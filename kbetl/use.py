@@ -60,6 +60,7 @@ def use_task(store: Store, name: str, model: str | None, task_hash: str | None) 
     with store.transaction():
         store.execute("use/retire_tasks", {"name": name})
         store.execute("use/use_task", {"hash": chosen.hash})
+        store.remake_views()
     store.end_run(run_id, 0, changes)
     return _report(name, before, chosen, changes)
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fill_disk import Filling
+from hypothesis import HealthCheck, settings
 from preloaded import run_preloaded, start
+
+pytest.register_assert_rewrite("client_case", "enrich_case", "export_case", "secrets_case", "synth_case")
+
+# how fast the machine is decides no test
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -45,6 +53,13 @@ def run(tmp_path: Path) -> Run:
         return run_preloaded([*map(str, arguments)], tmp_path, environment, input or "", timeout_s=timeout)
 
     return run_kbetl
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Filling]:
+    """An empty store in `tmp_path`."""
+    with Filling(tmp_path / "kbetl.db") as filling:
+        yield filling
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The house stays a house: who imports whom, how large a room is, where SQL lives."""
+"""The rules of the architecture: import layers, sizes of files, where SQL is written."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 
 from kbetl.resources import SQL, queries, sql, sql_names
 from kbetl.store import Store
+from kbetl.store.connection import attach_other
 from kbetl.store.generated_views import make_dataset_view
 
 PACKAGE = Path(__file__).parents[1] / "kbetl"
@@ -22,15 +23,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 _TABLE_ROW = re.compile(r"^\| (\d+) \| ([a-z_ ]+) \|$", re.MULTILINE)
 ARCHITECTURE = PACKAGE / "docs" / "architecture.md"
-LAYERS = {int(row): rooms.split() for row, rooms in _TABLE_ROW.findall(ARCHITECTURE.read_text("utf-8"))}
-"""The table of the architecture: a room imports rooms of lower rows alone."""
+LAYERS = {int(row): parts.split() for row, parts in _TABLE_ROW.findall(ARCHITECTURE.read_text("utf-8"))}
+"""The table of the architecture: a part imports parts of lower rows alone."""
 
-LAYER = {room: number for number, rooms in LAYERS.items() for room in rooms}
+LAYER = {part: number for number, parts in LAYERS.items() for part in parts}
 
 HOMES = {
     "click": {"cli"},
     "rich": {"cli"},
-    "sqlite_utils": {"store", "query"},
+    "sqlite_utils": {"store", "query", "api"},
+    "pandas": {"api"},
     "tabulate": {"query"},
     "aiohttp": {"client"},
     "multidict": {"client"},
@@ -65,6 +67,7 @@ HOMES = {
 LAZY = {
     "rich",
     "sqlite_utils",
+    "pandas",
     "tabulate",
     "tenacity",
     "transformers",
@@ -93,7 +96,7 @@ class Import(NamedTuple):
     at_once: bool
 
 
-def room(path: Path) -> str:
+def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -126,27 +129,27 @@ def _imports(node: ast.AST, *, at_once: bool) -> Iterator[tuple[ast.Import | ast
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child, at_once
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            for part in child.orelse:
-                yield from _imports(part, at_once=at_once)
+            for other in child.orelse:
+                yield from _imports(other, at_once=at_once)
         else:
             in_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from _imports(child, at_once=at_once and not in_function)
 
 
 def ours(path: Path) -> set[str]:
-    """The rooms that a file imports from, its own left out."""
-    parts = [found.module.split(".") for found in imports(path)]
-    rooms = {part[1] for part in parts if part[0] == "kbetl" and len(part) > 1}
-    return rooms - {room(path), "__version__"}
+    """The parts that a file imports from, its own left out."""
+    names = [found.module.split(".") for found in imports(path)]
+    parts = {each[1] for each in names if each[0] == "kbetl" and len(each) > 1}
+    return parts - {part(path), "__version__"}
 
 
-def test_every_room_has_its_layer_and_imports_downwards():
+def test_every_part_has_its_layer_and_imports_downwards():
     package = PACKAGE / "__init__.py"
-    assert imports(package) == []
+    assert [each.module for each in imports(package) if each.at_once] == ["typing"]
     upwards = {
         name(path): above
         for path in MODULES
-        if path != package and (above := {other for other in ours(path) if LAYER[other] >= LAYER[room(path)]})
+        if path != package and (above := {other for other in ours(path) if LAYER[other] >= LAYER[part(path)]})
     }
     assert upwards == {}
 
@@ -158,19 +161,19 @@ def misplaced(path: Path, found: Import) -> Iterator[str]:
         return
     if library not in HOMES:
         yield f"{name(path)}: {library} has no home"
-    elif room(path) not in HOMES[library]:
+    elif part(path) not in HOMES[library]:
         yield f"{name(path)}: {library} lives in {HOMES[library]}"
     if found.at_once and library in LAZY:
         yield f"{name(path)} imports {library} at once"
 
 
 def test_every_library_is_at_home():
-    """Nothing outside the table, nothing outside its room, nothing heavy at once."""
+    """Nothing outside the table, nothing outside its part, nothing heavy at once."""
     faults = [fault for path in MODULES for found in imports(path) for fault in misplaced(path, found)]
     assert faults == []
 
 
-def test_no_room_is_too_large():
+def test_no_file_is_too_large():
     lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
     assert [name(path) for path in MODULES if path.stat().st_size > MAX_BYTES] == []
@@ -184,7 +187,7 @@ def test_every_module_says_what_it_is():
 
 _STATEMENT = re.compile(r"\s*(select|with|insert into|update|delete from|create|drop|alter)\b")
 MAKES_SQL = {"store/migrations.py", "store/user_sql.py", "store/generated_views.py"}
-"""Identifiers of our own views; the user's own SQL in the guarded room."""
+"""Identifiers of our own views; the user's own SQL on the guarded connection."""
 
 
 def test_no_sql_is_built_from_strings():
@@ -235,8 +238,11 @@ class _AnyValue(dict[str, None]):
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    """A fresh store with all temporary tables that queries make."""
-    with Store.open(tmp_path_factory.mktemp("layout") / "kbetl.db") as store:
+    """A fresh store with all temporary tables that queries make, and another one attached as `merge` does."""
+    folder = tmp_path_factory.mktemp("layout")
+    Store.open(folder / "other.db").close()
+    with Store.open(folder / "kbetl.db") as store:
+        attach_other(store.connection, folder / "other.db")
         for name, text in QUERIES.items():
             if name.endswith("_table"):
                 store.connection.execute(text)

@@ -9,8 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from readme_blocks import DOCUMENTS, ROOT, failing_examples, rewritten, run_demo, unmarked
-from test_cli import LEAVES
+from readme_blocks import DOCUMENTS, LEAVES, ROOT, failing_examples, rewritten, run_demo, unmarked
 
 from kbetl.cli.commands import COMMANDS
 

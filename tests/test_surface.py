@@ -107,7 +107,7 @@ def names() -> Iterator[str]:
     yield from (f"variable {name}" for name in sorted(_variables()))
     yield from (f"not content: {path}" for path in sorted(records.NOT_CONTENT))
     yield from (f"key of a task file: {key}" for key in sorted(KEYS))
-    yield from (f"task {name}: {load_task(name).about}" for name in builtin_names())
+    yield from (f"task {name}: {', '.join(load_task(name).about)}" for name in builtin_names())
     request = records.Request("m", [{"role": "user", "content": "é"}], {"max_tokens": 1})
     yield f"hash of a sample: {records.sample_hash({'prompt': 'é', 'generation_ms': 1, 'reward': 1.0})}"
     yield f"hash of code: {records.code_hash(_CODE)}"

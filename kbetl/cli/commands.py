@@ -11,15 +11,18 @@ from kbetl.cli.demo import demo
 from kbetl.cli.docs import docs
 from kbetl.cli.enrich import enrich, prompts
 from kbetl.cli.export import export
+from kbetl.cli.hacks import hacks
 from kbetl.cli.ingest import ingest
 from kbetl.cli.init import init
 from kbetl.cli.lengths import lengths
+from kbetl.cli.merge import merge
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.report import report
 from kbetl.cli.run import run
 from kbetl.cli.show import show
 from kbetl.cli.synth import synth
+from kbetl.cli.tasks import tasks
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -29,10 +32,13 @@ COMMANDS: tuple[click.Command, ...] = (
     synth,
     enrich,
     prompts,
+    tasks,
     batch,
+    merge,
     use,
     reparse,
     dedupe,
+    hacks,
     lengths,
     export,
     push,

@@ -130,6 +130,8 @@ def _table(table: str, command: click.Command, values: Mapping[str, Any]) -> dic
     """The options of one table by the names that click knows them by."""
     known = _spellings(command)
     found: dict[str, Any] = {}
+    if table == "[ingest]" and isinstance(values.get("map"), dict):
+        values = {**values, "map": _mapped(values["map"])}
     for key, value in values.items():
         parameters = known.get(key.replace("-", "_"))
         if parameters is None:
@@ -145,6 +147,14 @@ def _table(table: str, command: click.Command, values: Mapping[str, Any]) -> dic
         place = f"{table} {key}" if _SECRET_NAME.search(key) else f"{table} {key} = {_shown(value)}"
         found[name] = _value(place, parameters, key.replace("-", "_"), value)
     return found
+
+
+def _mapped(table: Mapping[str, Any]) -> list[str]:
+    """[ingest.map] as the options that say the same."""
+    for name, path in table.items():
+        if not isinstance(path, str):
+            _refuse(f"[ingest.map] {name} = {_shown(path)}", "it must be text in quotes")
+    return [f"{name}={path}" for name, path in table.items()]
 
 
 def _spellings(command: click.Command) -> dict[str, list[click.Parameter]]:

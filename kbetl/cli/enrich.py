@@ -104,9 +104,17 @@ def check_ready(context: click.Context, store: Store | None) -> None:
     from kbetl.enrich import preflight
 
     options = given_options({"task": context.command.name, **context.params})
-    preflight(options, store)
+    preflight(options, store, context.params["database"], labels_to_come(context))
     if store is not None:
         check_model_meant(context, store, options)
+
+
+def labels_to_come(context: click.Context) -> list[str]:
+    """The names of the tasks that `kbetl run` asks with this kbetl.toml."""
+    from kbetl.tasks import load_task
+
+    tables = (context.parent.default_map if context.parent is not None else None) or {}
+    return [load_task(tables.get("enrich", {}).get("task", "difficulty")).name, "prompts"]
 
 
 def check_model_meant(context: click.Context, store: Store, options: EnrichOptions) -> None:

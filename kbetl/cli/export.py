@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.params import FormatName, common, names_datasets, unique_values
+from kbetl.cli.params import FormatName, common, names_datasets, task_names, unique_values, with_option
 from kbetl.dataset.registry import DATASETS, NAMES
 from kbetl.errors import ConfigError
 
@@ -49,6 +49,7 @@ OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
     metavar="NAME",
     help="Only rows of it; repeatable.",
 )
+@with_option
 @click.option("--all-sources", is_flag=True, help="Mix the rows of all sources.")
 @click.option("--by", type=click.Choice(["name", "code"]), default="name", help="unique: one row of each.")
 @click.option("--sql", metavar="SQL", help="What this query gives, in place of a dataset.")
@@ -64,6 +65,7 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
       kbetl export filtered -o filtered.jsonl
       kbetl export unique -o sft/ --format messages
       kbetl export evals -o good.parquet --where "reward > 1"
+      kbetl export filtered -o rated.parquet --with difficulty
       kbetl export --sql "select * from ratings" -o ratings.csv
     """
     from kbetl.export import export as exporting
@@ -84,9 +86,14 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
 
 def check_ready(context: click.Context, store: Store | None) -> None:
     """Raises what would stop this export, as far as it can be known before there are rows."""
+    from kbetl.cli.enrich import labels_to_come
     from kbetl.export.export import check
+    from kbetl.store import check_conditions
 
-    check(export_options(context), store)
+    options = export_options(context)
+    check(options, store)
+    if options.dataset.where is not None:
+        check_conditions([options.dataset.where], context.params["database"], labels_to_come(context))
 
 
 def export_options(context: click.Context) -> ExportOptions:
@@ -108,6 +115,7 @@ def export_options(context: click.Context) -> ExportOptions:
             all_sources=given["all_sources"],
             where=given["where"],
             by=given["by"],
+            with_labels=task_names(given["with_labels"]),
             splits=splits,
             random_split=given["random_split"],
         ),
@@ -153,10 +161,21 @@ def _output(dataset: str | None, output: str | None) -> str:
 
 def _refuse_with_sql(context: click.Context, dataset: str | None) -> None:
     """An option that would do nothing is a mistake, not a wish."""
-    idle = ("format_", "no_reasoning", "splits", "random_split", "where", "sources", "all_sources", "by")
+    idle = (
+        "format_",
+        "no_reasoning",
+        "splits",
+        "random_split",
+        "where",
+        "sources",
+        "all_sources",
+        "by",
+        "with_labels",
+    )
     given = [
         name for name in idle if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
     if dataset is not None or given:
+        given = ["with" if name == "with_labels" else name for name in given]
         what = dataset if dataset is not None else f"--{given[0].rstrip('_').replace('_', '-')}"
         raise click.UsageError(f"--sql writes what the query gives; leave out {what}")

@@ -24,29 +24,48 @@ if TYPE_CHECKING:
 @click.option("--revision", help="Commit, tag or branch of a dataset on the Hub.")
 @click.option("--as", "name", metavar="NAME", help="Name of the source, in place of its path.")
 @click.option("-n", "--limit", type=WholeNumber(min=1), help="Rows to read of each SOURCE; adds only.")
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where a row has what is called NAME here, such as completion=answer; repeatable. none: as it is.",
+)
 def ingest(sources: tuple[str, ...], database: Path, quiet: bool, **options: Any) -> int:
-    """Store the rows of SOURCE: modules (KernelBook) and rollouts (evals).
+    """Store the rows of SOURCE: rollouts, modules, and any other rows as records.
 
     SOURCE is a .jsonl, .json, .csv, .parquet or .arrow file (also .gz, .zst), a folder of those, - for stdin,
-    or a dataset on the Hub as OWNER/NAME. What is stored already costs a look-up; a row that cannot be a
-    sample is named FILE:LINE, the others are kept, and the exit status is 3.
+    or a dataset on the Hub as OWNER/NAME. A row with an answer of a model is a rollout: prompt and completion
+    or response, messages, ShareGPT, Alpaca. One with PyTorch code and a name, or with a prompt alone, is a
+    module; any other object is a record. --map says where your columns are; a source keeps its map. What is
+    stored already costs a look-up; a broken row is named FILE:LINE, the others are kept, exit status 3.
 
     \b
     Examples:
       kbetl ingest rollouts.jsonl
       kbetl ingest - --as tuesday < rollouts.jsonl
+      kbetl ingest pairs.csv --map prompt=question --map completion=answer    # needs the file
       kbetl ingest GPUMODE/KernelBook --split train    # needs the Hub
     """
     from kbetl.ingest import IngestOptions, find_sources, ingest_into
     from kbetl.row_writer import exit_status
 
     _refuse_empty_list(sources)
-    wanted = IngestOptions(options["split"], options["revision"], options["name"], options["limit"])
+    wanted = IngestOptions(
+        options["split"], options["revision"], options["name"], options["limit"], _field_map(options["maps"])
+    )
     found = find_sources(sources or (config.EVALS, config.KERNELBOOK), wanted)
     with progress_of_reading(is_quiet=quiet) as tally:
         reports = ingest_into(database, found, wanted, tally)
     _print(reports, is_quiet=quiet)
     return exit_status(reports)
+
+
+def _field_map(maps: tuple[str, ...]) -> dict[str, str] | None:
+    """The map that is given; empty for `none`, None if none is given."""
+    from kbetl.samples.reading import NO_MAP, field_map
+
+    return {} if maps == (NO_MAP,) else field_map(maps) if maps else None
 
 
 def _refuse_empty_list(sources: tuple[str, ...]) -> None:

@@ -140,6 +140,25 @@ def unique_values(
     return tuple(dict.fromkeys(values))
 
 
+def with_option(function: Decorated) -> Decorated:
+    """The option that adds labels to the rows of a dataset."""
+    return click.option(
+        "--with",
+        "with_labels",
+        multiple=True,
+        callback=unique_values,
+        metavar="TASK",
+        help="A column with the labels of this task in use; repeatable.",
+    )(function)
+
+
+def task_names(named: Iterable[str]) -> tuple[str, ...]:
+    """The names of tasks that are named so, or by their files."""
+    from kbetl.tasks import task_name
+
+    return tuple(dict.fromkeys(map(task_name, named)))
+
+
 def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -> list[str]:
     """The words of a command line that ask the same again: its command, and what was typed after it."""
     words = context.command_path.split()[1:]

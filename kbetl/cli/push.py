@@ -15,7 +15,9 @@ from kbetl.cli.params import (
     common,
     names_datasets,
     sayer,
+    task_names,
     unique_values,
+    with_option,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--source", multiple=True, callback=unique_values, help="Only samples of this source; repeatable."
 )
+@with_option
 @click.option("--all-sources", is_flag=True, help="Mix the rollouts of all sources.")
 @click.option("--first-wait-s", type=FiniteNumber(min=0), default=1.0, hidden=True)
 def push(datasets: tuple[str, ...], database: Path, **given: Any) -> int:
@@ -90,6 +93,7 @@ def _options(datasets: tuple[str, ...], given: Mapping[str, Any]) -> PushOptions
         format=given["format_"],
         sources=given["source"],
         all_sources=given["all_sources"],
+        with_labels=task_names(given["with_labels"]),
         is_quiet=given["quiet"],
         first_wait_s=given["first_wait_s"],
         **names,

@@ -31,9 +31,10 @@ def use(
 
     \b
     Examples:
-      kbetl use difficulty --model offline/1
+      kbetl use difficulty --model offline/2
       kbetl use --min-reward 0.9
     """
+    from kbetl.tasks import task_name
     from kbetl.use import use_settings, use_task, warnings
 
     if task is None and (model is not None or task_hash is not None):
@@ -46,7 +47,7 @@ def use(
     with Store.open(database) as store:
         lines = use_settings(store, min_reward, split_by) if has_settings else []
         if task is not None:
-            lines += use_task(store, task, model, task_hash)
+            lines += use_task(store, task_name(task), model, task_hash)
         for line in warnings(store):
             click.echo(f"kbetl: {line}", err=True)
     click.echo("\n".join(lines))

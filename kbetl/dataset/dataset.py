@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kbetl.config import command_line
 from kbetl.dataset.registry import DATASETS, DatasetEntry
@@ -33,6 +33,7 @@ from kbetl.store.datasets import (
     synthetic_rows,
     why_empty_rows,
 )
+from kbetl.store.task_labels import TaskLabels, label_notes, labels_in_use, labels_of_sample
 
 # The seed and share of the original scripts: `train_test_split(test_size=0.1, seed=42)`.
 RANDOM_SEED = 42
@@ -55,6 +56,8 @@ class Dataset:
     """Whether `unique` keeps one row per name or per code."""
     splits: bool | None = None
     """Whether rows are split into train and validation; None for the default of the dataset."""
+    with_labels: tuple[str, ...] = ()
+    """Names of tasks in use whose labels are columns after the others."""
     random_split: bool = False
     """Whether to split as `datasets` does with test_size=0.1 and seed=42, in its order; not group-safe."""
 
@@ -79,6 +82,10 @@ class Row(NamedTuple):
     difficulty: str | None
     text: bytes
     """A JSON object in UTF-8 on one line: the row's own text with our columns appended."""
+    labels: Mapping[str, Any]
+    """Those of `Dataset.with_labels`, which are in the text too; None for a label that is missing."""
+    field_map: str | None = None
+    """The map that the row is read by; None for none."""
 
 
 @dataclass(slots=True)
@@ -93,6 +100,8 @@ class DatasetRows:
     notes: list[str]
     """Remarks on these rows for the user, a line each."""
     store: Store
+    labels: Sequence[TaskLabels] = ()
+    """The labels that are added to each row."""
     overwritten_columns: set[str] = field(default_factory=set)
     """Columns of the rows read so far that our labels of the same name replace."""
     why_empty: str | None = None
@@ -105,9 +114,9 @@ class DatasetRows:
 
     def rows(self, split: Split | None = None) -> Iterator[Row]:
         """Yields the rows of one split in order, all rows if `split` is None and there are no splits."""
-        if not self.dataset.entry.has_completions:
+        if self.dataset.entry.kind == "module":
             for described in synthetic_rows(self.store, split):
-                yield _synthetic(described)
+                yield _synthetic(described, self._labels_of(described.sample_hash))
         else:
             for rollout in rollout_rows(self.store, split):
                 yield self._rollout(rollout)
@@ -117,26 +126,34 @@ class DatasetRows:
         for split in self.counts:
             yield from self.rows(split)
 
+    def _labels_of(self, sample_hash: str) -> dict[str, Any]:
+        return labels_of_sample(self.store, self.labels, sample_hash) if self.labels else {}
+
     def _rollout(self, row: RolloutRow) -> Row:
-        ours: dict[str, str | float | None] = {}
+        ours: dict[str, Any] = {}
         if self.dataset.entry.has_labels:
             ours = {"difficulty": row.difficulty, "evaluation_raw": row.evaluation_raw}
+        labels = self._labels_of(row.sample_hash)
+        ours |= labels
         if row.score is not None:
             ours["reward"] = row.score
-        is_new = row.has_labels == 0 and row.score is None
+        is_new = row.has_labels == 0 and row.score is None and not labels
         spliced = append_keys(row.text, ours, is_new=is_new) if ours else SplicedText(row.text, ())
         self.overwritten_columns.update(column for column in spliced.overwritten if column != "reward")
-        return Row(row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text)
+        return Row(
+            row.sample_hash, row.module_name, row.reward, row.difficulty, spliced.text, labels, row.field_map
+        )
 
 
 @contextlib.contextmanager
 def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
     """Selects, splits and counts a dataset's rows, from one snapshot of the store until it is closed.
 
-    Raises ConfigError for an unknown source, for a `where` that is no valid SQL, and if rows of several
-    sources of rollouts would be mixed without `all_sources`.
+    Raises ConfigError for an unknown source, for a `where` that is no valid SQL, for labels that are not in
+    use, and if rows of several sources of rollouts would be mixed without `all_sources`.
     """
     check_sources(store, dataset)
+    labels = labels_in_use(store, dataset.with_labels)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
     choice = query_of(dataset.entry, ids, dataset.where, dataset.by)
     with open_rows(store, choice):
@@ -144,7 +161,8 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
         counts = _counts(store, is_split=dataset.is_split)
         declared = tuple(features_of_sources(store, choice))
         why = why_empty(store, dataset)
-        yield DatasetRows(dataset, counts, declared, _notes(store, choice), store, why_empty=why)
+        notes = [*_notes(store, choice), *label_notes(store, labels)]
+        yield DatasetRows(dataset, counts, declared, notes, store, labels, why_empty=why)
 
 
 def query_of(
@@ -244,12 +262,13 @@ def _others(store: Store, task: str) -> str:
     )
 
 
-def _synthetic(row: SyntheticRow) -> Row:
+def _synthetic(row: SyntheticRow, labels: Mapping[str, Any]) -> Row:
     columns = {
         "prompt": row.prompt,
         "module_name": row.module_name,
         "python_code": row.python_code,
         "triton_code": row.triton_code,
         "uuid": None if row.uuid is None else stored_value(row.uuid),
+        **labels,
     }
-    return Row(row.sample_hash, row.module_name, None, None, json_bytes(columns))
+    return Row(row.sample_hash, row.module_name, None, None, json_bytes(columns), labels)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Kind = Literal["rollout", "module"]
+Kind = Literal["rollout", "module", "record"]
 
 
 class Output(NamedTuple):
@@ -103,9 +103,21 @@ _ENTRIES = (
         columns="Every column of the source, unchanged and in order.",
         repository="{owner}/kernelbook-{model}-evals",
         view="rollouts",
-        select_rows="datasets/select_rollouts",
+        select_rows="datasets/select_eligible",
         task=None,
         made_of="rollouts",
+    ),
+    DatasetEntry(
+        name="records",
+        title="Rows that are neither modules nor rollouts",
+        chosen="All records of the sources, each once.",
+        columns="Every column of the source, unchanged and in order.",
+        repository="{owner}/kernelbook-{model}-records",
+        view="records",
+        select_rows="datasets/select_eligible",
+        kind="record",
+        task=None,
+        made_of="records",
     ),
 )
 DATASETS: Mapping[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}

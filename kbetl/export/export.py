@@ -15,7 +15,7 @@ from kbetl.dataset.column_types import DeclaredType
 from kbetl.dataset.dataset import Dataset, check_sources, open_dataset
 from kbetl.dataset.registry import DATASETS
 from kbetl.errors import BadQuery, ConfigError, EmptyDataset, NothingCarried, exit_status_for
-from kbetl.export.formats import FORMATS, ExportedFolder, check_format
+from kbetl.export.formats import FORMATS, ExportedFolder, check_format, check_labels
 from kbetl.export.source import DatasetSource, LeftOut
 from kbetl.export.target import (
     ExportTarget,
@@ -29,7 +29,7 @@ from kbetl.export.target import (
 )
 from kbetl.export.writers import FileWriter
 from kbetl.json_codec import json_bytes
-from kbetl.store import Store, check_conditions, read_only_query
+from kbetl.store import Store, read_only_query
 from kbetl.store.datasets import Split, longest_rows
 
 
@@ -119,12 +119,12 @@ def check(options: ExportOptions, store: Store | None = None) -> None:
     if store is not None:
         refuse_store(target, store.path)
     check_format(dataset.name, options.format, has_reasoning=options.has_reasoning)
+    check_labels(dataset.name, options.format, dataset.with_labels)
     if dataset.by != "name" and not dataset.entry.is_grouped:
         grouped = ", ".join(name for name, entry in DATASETS.items() if entry.is_grouped)
         raise ConfigError(f"--by {dataset.by} is for {grouped} alone")
     if dataset.random_split and dataset.splits is False:
         raise ConfigError("--random-split makes splits; leave --no-splits out")
-    check_conditions([dataset.where] if dataset.where is not None else [])
     if store is not None:
         check_sources(store, dataset)
 

@@ -1,8 +1,8 @@
 """Converts rows to the columns that trainers read, one format per kind of trainer. Pure.
 
 `messages` and `prompt-completion` are for prime-rl and TRL, `sharegpt` and `alpaca` for LLaMA-Factory. A row
-also has sample_hash, module_name, reward and difficulty, and `tools` as JSON text if there were tools. A new
-format is a function that makes its columns, and an entry at the end of this file.
+also has sample_hash, module_name, reward, difficulty and labels, and `tools` as JSON text if it has tools. A
+new format is a function that makes its columns, and an entry at the end of this file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kbetl.export.target import data_path
 from kbetl.json_codec import json_bytes, stored_value
 from kbetl.samples.conversation import Conversation, Message, check_turns, conversation_of, why_lost
 from kbetl.samples.messages import REASONING_FIELDS, read_message
+from kbetl.samples.reading import stored_map
 from kbetl.store.datasets import Split
 from kbetl.store.lengths import seq_len
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from kbetl.dataset.dataset import Row
 
 METADATA = ("sample_hash", "module_name", "reward", "difficulty")
+_OF_TRAINERS = (
+    *("messages", "prompt", "completion", "tools", "conversations"),
+    *("instruction", "input", "output", "system"),
+)
+_OF_SYNTHETIC = ("prompt", "module_name", "python_code", "triton_code", "uuid")
 
 # How LLaMA-Factory's templates wrap a chain of thought before the text.
 _THOUGHT = ("<think>\n", "\n</think>\n\n")
@@ -47,7 +53,18 @@ def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> N
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
     if not DATASETS[dataset].has_completions and (format_ != "rows" or not has_reasoning):
-        raise ConfigError(f"{dataset} has prompts and no completions: only --format rows, with all columns")
+        raise ConfigError(f"{dataset} has no completions: only --format rows, with all columns")
+
+
+def check_labels(dataset: str, format_: str, labels: Collection[str]) -> None:
+    """Raises ConfigError for a label that would stand where the rows have another column of ours."""
+    ours: Collection[str] = _OF_TRAINERS if format_ != "rows" else ()
+    ours = ours if DATASETS[dataset].has_completions else _OF_SYNTHETIC
+    for name in labels:
+        if name in ours:
+            raise ConfigError(
+                f"--with {name}: {dataset} as {format_} has a column of that name; leave it out"
+            )
 
 
 def format_of(columns: Collection[str]) -> str:
@@ -118,8 +135,9 @@ def converter(format_: str, *, has_reasoning: bool, left_out: set[str]) -> Conve
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
         if has_reasoning:
-            return json_bytes({**shape(_complete(conversation_of(value))), **_metadata(row)})
-        found = without_reasoning(value)
+            conversation = conversation_of(value, stored_map(row.field_map))
+            return json_bytes({**shape(_complete(conversation)), **_metadata(row)})
+        found = without_reasoning(value, stored_map(row.field_map))
         shaped = shape(_complete(found.conversation, has_reasoning=False))
         check_no_leak(shaped, found.removed_texts)
         return json_bytes({**shaped, **_metadata(row)})
@@ -147,6 +165,8 @@ def _rows_without_reasoning(left_out: set[str]) -> Convert:
 
     def convert(row: Row) -> bytes:
         value = stored_value(row.text)
+        if row.field_map is not None or value.get("completion") is None:
+            raise BadRow("its answer is in no field 'completion'; --format messages leaves reasoning out too")
         found = without_reasoning(value)
         cleaned = row_without_reasoning(value, found)
         check_no_leak(cleaned, found.removed_texts)
@@ -157,7 +177,7 @@ def _rows_without_reasoning(left_out: set[str]) -> Convert:
 
 
 def _metadata(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in METADATA}
+    return {**{name: getattr(row, name) for name in METADATA}, **row.labels}
 
 
 def _messages(conversation: Conversation) -> dict[str, Any]:

@@ -57,7 +57,9 @@ class DatasetSource:
         self.format = format_
         self.splits: Sequence[Split | None] = list(dataset.counts)
         self.declared: dict[str, DeclaredType] = declared_columns(dataset.declared) if is_plain else {}
-        self.last: Sequence[str] = LABELS if is_plain else ()
+        self.declared |= {label.name: label.column_type for label in dataset.labels}
+        ours = (*(LABELS if is_plain else ()), *(label.name for label in dataset.labels))
+        self.last: Sequence[str] = list(dict.fromkeys(ours))
         self.left_out: dict[Split | None, LeftOut] = {}
         """Rows that were left out when a split was last read."""
         self._dropped_columns: set[str] = set()

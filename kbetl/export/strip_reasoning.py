@@ -17,6 +17,7 @@ from kbetl.errors import BadRow
 from kbetl.json_codec import json_bytes
 from kbetl.samples.conversation import Conversation, Message, conversation_of, message_of
 from kbetl.samples.messages import Split, mark_in, split_thoughts
+from kbetl.samples.reading import FieldMap
 
 _MARKED = (
     ("<answer>", "</answer>", re.compile(r"<answer>.*?</answer>", re.DOTALL)),
@@ -59,9 +60,9 @@ class WithoutReasoning(NamedTuple):
     """Letters and digits of each text that is long enough to be searched."""
 
 
-def without_reasoning(row: Mapping[str, Any]) -> WithoutReasoning:
+def without_reasoning(row: Mapping[str, Any], field_map: FieldMap | None = None) -> WithoutReasoning:
     """Returns a row's conversation without reasoning. Raises BadRow if a turn has no recognisable answer."""
-    conversation = conversation_of(row)
+    conversation = conversation_of(row, field_map)
     own = [*conversation.prompt, *conversation.completion]
     last = next((each for each in reversed(conversation.completion) if each.role == "assistant"), None)
     if last is None or not (last.content.strip() or last.tool_calls):

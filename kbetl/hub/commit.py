@@ -331,6 +331,8 @@ class PushOptions:
     format: str = "rows"
     sources: tuple[str, ...] = ()
     all_sources: bool = False
+    with_labels: tuple[str, ...] = ()
+    """Tasks whose labels are columns."""
     is_quiet: bool = False
     first_wait_s: float = 1.0
     """Seconds before the second try of a commit; doubled for each further try."""

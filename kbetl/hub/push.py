@@ -12,7 +12,7 @@ from kbetl import config
 from kbetl.dataset.dataset import Dataset, check_sources, open_dataset
 from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError, HubError, exit_status_for
-from kbetl.export.formats import check_format
+from kbetl.export.formats import check_format, check_labels
 from kbetl.export.source import DatasetSource
 from kbetl.hub.card import make_card
 from kbetl.hub.card_data import read_facts
@@ -31,6 +31,7 @@ from kbetl.hub.parquet_files import write_files
 from kbetl.hub.remote import make_api
 from kbetl.huggingface import token
 from kbetl.store import Store
+from kbetl.store.task_labels import label_notes, labels_in_use
 
 
 def push(store: Store, options: PushOptions, say: Say, done: Callable[[Pushed], None]) -> list[Pushed]:
@@ -77,6 +78,7 @@ def check_ready(options: PushOptions, store: Store | None = None) -> list[str]:
     if not options.is_dry_run and token(is_quiet=options.is_quiet) is None:
         raise HubError("no token for the Hub; make one that may write and set HF_TOKEN, in .env for example")
     if store is not None:
+        labels_in_use(store, options.with_labels)
         for name in names:
             check_sources(store, Dataset(name, options.sources, options.all_sources))
     return names
@@ -98,6 +100,7 @@ def _names(options: PushOptions, store: Store | None) -> list[str]:
     for name in names:
         repo_of(name, options)
         check_format(name, format_of_dataset(name, options))
+        check_labels(name, format_of_dataset(name, options), options.with_labels)
     return names
 
 
@@ -117,6 +120,7 @@ def _recorded(
         "private": options.is_private,
         "allow_schema_change": options.allow_schema_change,
         "format": options.format,
+        "with_labels": list(options.with_labels),
     }
     with store.run("push", described, counts=lambda: _counts(pushed)) as run:
         yield
@@ -139,7 +143,7 @@ def _push_one(store: Store, target: PushTarget, say: Say, shown: set[str]) -> Pu
     """
     options = target.options
     with _folder() as folder:
-        dataset = Dataset(target.name, options.sources, options.all_sources)
+        dataset = Dataset(target.name, options.sources, options.all_sources, with_labels=options.with_labels)
         with open_dataset(store, dataset) as rows:
             if rows.total == 0:
                 if ALL in options.datasets:
@@ -149,6 +153,8 @@ def _push_one(store: Store, target: PushTarget, say: Say, shown: set[str]) -> Pu
                     f"{target.name} has no rows, so there is nothing to push; "
                     f"{config.command_line(store.path, 'status')} says why"
                 )
+            for line in label_notes(store, rows.labels):
+                say(f"{target.name}: {line}")
             source = DatasetSource(rows, format_of_dataset(target.name, options))
             built = write_files(source, Path(folder))
             facts = read_facts(rows, built.rows, built.notes)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from kbetl import config
 from kbetl.errors import ConfigError, LockHeld
 from kbetl.inference.budget import Budget
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import EnrichOptions
 from kbetl.inference.plan import REWARD_ABOVE, ModelTask, Plan, Say, min_reward
 from kbetl.json_codec import stored_value
@@ -20,7 +21,6 @@ from kbetl.store.answers import StoredTask, add_task, tasks_named
 from kbetl.store.datasets import source_ids
 from kbetl.store.reservations import add_price
 from kbetl.store.selection import PARKED_AFTER, Selection
-from kbetl.tasks import load_task
 from kbetl.text import plain_text
 
 
@@ -124,6 +124,8 @@ class _Candidates(NamedTuple):
     highest: float | None
     row: bytes | None
     """Of one of the samples; None if there is none."""
+    records: int
+    """Samples of the third kind in those sources."""
 
 
 def _why_nothing(plan: Plan, selection: Selection) -> str | None:
@@ -140,13 +142,21 @@ def _why_nothing(plan: Plan, selection: Selection) -> str | None:
 
 def _why_none_chosen(plan: Plan) -> str:
     store, options, task = plan.store, plan.options, plan.asked.task
+    about = " or ".join(task.about)
     ids = json.dumps(source_ids(store, options.sources)) if options.sources else None
-    found = _Candidates(*store.rows("inference/choosable", {"kind": task.about, "source_ids": ids})[0])
+    values = {"kinds": json.dumps(task.about), "source_ids": ids}
+    found = _Candidates(*store.rows("inference/choosable", values)[0])
     of = f" of {', '.join(options.sources)}" if options.sources else ""
+    if not found.samples and found.records:
+        name = "completion" if "rollout" in task.about else "prompt"
+        mapped = config.command_line(store.path, "ingest", "SOURCE", "--map", f"{name}=FIELD")
+        raise ConfigError(
+            f"there is no {about}{of} in {store.path}, but {found.records:,} records: say where the {name} "
+            f'is, {mapped}, or let the task be about "record"'
+        )
     if not found.samples:
-        ingest = config.command_line(store.path, "ingest")
-        return f"there is no {task.about}{of} in {store.path}; run: {ingest}"
-    all_of = f"none of {found.samples:,} {task.about}s{of}"
+        return f"there is no {about}{of} in {store.path}; run: {config.command_line(store.path, 'ingest')}"
+    all_of = f"none of {found.samples:,} {about}s{of}"
     limit = min_reward(store, options)
     if task.where == REWARD_ABOVE or options.min_reward is not None:
         if not found.rewarded:
@@ -178,7 +188,7 @@ def resume_options(
     neither. `resolve` makes the task of options. Raises ConfigError if model, parameters or template would
     differ: that would be another task, to be run without --resume.
     """
-    name = load_task(options.task).name
+    name = find_task(store, options.task).name
     unfinished = store.last_run_left_over(name)
     last = unfinished or store.last_finished_run(name)
     if last is None:

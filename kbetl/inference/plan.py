@@ -13,17 +13,19 @@ from kbetl.errors import BadRow, ConfigError, MissingField
 from kbetl.inference.backends import Backend
 from kbetl.inference.budget import Budget
 from kbetl.inference.budget_history import BudgetLimits, BudgetScope, open_budget
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import OFFLINE, RETRIABLE, EnrichOptions
 from kbetl.inference.requests import Generate, PreparedRequest, PrepareRequests
 from kbetl.json_codec import stored_value
 from kbetl.prices import Price, find_price
 from kbetl.records import Outcome, ParsedAnswer, Request, RequestTemplate
+from kbetl.samples.reading import FieldMap, stored_map
 from kbetl.store import Store, select_samples
 from kbetl.store.answers import StoredAnswer, StoredTask, newest_answers, tasks_named
 from kbetl.store.batches import any_handed_out, pending_request
 from kbetl.store.datasets import source_ids
 from kbetl.store.selection import PendingSample, Selection
-from kbetl.tasks import Task, load_task
+from kbetl.tasks import Task
 from kbetl.tasks.answer_formats import check_unicode
 
 REWARD_ABOVE = "reward > :min_reward"
@@ -53,7 +55,7 @@ class ModelTask:
         return {
             "hash": self.hash,
             "name": task.name,
-            "about": task.about,
+            "about": ",".join(task.about),
             "model": self.model,
             "parameters": canonical_json(dict(task.parameters)).decode(),
             "restriction": task.where,
@@ -70,7 +72,7 @@ def resolve_task(store: Store, options: EnrichOptions, task: Task | None = None)
     With `retry` and other parameters the outcomes stay with the task that has them: the parameters are
     sent, but make no new task.
     """
-    task = task or load_task(options.task)
+    task = task or find_task(store, options.task)
     model = model_name(options.model, task.name)
     changed = task.with_parameters(options.parameters)
     if options.retry:
@@ -141,9 +143,10 @@ def select(
     if options.min_reward is not None and REWARD_ABOVE not in conditions:
         conditions.append(REWARD_ABOVE)
     parameters = {"min_reward": min_reward(store, options)}
+    is_any_module = wanted.prompts or not asked.task.needs_code
     with store.guarded() as guarded:
         selection.choose(
-            select_samples(guarded, asked.task.about, conditions, parameters, with_prompts=wanted.prompts)
+            select_samples(guarded, asked.task.about, conditions, parameters, with_prompts=is_any_module)
         )
     if options.sources:
         selection.restrict_to_sources(source_ids(store, options.sources))
@@ -191,6 +194,12 @@ class PromptSource(NamedTuple):
     """What a rollout says of the problem."""
     messages: Sequence[Mapping[str, Any]] | None = None
     """The messages, if they are not made by the template; else None."""
+    field_map: FieldMap | None = None
+    """The map that the row is read by; None for none."""
+
+
+def _own_row(waiting: PendingSample) -> PromptSource:
+    return PromptSource(stored_value(waiting.row), field_map=stored_map(waiting.field_map))
 
 
 def prepare_requests(
@@ -214,10 +223,10 @@ def prepare_requests(
 
     def question(waiting: PendingSample) -> PreparedRequest:
         try:
-            problem = PromptSource(stored_value(waiting.row)) if source_of is None else source_of(waiting)
+            problem = _own_row(waiting) if source_of is None else source_of(waiting)
             if problem.messages is not None:
                 return asked_as_it_is(waiting, problem, problem.messages)
-            fields = asked.task.fields(problem.row, waiting.reward)
+            fields = asked.task.fields(problem.row, waiting.reward, problem.field_map)
             request = form.request(asked.task.prompt(fields))
         except (MissingField, BadRow) as error:
             return PreparedRequest(waiting.sample_hash, None, {}, str(error), attempt=waiting.attempt)

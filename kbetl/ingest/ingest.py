@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl.errors import SourceError
+from kbetl.ingest.mapping import check_paths, with_maps
 from kbetl.ingest.source import IngestOptions, Source
 from kbetl.readers.lines import RawRow, file_error
 from kbetl.row_writer import IngestReport, ReadProgress, counts_of, exit_status, finish_source, write_row
+from kbetl.samples.reading import stored_map
 from kbetl.store import Store
+from kbetl.store.field_maps import any_read_otherwise
 from kbetl.store.samples import SampleWriter
 
 _LEADING_FAULTS = 1000
+# Rows whose lines are looked up by one statement: the more, the nearer in the index is the next one.
+_GROUP_ROWS = 1000
+_GROUP_BYTES = 2**18
 
 
 class _Row(NamedTuple):
@@ -34,7 +41,11 @@ def ingest_into(
     options: IngestOptions,
     tally: ReadProgress | None = None,
 ) -> list[IngestReport]:
-    """`ingest` into the store at a path; where no source can be read, no store is made."""
+    """`ingest` into the store at a path; where no source can be read, no store is made.
+
+    Raises ConfigError as `check_paths` and `with_maps` do, before anything is stored.
+    """
+    sources = check_paths(sources, options)
     if any(isinstance(source, Source) for source in sources):
         with Store.open(database) as store:
             return ingest(store, sources, options, tally)
@@ -53,6 +64,7 @@ def ingest(
     fails; what was committed stays, and the sources that were not finished have the rows they had.
     """
     reports: list[IngestReport] = []
+    sources = with_maps(store, sources, options)
     with store.run("ingest", _described(sources, options), counts=lambda: counts_of(reports)) as run:
         for source in sources:
             reports.append(IngestReport(""))
@@ -85,18 +97,40 @@ def _ingest_one(
         bounds.tally.start(source.origin.name, source.size_bytes)
         rows = _rows(source)
         first = _first_rows(source, rows, bounds.limit)
-        intake = SampleWriter(store, source.origin, run_id)
+        map_ = source.origin.field_map
+        if map_ is not None:
+            shown = ", ".join(f"{key}={path}" for key, path in (stored_map(map_) or {}).items())
+            report.notes = (*report.notes, f"{report.name}: read by the map {shown}")
+        compares = map_ is not None or any_read_otherwise(store, map_)
+        intake = SampleWriter(store, source.origin, run_id, compares_maps=compares)
         report.counts = intake.counts
         is_whole = True
-        for row in islice(chain(first, rows), bounds.limit):
-            write_row(intake, row.raw, row.location, report)
-            bounds.tally.count(row.raw)
-            is_whole = is_whole and not row.raw.is_of_file
+        for group in _groups(islice(chain(first, rows), bounds.limit)):
+            line_hashes = [hashlib.sha256(row.raw.text).digest() for row in group]
+            intake.look_up(line_hashes)
+            for row, line_hash in zip(group, line_hashes, strict=True):
+                write_row(intake, row.raw, line_hash, row.location, report)
+                bounds.tally.count(row.raw)
+            is_whole = is_whole and not any(row.raw.is_of_file for row in group)
         is_meant_whole = bounds.limit is None and source.origin.kind != "stdin"
         features = source.parts[0].features()
         finish_source(intake, report, is_whole=is_whole, is_meant_whole=is_meant_whole, features=features)
     except SourceError as error:
         report.error = str(error)
+
+
+def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """The rows in order, as many at once as are looked up at once."""
+    group: list[_Row] = []
+    size_bytes = 0
+    for row in rows:
+        group.append(row)
+        size_bytes += len(row.raw.text)
+        if len(group) >= _GROUP_ROWS or size_bytes >= _GROUP_BYTES:
+            yield group
+            group, size_bytes = [], 0
+    if group:
+        yield group
 
 
 def _rows(source: Source) -> Iterator[_Row]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbetl.readers.lines import RawRow
+from kbetl.samples.reading import FieldMap
 from kbetl.store.samples import SourceInfo
 
 
@@ -20,6 +21,8 @@ class IngestOptions:
     """Name of the source, in place of its path or `repo:split`."""
     limit: int | None = None
     """Rows to read of each source."""
+    field_map: FieldMap | None = None
+    """How rows are read; None: as the source was read before. Empty: as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Part:
     """Raises SourceError where nothing of the file can be read."""
     features: Callable[[], Any] = lambda: None
     """Declared column types as JSON; None where the file declares none."""
+    is_stream: bool = False
+    """Whether its rows can be read only once."""
 
 
 @dataclass(frozen=True, slots=True)

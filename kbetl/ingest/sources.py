@@ -95,14 +95,16 @@ def _refuse_hub_options(text: str, options: IngestOptions) -> None:
 
 def _stdin(options: IngestOptions) -> Source:
     origin = SourceInfo(options.name or "stdin", STDIN, "stdin")
-    return Source(origin, [Part("stdin", lambda: readers.rows_of_stream(sys.stdin.buffer, "stdin"))])
+    return Source(
+        origin, [Part("stdin", lambda: readers.rows_of_stream(sys.stdin.buffer, "stdin"), is_stream=True)]
+    )
 
 
 def _file(text: str, path: Path, options: IngestOptions, *, is_pipe: bool) -> Source:
     name = printable_path(text)
     origin = SourceInfo(options.name or _normal(name), name, "file")
     if is_pipe:
-        return Source(origin, [Part(name, lambda: readers.rows_of_pipe(path, name))])
+        return Source(origin, [Part(name, lambda: readers.rows_of_pipe(path, name), is_stream=True)])
     if readers.kind_of(text) is None:
         raise SourceError(f"{name}: not a kind of file that holds rows; those are {readers.KINDS_IN_WORDS}")
     return Source(origin, [_part(name, path)], size_bytes=path.stat().st_size)

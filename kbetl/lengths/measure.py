@@ -15,6 +15,7 @@ from kbetl.lengths.scope import Chosen
 from kbetl.lengths.tokenizer import ChatTokenizer, Rendered
 from kbetl.lengths.tokenizer_files import find
 from kbetl.samples.conversation import Conversation, check_turns, conversation_of
+from kbetl.samples.reading import stored_map
 from kbetl.store import Store
 from kbetl.store.lengths import Length, LengthStore, Unmeasured
 from kbetl.text import plain_text
@@ -117,7 +118,7 @@ class _Measurement:
         refused, ready = [], []
         for each in page:
             try:
-                conversation = conversation_of(stored_value(each.row))
+                conversation = conversation_of(stored_value(each.row), stored_map(each.field_map))
                 check_turns(conversation)
                 ready.append(_RenderedSample(each.sample_hash, conversation, self._chat.render(conversation)))
             except BadRow as bad:

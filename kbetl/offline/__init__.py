@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kbetl.errors import ConfigError, MissingField, RequestFailed
-from kbetl.offline.modules import Source, chosen_class, parse
-from kbetl.offline.operators import Operation, rate
+from kbetl import dataflow
+from kbetl.dataflow.operators import Operation
+from kbetl.dataflow.source import Source, chosen_class, parse
+from kbetl.errors import ConfigError, MissingField, RequestFailed, UnreadableCode
+from kbetl.offline.rating import rate
 from kbetl.offline.specification import specification
-from kbetl.offline.walk import operations_of
 
-VERSION = "1"
+VERSION = "2"
 """Changes with every change of an answer."""
 MODEL = f"offline/{VERSION}"
 TASKS = ("difficulty", "prompts")
@@ -33,14 +34,16 @@ def answer(task_name: str, fields: Mapping[str, str]) -> str:
     for name in ("module_name", "python_code"):
         if name not in fields:
             raise MissingField(f"no field '{name}'; the offline model judges by it")
-    source = parse(fields["python_code"])
     try:
+        source = parse(fields["python_code"])
         class_name = chosen_class(source, fields["module_name"])
-        operations = operations_of(source, class_name)
+        operations = dataflow.read_module(source, class_name).operations
         if task_name == "prompts":
             return f"<specification>\n{specification(source, class_name, operations)}\n</specification>"
+    except UnreadableCode as error:
+        raise RequestFailed(str(error)) from None
     except RecursionError:
-        raise RequestFailed("the code nests too deep to be judged") from None
+        raise RequestFailed("the code is too large to follow") from None
     return _difficulty(source, class_name, fields["module_name"], operations)
 
 

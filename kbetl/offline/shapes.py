@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from kbetl.offline.modules import FunctionNode, Source
-from kbetl.offline.operators import IDLE
+from kbetl.dataflow.operators import IDLE, Operation
+from kbetl.dataflow.source import FunctionNode, Source
 
 _LARGEST = 2**53
 Plain = int | float | bool | str | None | tuple["Plain", ...]
@@ -74,20 +74,14 @@ def in_words(value: Plain) -> str:
     return text if len(text) <= 60 else f"{text[:50]}..."
 
 
-def settings(
-    node: ast.Call, name: str, is_tensor: Callable[[ast.expr], bool] | None = None
-) -> tuple[str, ...]:
+def settings(operation: Operation) -> tuple[str, ...]:
     """What a call is given besides tensors, in words: `kernel_size 3`, `argument 2 from out_channels`."""
-    found = [
-        _setting(f"argument {index}", argument)
-        for index, argument in enumerate(node.args, 1)
-        if not (is_tensor and is_tensor(argument))
-    ]
-    found += [
-        _setting(f"`{keyword.arg}`", keyword.value)
-        for keyword in node.keywords
-        if keyword.arg and not (is_tensor and is_tensor(keyword.value))
-    ]
+    call = operation.call
+    if call is None:
+        return ()
+    given = [(f"argument {index}", argument) for index, argument in enumerate(call.args, 1)]
+    given += [(f"`{keyword.arg}`", keyword.value) for keyword in call.keywords if keyword.arg]
+    found = [_setting(what, value) for what, value in given if id(value) not in operation.tensors]
     return tuple(text for text in found if text)[:12]
 
 

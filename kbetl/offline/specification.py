@@ -6,9 +6,9 @@ import ast
 from collections.abc import Sequence
 from itertools import groupby
 
-from kbetl.offline.modules import FunctionNode, Source
-from kbetl.offline.operators import Operation
-from kbetl.offline.shapes import Unknown, constructor_values, in_words, inputs, plain
+from kbetl.dataflow.operators import Operation
+from kbetl.dataflow.source import FunctionNode, Source
+from kbetl.offline.shapes import Unknown, constructor_values, in_words, inputs, plain, settings
 
 MOST_STEPS = 60
 _FAMILY_WORDS = {
@@ -44,14 +44,13 @@ def specification(source: Source, class_name: str, operations: Sequence[Operatio
 def _computation(class_name: str, operations: Sequence[Operation]) -> list[str]:
     if not operations:
         return [f"`{class_name}` hands its input on: it applies no operator of its own."]
-    steps = [(operation, len(list(same))) for operation, same in groupby(operations)]
+    described = [(operation.name, operation.family, settings(operation)) for operation in operations]
+    steps = [(step, len(list(same))) for step, same in groupby(described)]
     lines = [f"`{class_name}` applies these steps in this order:"]
-    for number, (operation, times) in enumerate(steps[:MOST_STEPS], 1):
-        given = f"; {', '.join(operation.settings)}" if operation.settings else ""
+    for number, ((name, family, said), times) in enumerate(steps[:MOST_STEPS], 1):
+        given = f"; {', '.join(said)}" if said else ""
         repeated = f", {times} times" if times > 1 else ""
-        lines.append(
-            f"Step {number}: `{operation.name}` ({_FAMILY_WORDS[operation.family]}){repeated}{given}."
-        )
+        lines.append(f"Step {number}: `{name}` ({_FAMILY_WORDS[family]}){repeated}{given}.")
     if len(steps) > MOST_STEPS:
         lines.append(f"{len(steps) - MOST_STEPS} further steps of the same kinds follow.")
     return lines

@@ -15,6 +15,7 @@ from kbetl.errors import BadRow
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
 from kbetl.samples.messages import REASONING_FIELDS, read_message
+from kbetl.samples.reading import FieldMap, read_row
 
 # Of the rules in this file and of those of `fields` and `messages` that it uses; part of every
 # template_hash, so that new rules count anew. 3: as `export --format messages` writes it.
@@ -87,13 +88,14 @@ class Conversation:
         return [*self.prompt, *self.completion]
 
 
-def conversation_of(row: Row) -> Conversation:
+def conversation_of(row: Row, field_map: FieldMap | None = None) -> Conversation:
     """The conversation of a rollout's row. Raises BadRow, with the field, if trainers could not read it.
 
     Text in place of a list is one message, of the user or the assistant. Thoughts that stand in a text of
     the assistant go to its reasoning. `check_turns` says whether trainers take its order.
     """
     lost: list[str] = []
+    row = read_row(row, field_map).row
     prompt = list(_messages(row, "prompt", "user", lost))
     completion = list(_messages(row, "completion", "assistant", lost))
     if not any(each.role == "assistant" and (each.content or each.tool_calls) for each in completion):

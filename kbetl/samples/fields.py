@@ -116,39 +116,65 @@ def said(message: Row, place: str = "", *, is_assistant: bool = True) -> Said:
     return Said(read.text, split.answer, thoughts, split.unclosed)
 
 
+class Spoken(NamedTuple):
+    """What the assistant says in a rollout."""
+
+    completion: str | None
+    """Its last text, less thoughts; None if it holds no such text."""
+    reasoning: str | None
+    """The thoughts of all its messages, joined by a blank line; None if there are none."""
+
+
+def spoken(row: Row) -> Spoken:
+    """Completion and reasoning of a rollout, from one reading of its messages.
+
+    Raises BadRow where they have no shape that is read here.
+    """
+    found = [said(message) for message in _said_by_assistant(row)]
+    completion = next((each.answer for each in reversed(found) if each.answer), None)
+    if completion is None and row.get("completion") == "":
+        completion = ""
+    thoughts = (each.reasoning for each in found)
+    return Spoken(completion, "\n\n".join(text for text in thoughts if text and text.strip()) or None)
+
+
+def prompt(row: Row) -> str | None:
+    """What was asked: its text, or that of its messages, with roles if there are several; None if nothing."""
+    value = row.get("prompt")
+    if value is None or isinstance(value, str):
+        return value
+    asked = [(message.get("role"), text_of(message) or "") for message in messages(row, "prompt")]
+    return asked[0][1] if len(asked) == 1 else "\n\n".join(f"{role}: {text}" for role, text in asked)
+
+
 def completion(row: Row) -> str | None:
     """The last text of the assistant in a rollout, less thoughts; None if it holds no such text."""
-    answers = [said(message).answer for message in _said_by_assistant(row)]
-    found = next((text for text in reversed(answers) if text), None)
-    return "" if found is None and row.get("completion") == "" else found
+    return spoken(row).completion
 
 
 def reasoning(row: Row) -> str | None:
     """The reasoning of all assistant messages, joined by a blank line; None if it holds none."""
-    texts = (said(message).reasoning for message in _said_by_assistant(row))
-    return "\n\n".join(text for text in texts if text and text.strip()) or None
+    return spoken(row).reasoning
 
 
-def plain_completion(row: Row) -> str | None:
-    """What the view `rollouts` reads as completion from the row itself: thoughts are not looked for."""
-    value = row.get("completion")
+def plain_completion(value: Any) -> str | None:
+    """What the view `rollouts` reads of a completion by itself: thoughts are not looked for."""
     if isinstance(value, str):
         return value
-    texts = [_text(message.get("content")) for message in _plain_messages(row)]
+    texts = [_text(message.get("content")) for message in _plain_messages(value)]
     return next((text for text in reversed(texts) if text), None)
 
 
-def plain_reasoning(row: Row) -> str | None:
-    """What the view `rollouts` reads as reasoning from the row itself: two fields of its messages."""
-    fields = ((_text(message.get(key)) for key in REASONING) for message in _plain_messages(row))
+def plain_reasoning(value: Any) -> str | None:
+    """What the view `rollouts` reads as reasoning of a completion by itself: two fields of its messages."""
+    fields = ((_text(message.get(key)) for key in REASONING) for message in _plain_messages(value))
     found = [
         text for texts in fields if (text := next((each for each in texts if (each or "").strip()), None))
     ]
     return "\n\n".join(found) or None
 
 
-def _plain_messages(row: Row) -> Iterator[Row]:
-    value = row.get("completion")
+def _plain_messages(value: Any) -> Iterator[Row]:
     for message in value if isinstance(value, list) else ():
         if isinstance(message, Mapping) and message.get("role") == "assistant":
             yield message

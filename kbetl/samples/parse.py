@@ -4,39 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from kbetl import records
 from kbetl.errors import BadRow
 from kbetl.json_codec import Parsed
 from kbetl.records import Kind, Sample
 from kbetl.samples import fields
+from kbetl.samples.reading import FieldMap, Reading, has_prompt, kind_of, read_row
+from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 
 _REMEMBERED_CODES = 40_000
 """Per generation, 250 bytes each."""
 _NAMED_FIELDS = 12
 _FIELD_NAME_CHARACTERS = 40
-_WANTED, _NAMES, _ASKED = ("completion", "python_code"), ("module_name",), ("prompt",)
+_ASKED = ("prompt",)
 """In whose place a near miss may stand."""
-_OTHER_SHAPES = {
-    "traces": "a verifiers trace, not an evals row: `kbetl synth record` reads it",
-    "nodes": "a verifiers trace, not an evals row: `kbetl synth record` reads it",
-    "custom_id": "a line of a batch file, not an evals row: `kbetl synth record` reads it",
-}
+_OF_MODULES = ("module_name", "python_code", "pytorch_code")
+_TRACE = "a verifiers trace, not an evals row: `kbetl synth record` reads it"
+_BATCH = "a line of a batch file, not an evals row: `kbetl synth record` reads it"
+_OTHER_SHAPES = (
+    (("traces",), _TRACE),
+    (("nodes", "task"), _TRACE),
+    (("custom_id", "response"), _BATCH),
+    (("custom_id", "error"), _BATCH),
+    (("custom_id", "body"), _BATCH),
+)
+"""Fields of what other tools write, and what it is."""
 
 
-def parse_row(parsed: Parsed) -> Sample:
-    """The sample that a row is: a rollout if it has a completion, a module if it has PyTorch code and a name.
+def parse_row(parsed: Parsed, field_map: FieldMap | None = None) -> Sample:
+    """The sample that a row is: a rollout, a module, or else a record; `field_map` says how it is read.
 
-    Raises BadRow with the reason for a row that is neither, and for one whose fields have wrong types.
+    Raises BadRow with the reason for what is no object, for what another command reads, and for a row whose
+    fields have wrong types or contradict each other.
     """
-    row = _object(parsed)
-    try:
-        kind = _kind(row)
-    except BadRow as bad:
-        raise BadRow(f"{bad}{_hint(row)}") from None
-    return _sample(parsed, kind)
+    return sample_of(parsed, reading_of(parsed, field_map))
+
+
+def reading_of(parsed: Parsed, field_map: FieldMap | None = None) -> Reading:
+    """How a row is read. Raises BadRow as `parse_row` does."""
+    return read_row(_object(parsed), field_map)
+
+
+def sample_of(parsed: Parsed, reading: Reading) -> Sample:
+    """Returns the sample that a row is, read so. Raises BadRow as `parse_row` does."""
+    kind, _ = _checked(parsed.value, reading.row)
+    return _sample(parsed, kind, reading)
+
+
+class ParsedRow(NamedTuple):
+    """What a row says."""
+
+    sample: Sample
+    facts: RolloutFacts | None
+    """None if it is no rollout."""
+
+
+def row_with_facts(parsed: Parsed, reading: Reading) -> ParsedRow:
+    """Returns sample and facts of a row from one reading of its messages; raises BadRow as `parse_row` does."""
+    kind, spoken = _checked(parsed.value, reading.row)
+    facts = None if spoken is None else rollout_facts(parsed.value, reading, spoken)
+    return ParsedRow(_sample(parsed, kind, reading), facts)
 
 
 def parse_prompt(parsed: Parsed) -> Sample:
@@ -47,21 +77,10 @@ def parse_prompt(parsed: Parsed) -> Sample:
     row = _object(parsed)
     if row.get("completion") is not None:
         raise BadRow("it has a completion: a rollout, not a prompt; `kbetl ingest` stores it")
-    prompt = row.get("prompt")
-    said = [prompt] if isinstance(prompt, str) else [fields.text_of(each) for each in _asking(row)]
-    if not any((text or "").strip() for text in said):
-        raise BadRow(
-            f"no field 'prompt' with text or messages; it has {_names(row)}{fields.meant_words(row, _ASKED)}"
-        )
-    return _sample(parsed, "module")
-
-
-def _asking(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    messages = fields.messages(row, "prompt")
-    for index, message in enumerate(messages):
-        if not isinstance(message.get("role"), str) or message.get("content") is None:
-            raise BadRow(f"field 'prompt[{index}]' is no message with a role and content")
-    return messages
+    if not has_prompt(row):
+        meant = fields.meant_words(row, _ASKED)
+        raise BadRow(f"no field 'prompt' with text or messages; it has {field_names(row)}{meant}")
+    return _sample(parsed, "module", Reading(row))
 
 
 def _object(parsed: Parsed) -> Mapping[str, Any]:
@@ -70,19 +89,21 @@ def _object(parsed: Parsed) -> Mapping[str, Any]:
     return parsed.value
 
 
-def _sample(parsed: Parsed, kind: Kind) -> Sample:
-    row = parsed.value
+def _sample(parsed: Parsed, kind: Kind, reading: Reading) -> Sample:
+    row, group = reading.row, reading.group
+    if kind == "record":  # a `name` or `code` of another kind of row means something else
+        row = {key: row[key] for key in (*_OF_MODULES, "reward") if key in row}
     name = fields.module_name(row)
     code = fields.python_code(row)
-    identity = records.sample_hash(row)
+    identity = records.sample_hash(parsed.value)
     code_identity = None if code is None else _remembered.code_hash(code)
     return Sample(
         hash=identity,
         kind=kind,
         module_name=name,
         code_hash=code_identity,
-        code_point=records.hash_point(code_identity, name, identity),
-        name_point=records.hash_point(name, code_identity, identity),
+        code_point=records.hash_point(group, code_identity, name, identity),
+        name_point=records.hash_point(group, name, code_identity, identity),
         reward=fields.reward(row),
         nonfinite=json.dumps(parsed.nonfinite) if parsed.nonfinite else None,
         row=parsed.text,
@@ -91,54 +112,43 @@ def _sample(parsed: Parsed, kind: Kind) -> Sample:
 
 def looks_like_a_row(row: Mapping[str, Any]) -> bool:
     """Whether an object has any field of a row, good or bad; settings and metadata have none."""
-    return any(key in row for key in ("completion", *fields.PYTHON_CODE, *_OTHER_SHAPES))
+    other = (keys[0] for keys, _ in _OTHER_SHAPES)
+    return any(key in row for key in ("completion", "messages", "conversations", *fields.PYTHON_CODE, *other))
 
 
-def _kind(row: Mapping[str, Any]) -> Kind:
-    for key, reason in _OTHER_SHAPES.items():
-        if row.get(key) is not None:
+def _checked(row: Mapping[str, Any], read: Mapping[str, Any]) -> tuple[Kind, fields.Spoken | None]:
+    """The kind of a row, with `read` its fields as they are read; of a rollout also what the assistant says."""
+    for keys, reason in _OTHER_SHAPES:
+        if all(row.get(key) is not None for key in keys):
             raise BadRow(reason)
-    if row.get("completion") is not None:
-        _check_rollout(row)
-        return "rollout"
-    _check_module(row)
-    return "module"
+    kind = kind_of(read)
+    if kind == "record":
+        _check_record(row, read)
+    return kind, _check_rollout(read) if kind == "rollout" else None
 
 
-def _check_rollout(row: Mapping[str, Any]) -> None:
+def _check_rollout(row: Mapping[str, Any]) -> fields.Spoken:
     """Reads what later stages read, so that a wrong type is found here."""
     fields.messages(row, "prompt")
-    fields.messages(row, "completion")
-    fields.completion(row)
-    fields.reasoning(row)
+    spoken = fields.spoken(row)
     fields.triton_code(row)
+    return spoken
 
 
-def _check_module(row: Mapping[str, Any]) -> None:
-    """Code and name stand at the top; those in `info` belong to a rollout."""
-    top = {key: row[key] for key in (*fields.PYTHON_CODE, *fields.MODULE_NAME) if key in row}
-    code, name = fields.python_code(top), fields.module_name(top)
-    if code is None and not any(key in row for key in fields.PYTHON_CODE):
-        raise BadRow(
-            "neither a module (no field 'python_code') nor a rollout (no field 'completion'); "
-            f"it has {_names(row)}{fields.meant_words(row, _WANTED)}"
-        )
-    if not (code or "").strip():
-        key = next(key for key in fields.PYTHON_CODE if key in row)
-        raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
-    if not (name or "").strip():
-        meant = fields.meant_words(row, _NAMES)
-        raise BadRow(f"a module without a name (no field 'module_name'); it has {_names(row)}{meant}")
+def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:
+    """Raises BadRow for a module without its code, and for a whole table in one object."""
+    if not row:
+        raise BadRow("an object without fields")
+    for key, other, why in (("python_code", "module_name", "code"), ("module_name", "python_code", "a name")):
+        blank = isinstance(read.get(key), str) and not read[key].strip()
+        if blank and isinstance(read.get(other), str):
+            raise BadRow(f"a module without {why}: field '{key}' is blank")
+    if all(isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in row.values()):
+        raise BadRow("a table in one object? Write one row per line (pandas: orient='records', lines=True)")
 
 
-def _hint(row: Mapping[str, Any]) -> str:
-    """What to do about a whole table in one object, as pandas writes it unless told otherwise."""
-    if len(row) > 1 and all(isinstance(value, list | dict) for value in row.values()):
-        return "; a table in one object? Write one row per line (pandas: orient='records', lines=True)"
-    return ""
-
-
-def _names(row: Mapping[str, Any]) -> str:
+def field_names(row: Mapping[str, Any]) -> str:
+    """The names of a row's first fields, for a message."""
     names = [_short(key) for key in list(row)[:_NAMED_FIELDS]]
     if len(row) > _NAMED_FIELDS:
         names.append(f"... ({len(row)} in all)")

@@ -17,12 +17,14 @@ from kbetl.json_codec import LARGEST_INTEGER
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
 from kbetl.samples.messages import ending_of
+from kbetl.samples.reading import Reading, at_path, read_row, sql_path
 from kbetl.usage import read_usage
 
 _NO_METRICS = frozenset(
     ("example_id", "reward", "generation_ms", "scoring_ms", "total_ms", "uuid", "advantage", "row_id", "id")
 )
 """Numbers at the top of a row that are no metrics: prime-rl and verifiers put each metric there."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _KIND = re.compile(r"([A-Za-z_][\w.]*)\(.*\)", re.DOTALL)
 """An exception as Python shows it."""
 
@@ -59,17 +61,26 @@ class RolloutFacts:
     unscored: str | None = None
     """JSON list of the parts of its reward that were not scored."""
     reading: int = fields.READING
+    completion_path: str | None = None
+    """SQLite path of the completion in the row; None if it is `$.completion`."""
 
 
-def rollout_facts(row: Row) -> RolloutFacts:
-    """The facts of a rollout's row, whichever tool wrote it.
+def rollout_facts(
+    source: Row, reading: Reading | None = None, spoken: fields.Spoken | None = None
+) -> RolloutFacts:
+    """Returns the facts of a rollout's row, whichever tool wrote it.
+
+    `reading` is how it is read if a map says that; `spoken` is what the assistant says, if that was read before.
 
     Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
+    reading = reading or read_row(source)
+    row, at = reading.row, reading.completion_at
+    plain = source.get("completion") if at is None else at_path(source, at)
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    reasoning, completion = fields.reasoning(row), fields.completion(row)
+    completion, reasoning = spoken or fields.spoken(row)
     tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
     times = _times(row)
     return RolloutFacts(
@@ -91,11 +102,12 @@ def rollout_facts(row: Row) -> RolloutFacts:
         total_ms=times[2],
         rewards=_json(row.get("rewards")),
         metrics=_metrics(row),
-        has_labels=any(name in row for name in fields.LABELS),
-        other_reasoning=None if reasoning == fields.plain_reasoning(row) else reasoning,
-        other_completion=None if completion == fields.plain_completion(row) else completion or "",
+        has_labels=any(name in source for name in fields.LABELS),
+        other_reasoning=None if reasoning == fields.plain_reasoning(plain) else reasoning,
+        other_completion=None if completion == fields.plain_completion(plain) else completion or "",
         earlier_errors=_json(row.get("earlier_errors")),
         unscored=_json(row.get("unscored")),
+        completion_path=None if at is None else sql_path(at),
     )
 
 
@@ -233,4 +245,4 @@ def _text(value: Any) -> str | None:
 
 def _json(value: Any) -> str | None:
     """A value as JSON; None for null and for what is empty."""
-    return json.dumps(value, ensure_ascii=False) if value else None
+    return _encode(value) if value else None

@@ -79,7 +79,7 @@ def _unfinished_line(run: Unfinished) -> str:
 
 
 def _source_line(row: ReportRow) -> str:
-    kinds = [f"{row[kind]:,} {kind}" for kind in ("modules", "rollouts", "rejected") if row[kind]]
+    kinds = [f"{row[kind]:,} {kind}" for kind in ("modules", "rollouts", "records", "rejected") if row[kind]]
     return "{name}: {rows:,} rows, {samples:,} samples".format(**row) + f" ({', '.join(kinds) or 'empty'})"
 
 

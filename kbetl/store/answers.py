@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kbetl.records import Completion, Outcome, Request
+from kbetl.store.generated_views import check_label_columns
 from kbetl.store.store import Store, now
 
 
@@ -43,8 +44,13 @@ class Usage(NamedTuple):
 
 
 def add_task(store: Store, task: Mapping[str, Any], run_id: int) -> None:
-    """Remembers a task; see `sql/queries/add_task.sql` for its fields. Call within a transaction."""
+    """Remembers a task; see `sql/queries/answers.sql` for its fields. Call within a transaction.
+
+    Raises ConfigError if a label of it would have the name of another column of `selectable`.
+    """
+    check_label_columns(store.connection, task["name"], task["reader"])
     store.execute("answers/add_task", {**task, "run_id": run_id, "created_at": now()})
+    store.remake_views()
 
 
 def tasks_named(store: Store, name: str) -> list[StoredTask]:
@@ -57,6 +63,12 @@ def tasks_named(store: Store, name: str) -> list[StoredTask]:
             "answers/tasks_named", {"name": name}
         )
     ]
+
+
+def stored_task(store: Store, name: str) -> tuple[Any, ...] | None:
+    """The columns of `answers/stored_task` of the task of a name that is in use, else of the newest."""
+    found = store.rows("answers/stored_task", {"name": name})
+    return found[0] if found else None
 
 
 class InUse(NamedTuple):
@@ -76,11 +88,14 @@ def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
 
     Each has an outcome that is ok. Call within the transaction that records it.
     """
-    return [
+    used = [
         InUse(*row)
         for task_hash in labelled
         for row in store.execute("answers/use_first_task", {"hash": task_hash}).fetchall()
     ]
+    if used:
+        store.remake_views()
+    return used
 
 
 def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:

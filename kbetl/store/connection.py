@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from kbetl import config
 from kbetl.errors import StoreError
+from kbetl.resources import query
 from kbetl.store.migrations import (
     apply_migrations,
     changed_views,
@@ -99,6 +101,26 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         if connection.execute("pragma journal_mode").fetchone()[0] != "wal":
             connection.execute("pragma journal_mode = wal")
     return connection
+
+
+def attach_other(connection: sqlite3.Connection, path: Path) -> None:
+    """Attaches another store as `other`, read-only; none of the SQL that it brings is ever run.
+
+    Raises StoreError for what is no store of this schema, or has a table that is not as kbetl makes it.
+    """
+    _inspect(path)
+    _check_pages(path)
+    open_read_only(path, checks_views=False).close()
+    with _named(path):
+        connection.execute("attach database ? as other", (f"file:{quote(str(path))}?mode=ro",))
+        found = dict(connection.execute(query("merge/their_tables")))
+        with contextlib.closing(empty_in_memory()) as own:
+            tables = own.execute(query("merge/our_tables")).fetchall()
+    for name, text in tables:
+        if found.get(name) != text:
+            raise StoreError(
+                f"store {path}: its table {name} is not as this kbetl makes it; it was left untouched"
+            )
 
 
 def empty_in_memory() -> sqlite3.Connection:
@@ -222,7 +244,9 @@ def _quick_check(path: Path, mode: str) -> str:
 
 
 class _Connection(sqlite3.Connection):
-    """Can be found among those that this process has open."""
+    """Can be found among those that this process has open, and knows its file as it was named."""
+
+    path: Path | None = None
 
     def close(self) -> None:
         super().close()
@@ -233,6 +257,12 @@ class _Connection(sqlite3.Connection):
 _OPEN: weakref.WeakKeyDictionary[_Connection, tuple[int, int]] = weakref.WeakKeyDictionary()
 """The connections that this process has open, with device and inode of their file."""
 _OPEN_LOCK = threading.Lock()
+
+
+def path_of(connection: sqlite3.Connection) -> Path:
+    """The store of a connection; where nobody named one, the usual one."""
+    path = connection.path if isinstance(connection, _Connection) else None
+    return path or config.DATABASE
 
 
 def is_in_place(connection: sqlite3.Connection, path: Path) -> bool:
@@ -269,6 +299,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
             cached_statements=256,
             factory=_Connection,
         )
+        connection.path = path
         stat = path.stat()
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"store {path} cannot be opened: {error}") from error

@@ -21,7 +21,7 @@ _TABLES = ("datasets/eligible_table", "datasets/dataset_rows_table", "datasets/w
 
 
 class RolloutRow(NamedTuple):
-    """One row of `filtered`, `unique` or `evals`; None where there is no such thing."""
+    """One row of `filtered`, `unique`, `evals` or `records`; None where there is no such thing."""
 
     sample_hash: str
     module_name: str | None
@@ -35,6 +35,8 @@ class RolloutRow(NamedTuple):
     """0: the row has no column that is called as a label of ours; None: nobody looked."""
     text: bytes
     """The row's own JSON text in UTF-8."""
+    field_map: str | None = None
+    """The map that the row is read by; None for none."""
 
 
 class SyntheticRow(NamedTuple):
@@ -71,7 +73,7 @@ class DatasetQuery:
     select_rows: str
     """The query that chooses its rows; one that reads `dataset_view` reads that view."""
     kind: str
-    """Of the samples that it is made of: module or rollout."""
+    """Of the samples that it is made of: module, rollout or record."""
     source_ids: Sequence[int] | None = None
     """None for the whole store, also for samples that are in no source."""
     where: str | None = None
@@ -151,7 +153,7 @@ def rows_by_split(store: Store) -> dict[Split | None, int]:
 
 
 def rollout_rows(store: Store, split: Split | None) -> Iterator[RolloutRow]:
-    """The rows of one side of `filtered`, `unique` or `evals`, in order, one at a time."""
+    """The rows of one side of `filtered`, `unique`, `evals` or `records`, in order, one at a time."""
     with store.translate_errors():
         for row in store.execute("datasets/rollout_rows", {"split": split}):
             yield RolloutRow(*row)
@@ -195,7 +197,7 @@ def _keep_where(store: Store, kind: str, where: str) -> None:
     """The condition runs on a connection of its own, which can only read."""
     parameters = {"min_reward": float(store.setting("min_reward"))}
     with store.guarded() as guarded:
-        found = select_samples(guarded, kind, [where], parameters)
+        found = select_samples(guarded, [kind], [where], parameters, with_prompts=True)
         store.execute_many("datasets/add_wanted", ({"sample_hash": sample_hash} for sample_hash in found))
     store.execute("datasets/keep_wanted")
 

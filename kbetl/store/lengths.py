@@ -31,6 +31,8 @@ class Unmeasured(NamedTuple):
     position: int
     sample_hash: str
     row: bytes
+    field_map: str | None = None
+    """The map that the row is read by; None for none."""
 
 
 class Length(NamedTuple):
@@ -74,11 +76,16 @@ class FieldFault(NamedTuple):
 
 
 class LengthStore:
-    """The rollouts of a dataset, and their lengths by one tokenizer and template."""
+    """The rollouts of a dataset, and their lengths by one tokenizer and template.
+
+    A tokenizer is its `template_hash`: what was measured under another name is not measured again, and the
+    name by which the store has it stays.
+    """
 
     def __init__(self, store: Store, tokenizer: str, template_hash: str) -> None:
         self._store = store
         self._key = {"tokenizer": tokenizer, "template_hash": template_hash}
+        self._use_known_name()
 
     def choose(self, query: DatasetQuery) -> None:
         """Takes the rollouts of a dataset; of some sources alone, before its rules apply, unless None."""
@@ -120,9 +127,14 @@ class LengthStore:
     def add(self, lengths: Iterable[Length]) -> None:
         """Stores what was measured, in one transaction."""
         with self._store.transaction():
+            self._use_known_name()  # another process may have given one meanwhile
             self._store.execute_many(
                 "lengths/add_length", ({**self._key, **_columns(each)} for each in lengths)
             )
+
+    def _use_known_name(self) -> None:
+        (known,) = self._store.rows("lengths/tokenizer_name", self._key)[0]
+        self._key["tokenizer"] = known or self._key["tokenizer"]
 
     def counts(self) -> LengthCounts:
         """How much of the chosen was measured."""

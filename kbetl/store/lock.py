@@ -68,13 +68,28 @@ def _acquire(descriptor: int, offset: int, what: str) -> None:
         raise LockHeld(f"another process {what}", _holder(descriptor, offset))
 
 
-def _holder(descriptor: int, offset: int) -> int | None:
-    """The process that holds a byte; None if none does, or the system does not say which."""
+def _holder(descriptor: int, offset: int, length: int = 1) -> int | None:
+    """The process that holds one of these bytes; None if none does, or the system does not say which."""
     if sys.platform != "linux":
         return None
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, length, 0)
     kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
     return None if kind == fcntl.F_UNLCK else int(process)
+
+
+@contextlib.contextmanager
+def all_tasks_lock(path: Path) -> Iterator[None]:
+    """Holds the lock of every task's name. Raises LockHeld at once if another process has one.
+
+    Not for a process that holds one: closing the file would free it.
+    """
+    descriptor = _open(path)
+    try:
+        if not any(_locked(descriptor, 0, _NAMES_END) or _pause() for _ in range(_TRIES)):
+            raise LockHeld(f"another process is asking in {path}", _holder(descriptor, 0, _NAMES_END))
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from kbetl.atomic_files import atomic_copy, mode_of
 from kbetl.errors import StoreError
 from kbetl.resources import sql, sql_names
-from kbetl.store.generated_views import view_text
+from kbetl.store.generated_views import is_generated, wanted_views
 from kbetl.store.lock import no_active_runs
 from kbetl.store.write_lock import LockWait
 
@@ -56,18 +56,39 @@ def apply_migrations(connection: sqlite3.Connection, after: int = 0) -> None:
 
 
 def make_views(connection: sqlite3.Connection) -> list[str]:
-    """Drops and makes anew each view whose file changed; their names. Within the caller's transaction."""
-    changed = changed_views(connection)
-    for name in changed:
-        connection.execute(f'drop view if exists "{name}"')
-        connection.execute(_as_kept(view_text(name)))
-    return changed
+    """Drops and makes anew each view that is not as its file, or the tasks in use, say; their names.
+
+    Within the caller's transaction.
+    """
+    changes = _view_changes(connection)
+    for name, text in changes.items():
+        # of this store alone: a store that is merged may have one of that name
+        connection.execute(f'drop view if exists main."{name}"')
+        if text is not None:
+            connection.execute(text)
+    return list(changes)
 
 
 def changed_views(connection: sqlite3.Connection) -> list[str]:
-    """The names of views that are missing from the store, or are not what their files say."""
-    stored = dict(connection.execute("select name, sql from sqlite_schema where type = 'view'"))
-    return [name for name in sql_names("views") if stored.get(name) != _as_kept(view_text(name))]
+    """The names of views that are missing from the store, or are not what their files and its tasks say.
+
+    Reads schema and tasks in one transaction: another process may change both meanwhile.
+    """
+    if connection.in_transaction:
+        return list(_view_changes(connection))
+    connection.execute("begin")
+    with ended(connection):
+        return list(_view_changes(connection))
+
+
+def _view_changes(connection: sqlite3.Connection) -> dict[str, str | None]:
+    """The new text of each view that is not as it should be; None for one that should not be there."""
+    stored: dict[str, str] = dict(
+        connection.execute("select name, sql from sqlite_schema where type = 'view'").fetchall()
+    )
+    wanted = wanted_views(connection)
+    idle = {name: None for name, text in stored.items() if name not in wanted and is_generated(text)}
+    return {name: text for name, text in wanted.items() if stored.get(name) != text} | idle
 
 
 def statements(script: str) -> Iterator[str]:
@@ -114,11 +135,6 @@ def _back_up(path: Path, schema: int) -> Path:
 
 def _number(name: str) -> int:
     return int(name.split("_", 1)[0])
-
-
-def _as_kept(text: str) -> str:
-    """What SQLite keeps of a view's file: from `create view` on, and those two words in capitals."""
-    return "CREATE VIEW" + text.partition("create view")[2].rstrip().removesuffix(";")
 
 
 STEP_PAGES = 1000

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kbetl.records import Kind, Sample
+from kbetl.samples.reading import stored_map
 from kbetl.samples.rollout_facts import RolloutFacts
+from kbetl.store.field_maps import Reread, StoredReading, map_id, read_anew, stored_reading
 from kbetl.store.store import Store, now
 
 BATCH_BYTES = 24 * 2**20
@@ -38,6 +40,8 @@ class SourceInfo:
     environment: str | None = None
     run: str | None = None
     """JSON object."""
+    field_map: str | None = None
+    """How its rows are read, as `samples.reading.map_text` spells it."""
 
 
 class SourceLine(NamedTuple):
@@ -62,6 +66,12 @@ class ReadCounts:
     """Those of the rejected whose content was rejected by an earlier run."""
     modules: int = 0
     rollouts: int = 0
+    records: int = 0
+    read_anew: int = 0
+    """Of the known those that another map reads now."""
+    dropped_outcomes: int = 0
+    """Outcomes that hung on a field of theirs that changed."""
+    dropped_lengths: int = 0
 
 
 class KnownSample(NamedTuple):
@@ -84,6 +94,10 @@ class _Batch:
         """Samples by the SHA-256 of their line, of the lines not seen before."""
         self.places: list[tuple[int, str, bytes | None]] = []
         self.rejections: list[tuple[int, str, str, bytes | None]] = []
+        self.mapped: list[str] = []
+        """Samples that are read by the source's map."""
+        self.rereads: dict[str, Reread] = {}
+        """Stored samples that are read otherwise now, by hash."""
         self.size_bytes = 0
 
 
@@ -96,7 +110,18 @@ class SampleWriter:
     `first_position`: where rows come in as they are written, the next ones go on where the last ended.
     """
 
-    def __init__(self, store: Store, origin: SourceInfo, run_id: int, *, first_position: int = 0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        origin: SourceInfo,
+        run_id: int,
+        *,
+        first_position: int = 0,
+        compares_maps: bool = False,
+    ) -> None:
+        """`compares_maps`: whether samples of the store or of this source are read by maps."""
+        self.field_map = stored_map(origin.field_map)
+        self.compares_maps = compares_maps
         self.counts = ReadCounts()
         self._position = first_position
         self._store = store
@@ -109,21 +134,59 @@ class SampleWriter:
             self._source_id: int = store.execute("samples/source_id", {"name": origin.name}).fetchone()[0]
             asked = {"source_id": self._source_id, "kind": origin.kind}
             had, is_of_other_door = store.execute("samples/source_doors", asked).fetchone()
+            self._map_id = map_id(store, origin.field_map)
         self.had_samples = bool(had)
         """Whether the source had samples before."""
         self.is_of_other_door = bool(had and is_of_other_door)
         """Whether some came in otherwise: by `synth record` where this is `ingest`, and vice versa."""
+        self._has_known_lines = bool(store.execute("samples/has_known_lines").fetchone()[0])
+        self._looked_up: dict[bytes, KnownSample | None] = {}
         with store.transaction(writes=False):
             store.execute("samples/clear_incoming_samples")
             store.execute("samples/clear_incoming_rejections")
 
+    def look_up(self, line_hashes: Iterable[bytes]) -> None:
+        """Finds out which samples the next lines are, by their SHA-256, before each is asked for.
+
+        In the order of the indexes, which in a large store are far larger than any cache.
+        """
+        if not self._has_known_lines or self.compares_maps:
+            return
+        asked = sorted(set(line_hashes))
+        lines = {"line_hashes": b"".join(asked), "count": len(asked)}
+        found = {asked[number]: name for number, name in self._store.rows("samples/samples_of_lines", lines)}
+        names = json.dumps(sorted(set(found.values())))
+        kinds: dict[str, Kind] = dict(self._store.rows("samples/kinds", {"sample_hashes": names}))
+        known = {line_hash: KnownSample(name, kinds[name]) for line_hash, name in found.items()}
+        self._looked_up = {line_hash: known.get(line_hash) for line_hash in asked}
+
     def sample_of_line(self, line_hash: bytes) -> KnownSample | None:
         """The sample that a line with this SHA-256 is; None for a line not seen before."""
         known = self._batch.lines.get(line_hash)
-        if known is not None:
+        if known is not None or not self._has_known_lines:
             return known
-        found = self._store.execute("samples/sample_of_line", {"line_hash": line_hash}).fetchone()
-        return None if found is None else KnownSample(*found)
+        if self.compares_maps:
+            key = {"line_hash": line_hash, "field_map_id": self._map_id}
+            found = self._store.execute("field_maps/mapped_sample_of_line", key).fetchone()
+            return None if found is None else KnownSample(*found)
+        if line_hash not in self._looked_up:
+            self.look_up([line_hash])
+        return self._looked_up[line_hash]
+
+    def other_reading(self, sample_hash: str) -> StoredReading | None:
+        """How a stored sample is read by another map than the source's; None if it is not."""
+        if not self.compares_maps:
+            return None
+        found = stored_reading(self._store, sample_hash, self._origin.name)
+        return None if found is None or found.map == self._origin.field_map else found
+
+    def task_templates(self) -> list[tuple[str, str, str]]:
+        """Hash, kinds and template of each stored task."""
+        return self._store.rows("field_maps/task_templates")
+
+    def reread(self, reread: Reread) -> None:
+        """The sample that is added next is stored, and is read otherwise now."""
+        self._batch.rereads[reread.sample.hash] = reread
 
     def add_known(self, known: KnownSample) -> None:
         """The next row is a sample that is stored already, or was added before."""
@@ -151,6 +214,8 @@ class SampleWriter:
         if original is not None:
             batch.originals.append((sample.hash, original))
             batch.size_bytes += len(original.line)
+        if self.field_map is not None:
+            batch.mapped.append(sample.hash)
         batch.lines[line_hash] = known = KnownSample(sample.hash, sample.kind)
         batch.size_bytes += len(columns["row"])
         self._place(known, line_hash)
@@ -171,7 +236,7 @@ class SampleWriter:
     @property
     def has_samples(self) -> bool:
         """Whether any row that came in is a sample."""
-        return self.counts.modules + self.counts.rollouts > 0
+        return self.counts.modules + self.counts.rollouts + self.counts.records > 0
 
     def replace(self, features: Any = None) -> int:
         """Makes the rows that came in the source's, in place of those it had; writes only what differs.
@@ -191,8 +256,10 @@ class SampleWriter:
     def _place(self, known: KnownSample, line_hash: bytes | None) -> None:
         if known.kind == "module":
             self.counts.modules += 1
-        else:
+        elif known.kind == "rollout":
             self.counts.rollouts += 1
+        else:
+            self.counts.records += 1
         self._batch.places.append((self._next_position(), known.hash, line_hash))
         self._commit_if_full()
 
@@ -210,13 +277,20 @@ class SampleWriter:
     def _commit(self) -> None:
         batch, store = self._batch, self._store
         with store.transaction(writes=bool(batch.samples)):
+            dropped = [read_anew(store, reread) for reread in batch.rereads.values()]
             new = store.execute_many("samples/add_sample", batch.samples) if batch.samples else 0
             _write_facts(store, batch)
+            if batch.mapped:
+                mapped = ({"sample_hash": each, "field_map_id": self._map_id} for each in batch.mapped)
+                store.execute_many("field_maps/add_mapped_sample", mapped)
             store.execute_many("samples/add_incoming_sample", _named(_PLACE, batch.places))
             store.execute_many("samples/add_incoming_rejection", _named(_REJECTION, batch.rejections))
         self.counts.new += new
         self.counts.known += len(batch.places) - new
         self.counts.rejected += len(batch.rejections)
+        self.counts.read_anew += len(dropped)
+        self.counts.dropped_outcomes += sum(each.outcomes for each in dropped)
+        self.counts.dropped_lengths += sum(each.lengths for each in dropped)
         self._batch = _Batch()
 
     def _finish(self, how: str, features: Any) -> int:
@@ -258,6 +332,7 @@ def source_columns(origin: SourceInfo, features: Any = None) -> dict[str, Any]:
         "model": origin.model,
         "environment": origin.environment,
         "run": origin.run,
+        "field_map": origin.field_map,
         "features": None if features is None else json.dumps(features, ensure_ascii=False),
         "ingested_at": now(),
     }

@@ -20,6 +20,8 @@ class PendingSample(NamedTuple):
     row: bytes
     """The row's JSON text in UTF-8."""
     attempt: int = 0
+    field_map: str | None = None
+    """The map that the row is read by; None for none."""
 
 
 class PendingGroup(NamedTuple):

@@ -19,7 +19,7 @@ from kbetl import resources
 from kbetl.atomic_files import mode_of
 from kbetl.errors import ConfigError, KbetlError, StoreError, exit_status_after
 from kbetl.store import connection
-from kbetl.store.migrations import back_up, changed_views
+from kbetl.store.migrations import back_up, changed_views, make_views
 from kbetl.store.user_sql import read_only_query
 from kbetl.store.write_lock import LockWait
 
@@ -189,6 +189,10 @@ class Store:
     def changed_views(self) -> list[str]:
         """The names of views that are not what their files say; the next writing command remakes them."""
         return changed_views(self.connection)
+
+    def remake_views(self) -> None:
+        """Makes the views of labels follow `tasks`; call within the transaction that changed them."""
+        make_views(self.connection)
 
     # settings
 

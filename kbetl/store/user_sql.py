@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from kbetl.config import command_line
 from kbetl.errors import BadQuery, ConfigError, KbetlError, StoreError
-from kbetl.store.connection import empty_in_memory, explain, open_read_only
+from kbetl.resources import query
+from kbetl.store.connection import empty_in_memory, explain, open_read_only, path_of
+from kbetl.store.generated_views import label_columns
 from kbetl.text import blanked
 
 _ALLOWED = frozenset(
     (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 )
+_PRAGMAS_ABOUT_A_NAME = frozenset(
+    ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list")
+)
+_PRAGMAS_THAT_READ = frozenset(
+    ("database_list", "compile_options", "user_version", "application_id", "journal_mode", "page_count")
+)
+"""These change the store, or the connection, where they are given a value."""
 _FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"))
 _STEPS_BETWEEN_CHECKS = 20_000
 """Virtual machine steps between calls of the progress handler: under a millisecond."""
@@ -26,8 +38,8 @@ _FAULTS_OF_THE_STORE = frozenset(
 )
 
 
-def read_only_connection(path: Path) -> sqlite3.Connection:
-    """A connection for SQL that we did not write.
+def read_only_connection(path: Path, *, allows_pragmas: bool = False) -> sqlite3.Connection:
+    """A connection for SQL that we did not write; it `allows_pragmas` that read, if asked to.
 
     `mode=ro` alone lets ATTACH create files and VACUUM INTO write one; `query_only` and an authorizer
     that knows four actions close that. The progress handler gives Python a chance to see Ctrl-C.
@@ -36,7 +48,7 @@ def read_only_connection(path: Path) -> sqlite3.Connection:
     # at its first use a table-valued function declares its columns as if it wrote to the schema, which
     # the authorizer refuses; later uses of the same connection do not
     connection.execute("select 1 from json_each('[]'), json_tree('[]')").fetchall()
-    connection.set_authorizer(_authorize)
+    connection.set_authorizer(_authorize_with_pragmas if allows_pragmas else _authorize)
     connection.set_progress_handler(_go_on, _STEPS_BETWEEN_CHECKS)
     return connection
 
@@ -115,6 +127,16 @@ def _authorize(
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 
+def _authorize_with_pragmas(
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
+) -> int:
+    if action == sqlite3.SQLITE_PRAGMA:
+        name = (first or "").lower()
+        reads = name in _PRAGMAS_ABOUT_A_NAME or (name in _PRAGMAS_THAT_READ and second is None)
+        return sqlite3.SQLITE_OK if reads else sqlite3.SQLITE_DENY
+    return _authorize(action, first, second, database, source)
+
+
 def _go_on() -> int:
     return 0
 
@@ -126,13 +148,13 @@ none that it did not open, as `1) or (1` would: what passes both is one whole ex
 
 def select_samples(
     connection: sqlite3.Connection,
-    kind: str,
+    kinds: Sequence[str],
     conditions: Sequence[str],
     parameters: Mapping[str, Any],
     *,
     with_prompts: bool = False,
 ) -> Iterator[str]:
-    """The hashes of the samples of a kind that satisfy every condition, in source order.
+    """The hashes of the samples of some kinds that satisfy every condition, in source order.
 
     Modules without code, which are bare prompts, come `with_prompts` alone.
     `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Raises
@@ -142,36 +164,91 @@ def select_samples(
         f"and samples.hash in (select samples.sample_hash from selectable as samples where (\n{condition}\n))"
         for condition in conditions
     ]
-    if kind == "module" and not with_prompts:
-        parts.insert(0, "and samples.code_hash is not null")
+    if "module" in kinds and not with_prompts:
+        parts.insert(0, "and (samples.kind <> 'module' or samples.code_hash is not null)")
+    are_of_kinds = "samples.kind in (select kinds.value from json_each(:kinds) as kinds)"
     statement = "\n".join(
-        ["select samples.hash from samples where samples.kind = :kind", *parts, "order by samples.rowid"]
+        [f"select samples.hash from samples where {are_of_kinds}", *parts, "order by samples.rowid"]
     )
     for condition in conditions:
         _try_out(connection, condition, parameters)
     with _blamed(" and ".join(conditions)):
-        for (sample_hash,) in connection.execute(statement, {**parameters, "kind": kind}):
+        for (sample_hash,) in connection.execute(statement, {**parameters, "kinds": json.dumps(list(kinds))}):
             yield sample_hash
 
 
-def check_conditions(conditions: Sequence[str]) -> None:
-    """Raises ConfigError for a condition that no store would take; no store is needed."""
+def check_conditions(
+    conditions: Sequence[str], database: Path | None = None, labels_to_come: Collection[str] = ()
+) -> None:
+    """Raises ConfigError for a condition that the store at `database` would not take.
+
+    Where there is none yet, or one that has to be migrated first, an empty one is tried. `labels_to_come` are
+    tasks that will have labels by the time when the condition is used: what is called like one passes.
+    """
     if not conditions:
         return
-    with contextlib.closing(empty_in_memory()) as connection:
+    with contextlib.closing(_trial_connection(database)) as connection:
         for condition in conditions:
-            _try_out(connection, condition, {"min_reward": 0.0})
+            try:
+                _try_out(connection, condition, {"min_reward": 0.0})
+            except UnknownColumn as unknown:
+                if not any(
+                    re.fullmatch(rf"{re.escape(each)}(_.*)?", unknown.name) for each in labels_to_come
+                ):
+                    raise
+
+
+def _trial_connection(database: Path | None) -> sqlite3.Connection:
+    if database is not None and database.exists():
+        with contextlib.suppress(StoreError):
+            return read_only_connection(database)
+    return empty_in_memory()
 
 
 def _try_out(connection: sqlite3.Connection, condition: str, parameters: Mapping[str, Any]) -> None:
     """Prepares one condition alone, so that an error names it."""
+    # a quoted name that is no column is text to SQLite, and text is more than any number
+    quoted = [name.replace('""', '"') for name in _QUOTED.findall(condition) if name]
+    _refuse_unused_labels(connection, condition, quoted)
     for place in _TRIALS:
-        with _blamed(condition):
-            connection.execute(
-                "select samples.sample_hash from selectable as samples where "
-                f"{place.format(condition)} limit 0",
-                parameters,
-            )
+        try:
+            with _blamed(condition):
+                connection.execute(
+                    "select samples.sample_hash from selectable as samples where "
+                    f"{place.format(condition)} limit 0",
+                    parameters,
+                )
+        except UnknownColumn as unknown:
+            _refuse_unused_labels(connection, condition, [unknown.name])
+            raise
+
+
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)\"""")
+
+
+def _refuse_unused_labels(connection: sqlite3.Connection, condition: str, names: Sequence[str]) -> None:
+    """Raises ConfigError if one of the names is that of a label of a task that is not in use."""
+    wanted = {name.lower() for name in names}
+    if not wanted:
+        return
+    for task, reader, is_labelled in connection.execute(query("selection/unused_tasks")):
+        if wanted.isdisjoint(column.name.lower() for column in label_columns(task, reader)):
+            continue
+        use = command_line(path_of(connection), "use", task)
+        why = f"is not in use; run: {use}" if is_labelled else "has no label yet; ask it with kbetl enrich"
+        raise ConfigError(f"where {condition!r}: the task {task} {why}")
+
+
+class UnknownColumn(ConfigError):
+    """A condition names a column that `selectable` does not have."""
+
+    def __init__(self, message: str, name: str) -> None:
+        """`name` is that of the column, as it stands in the condition."""
+        super().__init__(message)
+        self.name = name
+
+
+_NO_COLUMN = re.compile(r"no such column: (?:samples\.|selectable\.)?\"?(.+?)\"?$")
 
 
 @contextlib.contextmanager
@@ -182,6 +259,8 @@ def _blamed(condition: str) -> Iterator[None]:
         if "interrupted" in str(error):
             raise
         reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"where {condition!r}: {reason}; it may name the columns of the view selectable"
-        ) from error
+        message = f"where {condition!r}: {reason}; it may name the columns of the view selectable"
+        unknown = _NO_COLUMN.match(reason)
+        if unknown is not None:
+            raise UnknownColumn(message, unknown[1]) from error
+        raise ConfigError(message) from error

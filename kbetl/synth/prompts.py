@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from kbetl import config
 from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
+from kbetl.inference.find_task import find_task
 from kbetl.inference.options import EnrichOptions
 from kbetl.inference.plan import ModelTask, PromptSource, Say, fill_selection
 from kbetl.json_codec import read_json, stored_value
@@ -18,11 +19,12 @@ from kbetl.records import Sample
 from kbetl.row_writer import Rejections
 from kbetl.samples import fields
 from kbetl.samples.parse import parse_prompt, remember_code
+from kbetl.samples.reading import read_row, stored_map
 from kbetl.store import Store
 from kbetl.store.answers import tasks_named
 from kbetl.store.samples import SampleWriter, SourceInfo
 from kbetl.store.selection import PendingSample, Selection
-from kbetl.tasks import Task, load_task
+from kbetl.tasks import Task
 from kbetl.text import plain_text
 
 _OF_PROMPTS = "row ->> '$.prompt' is not null"
@@ -36,10 +38,11 @@ def synth_task(store: Store, options: GenerateOptions) -> Task:
 
     Raises ConfigError for a task about rollouts, and where the prompts are not there.
     """
-    task = load_task(options.task)
-    if task.about != "module":
+    task = find_task(store, options.task)
+    if task.about != ("module",):
         raise ConfigError(
-            f"task {task.name!r} is about rollouts; `synth run` takes one about modules, such as kernels"
+            f"task {task.name!r} is about {' and '.join(task.about)}s; "
+            "`synth run` takes one about modules, such as kernels"
         )
     if options.prompts == MODULES:
         return task
@@ -73,8 +76,12 @@ def prompt_sources(
     return lambda sample: _prompt_problem(store, sample, task.system)
 
 
+def _row_of(sample: PendingSample) -> Mapping[str, Any]:
+    return read_row(stored_value(sample.row), stored_map(sample.field_map)).row
+
+
 def _module_problem(store: Store, sample: PendingSample) -> PromptSource:
-    row = stored_value(sample.row)
+    row = _row_of(sample)
     return PromptSource(row, _facts(store, sample.sample_hash, row))
 
 
@@ -82,12 +89,12 @@ def _synthetic_problem(store: Store, sample: PendingSample, key: str) -> PromptS
     found = store.rows("synth/synthetic_prompt", {"sample_hash": sample.sample_hash})
     if not found:
         raise MissingField("it has no synthetic prompt any more; `kbetl prompts` makes one")
-    row = stored_value(sample.row)
+    row = _row_of(sample)
     return PromptSource({SYNTHETIC: {key: found[0][0]}}, _facts(store, sample.sample_hash, row))
 
 
 def _prompt_problem(store: Store, sample: PendingSample, system: str | None) -> PromptSource:
-    row = stored_value(sample.row)
+    row = _row_of(sample)
     facts = _facts(store, sample.sample_hash, row)
     if isinstance(row.get("prompt"), str):
         return PromptSource(row, facts)

@@ -251,7 +251,10 @@ class RolloutRecorder:
 
     def _checked(self, row: Parsed) -> tuple[Sample, RolloutFacts]:
         """The sample and its facts. Raises BadRow where it is of another model than the options say."""
-        sample, facts = parse_row(row), rollout_facts(row.value)
+        sample = parse_row(row)
+        if sample.kind == "record":
+            raise BadRow("neither a rollout nor a problem; `kbetl ingest` stores other rows, as records")
+        facts = rollout_facts(row.value)
         self._check(facts.model, facts.environment)
         return sample, facts
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.json_codec import canonical_json, read_json
+from kbetl.json_codec import LARGEST_INTEGER, canonical_json, read_json
+from kbetl.records import MOST_FIELDS, schema_fields
 from kbetl.samples.messages import THOUGHT_TAGS
 from kbetl.text import on_one_line
 
@@ -40,6 +41,16 @@ class Number:
     tag: str
     min: float
     max: float
+    integer: bool | None = None
+    """True: a whole number. None, not False, if it need not be: so the spelling in the store stays."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Text inside a tag that a regular expression matches as a whole."""
+
+    tag: str
+    pattern: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Block:
     end: str
 
 
-AnswerFormat = Text | Label | Number | Block | Json
+AnswerFormat = Text | Label | Number | Pattern | Block | Json
 
 
 def format_spec(format_: AnswerFormat) -> str:
@@ -136,7 +147,21 @@ def _number(table: Mapping[str, Any]) -> Number:
             raise ConfigError(f"answer.{key} is {value!r}, not a finite number")
     if table["min"] >= table["max"]:
         raise ConfigError(f"answer.min {table['min']} is not below answer.max {table['max']}")
-    return Number(_tag(table["tag"]), table["min"], table["max"])
+    integer = table.get("integer", False)
+    if not isinstance(integer, bool):
+        raise ConfigError(f"answer.integer is {integer!r}; it is true or false")
+    if integer and not all(abs(table[key]) <= LARGEST_INTEGER for key in ("min", "max")):
+        raise ConfigError(f"answer.min and answer.max of an integer are within {LARGEST_INTEGER}")
+    return Number(_tag(table["tag"]), table["min"], table["max"], integer or None)
+
+
+def _pattern(table: Mapping[str, Any]) -> Pattern:
+    value = table["pattern"]
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"answer.pattern is {value!r}; it is a regular expression")
+    check_unicode(value, "answer.pattern")
+    _check_pattern(value)
+    return Pattern(_tag(table["tag"]), value)
 
 
 def _block(table: Mapping[str, Any]) -> Block:
@@ -167,19 +192,45 @@ FORMS: Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], AnswerFormat]] = {
     ("tag",): _text,
     ("tag", "one_of"): _label,
     ("tag", "min", "max"): _number,
+    ("tag", "min", "max", "integer"): _number,
+    ("tag", "pattern"): _pattern,
     ("begin", "end"): _block,
     ("json",): _json,
 }
 """The keys of each form of a task's `answer` table, and the function that checks them."""
 
 
+_FIELD_TYPES = {"integer": "integer", "number": "number", "text": "string", "boolean": "boolean"}
+
+
+def _schema_of_fields(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON Schema of an object with fields of given types, each a name of a type or a list of texts."""
+    properties: dict[str, Any] = {}
+    for name, kind in table.items():
+        if isinstance(kind, str) and kind in _FIELD_TYPES:
+            properties[name] = {"type": _FIELD_TYPES[kind]}
+        elif isinstance(kind, list):
+            properties[name] = {"type": "string", "enum": list(_labels(kind))}
+        else:
+            raise ConfigError(
+                f"answer.json: field {name!r} is {kind!r}; it is {', '.join(_FIELD_TYPES)} or a list of texts"
+            )
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
 def _schema(value: Any) -> Mapping[str, Any]:
-    from jsonschema import SchemaError
+    """The schema itself; of a table without any keyword of JSON Schema, that of its typed fields."""
+    from jsonschema import Draft202012Validator, SchemaError
     from jsonschema.validators import validator_for
 
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"answer.json is {type_name(value)}, not a table with a JSON Schema")
     check_json_value(value, "answer.json")
+    if not any(key in Draft202012Validator.VALIDATORS or key[:1] == "$" for key in value):
+        schema = _schema_of_fields(value)
+        _check_columns(schema)
+        return schema
+    _check_columns(value)
     _check_references(value)
     dialect = value.get("$schema", "https://json-schema.org/draft/2020-12/schema")
     # None is a documented default; the stubs do not know it.
@@ -193,6 +244,18 @@ def _schema(value: Any) -> Mapping[str, Any]:
             f"answer.json is no JSON Schema: {on_one_line(f'{error.json_path}: {error.message}')}"
         ) from error
     return value
+
+
+def _check_columns(schema: Mapping[str, Any]) -> None:
+    """Refuses properties that cannot be columns of the labels."""
+    fields = schema_fields(schema)
+    for name in _keys(schema.get("properties")):
+        if name not in fields:
+            raise ConfigError(
+                f"answer.json: the property {name!r} cannot be a column of the labels: it is empty, "
+                "holds NUL, is called value or sample_hash, differs from another in letter case alone, or "
+                f"comes after {MOST_FIELDS} others; rename it"
+            )
 
 
 def _check_references(schema: Mapping[str, Any]) -> None:

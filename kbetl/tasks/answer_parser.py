@@ -19,6 +19,7 @@ from kbetl.tasks.answer_formats import (
     Json,
     Label,
     Number,
+    Pattern,
     Text,
     format_spec,
     is_unicode,
@@ -146,7 +147,7 @@ def _without_blank_lines(text: str) -> str:
     return text[blank.end() :] if blank else text
 
 
-def _read_tag(format_: Text | Label | Number, text: str, hidden: bool) -> ParsedAnswer:
+def _read_tag(format_: Text | Label | Number | Pattern, text: str, hidden: bool) -> ParsedAnswer:
     found = _inside(format_.tag, text)
     if found.fault is not None:
         return _unparsed(found.fault)
@@ -187,7 +188,7 @@ def _inside(name: str, text: str) -> _Inside:
     return _Inside(texts, f"the <{name}> tag is not closed" if opened is not None else None)
 
 
-def _read_value(format_: Text | Label | Number, inner: str) -> ParsedAnswer:
+def _read_value(format_: Text | Label | Number | Pattern, inner: str) -> ParsedAnswer:
     if not inner.strip():
         return _unparsed(f"<{format_.tag}> is empty")
     return _TAGGED[type(format_)].read(format_, inner)
@@ -206,6 +207,8 @@ def _read_number(format_: Number, inner: str) -> ParsedAnswer:
     value = _shortest(text) if len(text) <= _NUMBER_DIGITS else None
     if value is None:
         return _unparsed(f"<{format_.tag}> holds {shown(inner.strip())}, not a number")
+    if format_.integer and "." in value:
+        return _unparsed(f"<{format_.tag}> holds {value}, which is no whole number")
     if not Decimal(str(format_.min)) <= Decimal(value) <= Decimal(str(format_.max)):
         return _unparsed(f"<{format_.tag}> holds {value}, which is not within {format_.min} to {format_.max}")
     return ParsedAnswer("ok", value)
@@ -230,6 +233,14 @@ def _read_text(format_: Text, inner: str) -> ParsedAnswer:
     return ParsedAnswer("ok", text)
 
 
+def _read_pattern(format_: Pattern, inner: str) -> ParsedAnswer:
+    text = inner.strip()
+    found = _read_text(Text(format_.tag), inner)
+    if found.status != "ok" or re.fullmatch(format_.pattern, text):
+        return found
+    return _unparsed(f"<{format_.tag}> holds {shown(text)}, which {format_.pattern!r} does not match")
+
+
 class _Tagged(NamedTuple):
     """How the text inside a tag is parsed, and the word for its values in a message that they differ."""
 
@@ -243,6 +254,7 @@ _TAGGED: Mapping[type, _Tagged] = {
     Text: _Tagged(_read_text, "texts", slice(0)),
     Label: _Tagged(_read_label, "ratings"),
     Number: _Tagged(_read_number, "numbers", slice(10)),
+    Pattern: _Tagged(_read_pattern, "texts", slice(10)),
 }
 
 

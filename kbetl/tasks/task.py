@@ -14,6 +14,7 @@ from typing import Any
 from kbetl.errors import BadRow, ConfigError, MissingField
 from kbetl.records import Completion, Kind, ParsedAnswer, content_hash
 from kbetl.samples import fields
+from kbetl.samples.reading import FieldMap, Reading, read_row
 from kbetl.tasks import answer_formats, answer_parser
 from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_unicode, is_unicode
 from kbetl.text import listed, on_one_line
@@ -33,9 +34,10 @@ class Task:
     """A question to a model about a sample, as read from a task file."""
 
     name: str
-    about: Kind
+    about: tuple[Kind, ...]
+    """The kinds of samples that it is asked about."""
     where: str | None
-    """An SQL condition on the samples to ask about, with `:min_reward`; None for all of the kind."""
+    """An SQL condition on the samples to ask about, with `:min_reward`; None for all of these kinds."""
     system: str | None
     template: str
     parameters: Mapping[str, Any]
@@ -43,7 +45,8 @@ class Task:
     answer_format: AnswerFormat
     closing: str | None
     """Text that the dataset appends to the value; None for none."""
-    path: Path
+    path: Path | None = None
+    """Of its file; None if the task is read from a store."""
 
     def hash(self, model: str) -> str:
         """Returns the identity of the task with a model: `t1:` and a SHA-256.
@@ -96,20 +99,27 @@ class Task:
     @property
     def needs_completion(self) -> bool:
         """Whether it can be asked only about rollouts that have a completion."""
-        names = template_names(self.template, first_line=1)
-        return self.about == "rollout" and "completion" in names
+        return "rollout" in self.about and "completion" in template_names(self.template, first_line=1)
 
-    def fields(self, row: Mapping[str, Any], reward: float | None) -> dict[str, str]:
+    @property
+    def needs_code(self) -> bool:
+        """Whether it can be asked only about modules that have PyTorch code, not about bare prompts."""
+        return "python_code" in template_names(self.template, first_line=1)
+
+    def fields(
+        self, row: Mapping[str, Any], reward: float | None, field_map: FieldMap | None = None
+    ) -> dict[str, str]:
         """Returns the text of each field that the template names, and of `module_name` and `python_code`.
 
-        `reward` is the newest one; None for the row's own. Raises MissingField, naming the field, if the
-        row lacks one that the template names.
+        `reward` is the newest one; None for the row's own. `field_map` says how the row is read. Raises
+        MissingField, naming the field, if the row lacks one that the template names.
         """
         names = template_names(self.template, first_line=1)
-        values = {name: field_text(row, reward, name) for name in names}
+        read = _read(row, field_map)
+        values = {name: field_text(row, reward, name, read) for name in names}
         for name in _FOR_THE_OFFLINE_MODEL:
             if name not in values:
-                values.update(_optional(row, name))
+                values.update(_optional(read, name))
         return values
 
     @property
@@ -157,6 +167,22 @@ def _check_number(name: str, value: Any) -> None:
         raise ConfigError(f"parameter '{name}' is {value!r}; it must be a number")
 
 
+def _read(row: Mapping[str, Any], field_map: FieldMap | None) -> Mapping[str, Any]:
+    """The row with the names of a template. Raises MissingField for one that cannot be read."""
+    try:
+        reading = read_row(row, field_map)
+    except BadRow as error:
+        raise MissingField(f"the row cannot be read: {error}") from error
+    if not field_map:
+        return reading.row
+    named = {name: reading.row.get(key) for name, key in (("environment", "env_id"), ("model", "model"))}
+    return {**reading.row, **{name: named[name] for name in named if name in field_map}, **_group(reading)}
+
+
+def _group(reading: Reading) -> dict[str, Any]:
+    return {} if reading.group is None else {"group": reading.group}
+
+
 def _optional(row: Mapping[str, Any], name: str) -> dict[str, str]:
     try:
         return {name: field_text(row, None, name)}
@@ -172,6 +198,7 @@ _TEXT_FIELDS: Mapping[str, Callable[[Row], str | None]] = {
     "module_name": fields.module_name,
     "python_code": fields.python_code,
     "triton_code": fields.triton_code,
+    "prompt": fields.prompt,
     "completion": fields.completion,
     "reasoning": fields.reasoning,
 }
@@ -193,7 +220,7 @@ def template_names(template: str, first_line: int) -> tuple[str, ...]:
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"line {line}: {name[:60]!r} between '{{{{' and '}}}}' is no name; "
-                "write module_name, python_code, triton_code, reward, completion, reasoning, "
+                "write module_name, python_code, triton_code, reward, prompt, completion, reasoning, "
                 "or a path into the row such as info.level or prompt.0.content"
             )
         names[name] = None
@@ -210,22 +237,24 @@ def render(template: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: values[match[1].strip()], template)
 
 
-def field_text(row: Row, reward: float | None, name: str) -> str:
+def field_text(row: Row, reward: float | None, name: str, read: Row | None = None) -> str:
     """Returns the text of one field for a prompt. `reward` is the newest one; None for the row's own.
 
-    The six names of a template are read by `samples.fields`, whatever keys the row has; any other name is
-    a path into the row. Raises MissingField if the field is absent, null, of a wrong type, or (for the
-    six names) blank, so that no model is asked about nothing.
+    `read` is the row as its map reads it; None if it has no map. The seven names of a template are read by
+    `samples.fields`, whatever keys the row has; any other name is a path into the row. Raises MissingField
+    if the field is absent, null, of a wrong type, or (for the seven names) blank, so that no model is asked
+    about nothing.
     """
+    read = row if read is None else read
     try:
         if name == "reward":
-            text = _spelled(fields.reward(row) if reward is None else reward)
+            text = _spelled(fields.reward(read) if reward is None else reward)
         elif name in _TEXT_FIELDS:
-            text = _TEXT_FIELDS[name](row)
+            text = _TEXT_FIELDS[name](read)
             if text is not None and not text.strip():
                 raise MissingField(f"field '{name}' is blank; {_keys_of(row)}")
         else:
-            text = _spelled(_at_path(row, name.split(".")))
+            text = _spelled(_at_path(row if "." in name else read, name.split(".")))
     except BadRow as error:
         raise MissingField(f"field '{name}' cannot be read: {error}") from error
     if text is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from kbetl.errors import ConfigError
 from kbetl.records import Kind
-from kbetl.resources import data_path
+from kbetl.resources import data_path, view_columns
 from kbetl.tasks.answer_formats import answer_format, type_name
 from kbetl.tasks.task import KEYS, Task, check_parameters, template_names
 
@@ -24,12 +24,22 @@ def builtin_names() -> list[str]:
     return sorted(path.stem for path in data_path("tasks").glob("*.md"))
 
 
+def is_task_file(text: str) -> bool:
+    """Whether a task is named by its file: with a slash, or an end in `.md`."""
+    return "/" in text or "\\" in text or text.endswith(".md")
+
+
+def task_name(text: str) -> str:
+    """The name of a task that is named so, or by its file. Raises ConfigError for a broken file."""
+    return load_task(text).name if is_task_file(text) else text
+
+
 def load_task(name_or_path: str) -> Task:
     """Returns the built-in task of a name, or the task in a file (a slash in it, or `.md` at its end).
 
     Raises ConfigError, with file and line or key, if it cannot be used.
     """
-    if "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".md"):
+    if is_task_file(name_or_path):
         return _task_in(Path(name_or_path))
     if name_or_path not in builtin_names():
         raise ConfigError(
@@ -76,7 +86,7 @@ def _task_of(path: Path, text: str) -> Task:
     keys = _front_matter(parts.front)
     template_names(parts.template, parts.line)
     return Task(
-        name=_name(keys["name"]),
+        name=check_name(keys["name"]),
         about=_about(keys["about"]),
         where=_text(keys, "where"),
         system=_system(keys),
@@ -123,16 +133,24 @@ def _front_matter(toml: str) -> dict[str, Any]:
     return keys
 
 
-def _name(value: Any) -> str:
+def check_name(value: Any) -> str:
+    """The name of a task. Raises ConfigError for one that it cannot have."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ConfigError(f"key 'name' is {value!r}; it takes a-z, 0-9, '_' and '-', up to 64 of them")
+    if value in view_columns("selectable") and value != "difficulty":
+        raise ConfigError(
+            f"key 'name' is {value!r}, a column that --where has already; choose another, such as my_{value}"
+        )
     return value
 
 
-def _about(value: Any) -> Kind:
-    if value not in get_args(Kind):
-        raise ConfigError(f"key 'about' is {value!r}; it is {' or '.join(get_args(Kind))}")
-    return cast(Kind, value)
+def _about(value: Any) -> tuple[Kind, ...]:
+    """The kinds of samples, each once, in the order of `Kind`."""
+    kinds = get_args(Kind)
+    given = value if isinstance(value, list) else [value]
+    if not given or not all(isinstance(each, str) and each in kinds for each in given):
+        raise ConfigError(f"key 'about' is {value!r}; it is one of {', '.join(kinds)}, or a list of some")
+    return cast(tuple[Kind, ...], tuple(kind for kind in kinds if kind in given))
 
 
 def _text(keys: Mapping[str, Any], key: str) -> str | None:

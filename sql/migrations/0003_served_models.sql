@@ -49,3 +49,107 @@ where hash in (
 
 alter table runs add column
   command_line text;  -- what goes on with it: the command as typed, less store, limits and choice of samples; null: begun by no command of its own, or before this schema
+-- Samples of any other kind, tasks about several kinds, and columns that are mapped. The checks of tables that may be
+-- large are changed in their text alone; what changes the schema after that makes every connection read it anew.
+pragma writable_schema = on;
+update sqlite_schema
+set sql = replace(sql, 'check (kind in (''module'', ''rollout''))', 'check (kind in (''module'', ''rollout'', ''record''))')
+where type = 'table' and name = 'samples';
+update sqlite_schema
+set sql = replace(sql, 'check (about in (''module'', ''rollout''))', 'check (about <> '''')')
+where type = 'table' and name = 'tasks';
+pragma writable_schema = reset;
+
+create table field_maps (
+  id integer primary key,  -- of the map
+  map text not null unique check (json_valid(map)),  -- JSON object: dotted path by name, as --map gave it
+  prompt text,  -- SQLite path of what is read as prompt; null here and below: not mapped
+  completion text,  -- of the answer: text, or messages
+  reasoning text,  -- of its reasoning
+  reward text,  -- of its reward
+  module_name text,  -- of the class name of the module
+  python_code text,  -- of its PyTorch source
+  triton_code text,  -- of its reference Triton kernel
+  model text,  -- of the model whose answer it is
+  environment text,  -- of the environment that it is an attempt in
+  sample_group text  -- of the group: its rows are on one side of a split
+) strict;
+
+create table mapped_samples (
+  sample_hash text primary key references samples (hash),  -- a sample that is read by a map
+  field_map_id integer not null references field_maps (id)  -- the map
+) strict, without rowid;
+
+alter table sources add column
+  field_map text check (field_map is null or json_valid(field_map));  -- JSON object: how --map reads its rows; null where nothing is mapped
+alter table rollout_facts add column
+  completion_path text;  -- SQLite path of the completion in the row; null: $.completion
+-- The name of a task is the name of a view and of a column of `selectable`: none of its other columns may be called so.
+alter table tasks add column
+  label_name text  -- the name as that of a view and a column; null only for a task of an older schema that has another name
+    check (
+      label_name = name
+      and length(label_name) between 1 and 64
+      and label_name not glob '*[^a-z0-9_-]*'
+      and label_name not in (
+        'sample_hash', 'hash', 'kind', 'module_name', 'code_hash', 'code_point', 'name_point', 'reward', 'nonfinite',
+        'status', 'evaluation_raw', 'rating_model', 'task_hash', 'answered_at', 'model', 'environment', 'example_id',
+        'completion', 'reasoning', 'finish_reason', 'error', 'flags', 'worst', 'votes_agree', 'license', 'row'
+      )
+    );
+
+-- What the check refuses keeps its name, and has no view.
+update or ignore tasks
+set label_name = name;
+-- What the code of rollouts shows. Facts by code: the same solution of the same module is read once.
+create table findings (
+  solution_hash text primary key check (length(solution_hash) = 64),  -- SHA-256 of the solution's code with name and code of its module
+  version integer not null,  -- of the checker that read it
+  findings text not null check (json_valid(findings)),  -- JSON list of flag, level, line, evidence; empty if it is clean
+  launches integer not null check (launches >= 0),  -- launches of Triton kernels in one call of its forward
+  operators integer check (operators >= 0)  -- operators of the module that are no copies; null if the module is not known
+) strict, without rowid;
+
+create table solutions (
+  sample_hash text primary key references samples (hash),  -- the rollout
+  solution_hash text not null references findings (solution_hash)  -- what its last assistant text holds
+) strict, without rowid;
+
+-- Which rollouts hold a solution.
+create index solutions_by_code on solutions (solution_hash);
+
+-- Runs of stores that were merged into this one.
+alter table runs add column
+  origin text check (origin <> '');  -- null: a run of this store; else the label of the store that it was merged from
+
+-- A tokenizer is its template_hash: what was measured with it under several names is kept once, under the first name.
+insert into lengths (
+  sample_hash, tokenizer, template_hash, prompt_tokens, completion_tokens, total_tokens, unreached, refusal
+)
+select
+  lengths.sample_hash,
+  names.first_name,
+  lengths.template_hash,
+  lengths.prompt_tokens,
+  lengths.completion_tokens,
+  lengths.total_tokens,
+  lengths.unreached,
+  lengths.refusal
+from (
+  select lengths.template_hash as template_hash, min(lengths.tokenizer) as first_name
+  from lengths
+  group by lengths.template_hash
+  having min(lengths.tokenizer) <> max(lengths.tokenizer)
+) as names
+join lengths on lengths.template_hash = names.template_hash and lengths.tokenizer <> names.first_name
+where true
+on conflict (tokenizer, template_hash, sample_hash) do nothing;
+
+delete from lengths
+where exists (
+    select 1
+    from lengths as named
+    where named.tokenizer < lengths.tokenizer
+      and named.template_hash = lengths.template_hash
+      and named.sample_hash = lengths.sample_hash
+  );

@@ -23,11 +23,12 @@ values (
 -- Remembers a task the first time it is run; how it is read and what it is about follow its file.
 -- :hash identity   :reader JSON   :restriction its `where`, null where it has none   :run_id the run
 insert into tasks (
-  hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template
+  hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template,
+  label_name
 )
 values (
   :hash, :name, :about, :model, :parameters, 0, :restriction, :reader, :closing, :created_at, :run_id, :system,
-  :template
+  :template, :name
 )
 on conflict (hash) do update
 set
@@ -35,6 +36,23 @@ set
   restriction = excluded.restriction,
   reader = excluded.reader,
   closing = excluded.closing
+
+-- name: all_tasks
+-- All stored tasks by name, of each name the one in use first, then the newest; with their outcomes (attempt 0).
+select
+  tasks.name,
+  tasks.about,
+  tasks.model,
+  tasks.hash,
+  tasks.in_use,
+  (select count(*) from outcomes where outcomes.task_hash = tasks.hash and outcomes.attempt = 0) as outcomes,
+  (
+    select count(*)
+    from outcomes
+    where outcomes.task_hash = tasks.hash and outcomes.attempt = 0 and outcomes.status = 'ok'
+  ) as ok
+from tasks
+order by tasks.name, tasks.in_use desc, tasks.created_at desc, tasks.hash
 
 -- name: fail_again
 -- One more run in a row that a sample failed in, where it had failed before; else nothing.
@@ -117,6 +135,22 @@ set
   reason = excluded.reason,
   value = excluded.value,
   failures = iif(excluded.status = 'failed', outcomes.failures + 1, 0)
+
+-- name: stored_task
+-- The task of a name that is in use, else the newest. :name
+select
+  tasks.name,
+  tasks.about,
+  tasks.restriction,
+  tasks.reader,
+  tasks.closing,
+  tasks.system,
+  tasks.template,
+  tasks.parameters
+from tasks
+where tasks.name = :name
+order by tasks.in_use desc, tasks.created_at desc, tasks.hash
+limit 1
 
 -- name: tasks_named
 -- The tasks of a name, the one in use first, then the newest. :name

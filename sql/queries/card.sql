@@ -130,11 +130,19 @@ select
   sources.split,
   source_counts.rows + source_counts.rejected as read,
   source_counts.rejected,
-  case :kind when 'module' then source_counts.modules else source_counts.rollouts end as samples
+  case :kind
+    when 'module' then source_counts.modules
+    when 'record' then source_counts.records
+    else source_counts.rollouts
+  end as samples
 from sources
 join source_counts on source_counts.source_id = sources.id
 where (:source_ids is null or sources.id in (select value from json_each(:source_ids)))
-  and case :kind when 'module' then source_counts.modules else source_counts.rollouts end > 0
+  and case :kind
+    when 'module' then source_counts.modules
+    when 'record' then source_counts.records
+    else source_counts.rollouts
+  end > 0
 order by sources.id
 
 -- name: card_stages

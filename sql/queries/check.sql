@@ -178,9 +178,13 @@ select
   rollout_facts.earlier_errors,
   rollout_facts.unscored,
   rollout_facts.reading,
-  samples.row
+  rollout_facts.completion_path,
+  samples.row,
+  field_maps.map as field_map
 from rollout_facts
 join samples on samples.hash = rollout_facts.sample_hash
+left join mapped_samples on mapped_samples.sample_hash = rollout_facts.sample_hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 left join other_reasoning on other_reasoning.sample_hash = rollout_facts.sample_hash
 where rollout_facts.has_labels is not null
 
@@ -194,5 +198,8 @@ select
   samples.code_point,
   samples.name_point,
   samples.reward,
-  samples.row
+  samples.row,
+  field_maps.map as field_map
 from samples
+left join mapped_samples on mapped_samples.sample_hash = samples.hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id

@@ -72,7 +72,7 @@ order by sources.id
 
 -- name: fill_eligible
 -- Adds the samples of a kind in some sources, each once, at its first position.
--- :kind module or rollout   :source_ids JSON list, null for the whole store
+-- :kind module, rollout or record   :source_ids JSON list, null for the whole store
 insert into temp.eligible (sample_hash, place)
 select
   samples.hash,
@@ -225,7 +225,13 @@ select
   ) as score,
   (select rollout_facts.has_labels from rollout_facts where rollout_facts.sample_hash = dataset_rows.sample_hash)
     as has_labels,
-  cast(samples.row as blob) as text
+  cast(samples.row as blob) as text,
+  (
+    select field_maps.map
+    from mapped_samples
+    join field_maps on field_maps.id = mapped_samples.field_map_id
+    where mapped_samples.sample_hash = dataset_rows.sample_hash
+  ) as field_map
 from temp.dataset_rows
 cross join samples on samples.hash = dataset_rows.sample_hash
 where dataset_rows.split is :split
@@ -315,8 +321,8 @@ from temp.dataset_view
 join temp.eligible on eligible.sample_hash = dataset_view.sample_hash
 order by eligible.place, eligible.sample_hash
 
--- name: select_rollouts
--- All eligible rollouts, in source order; reward is the newest one.
+-- name: select_eligible
+-- All eligible samples, in source order; reward is the newest one.
 insert into temp.dataset_rows (sample_hash, reward)
 select
   samples.hash,

@@ -1,6 +1,6 @@
 -- name: choosable
--- What a run that chose no sample could have chosen among: samples of a kind, those with a reward, the highest
--- reward, and one row of them. :kind module or rollout   :source_ids JSON list, null for the whole store
+-- What a run that chose no sample could have chosen among: samples of some kinds, those with a reward, the highest
+-- reward, one row of them, and how many records there are. :kinds JSON list   :source_ids JSON list, null for the whole store
 with rewarded as (
   select
     samples.hash,
@@ -9,7 +9,7 @@ with rewarded as (
       samples.reward
     ) as reward
   from samples indexed by samples_by_hash
-  where samples.kind = :kind
+  where samples.kind in (select value from json_each(:kinds))
     and (
       :source_ids is null
       or exists (
@@ -28,7 +28,21 @@ select
     select cast(samples.row as blob)
     from samples
     where samples.hash = (select min(rewarded.hash) from rewarded)
-  ) as row
+  ) as row,
+  (
+    select count(*)
+    from samples indexed by samples_by_hash
+    where samples.kind = 'record'
+      and (
+        :source_ids is null
+        or exists (
+          select 1
+          from source_samples
+          where source_samples.sample_hash = samples.hash
+            and source_samples.source_id in (select value from json_each(:source_ids))
+        )
+      )
+  ) as records
 from rewarded
 
 -- name: cut_so_far
@@ -58,12 +72,52 @@ left join answers
 where outcomes.task_hash = :task_hash
   and outcomes.status <> 'failed'
   and (answers.run_id >= :run_id or outcomes.decided_at >= :since)
+  and not exists (select 1 from runs where runs.id = answers.run_id and runs.origin is not null)
+
+-- name: drop_trial
+-- Takes back what a run concluded; the answers stay. :run_id   :task_hash
+delete from outcomes
+where task_hash = :task_hash
+  and decided_at >= (select runs.started_at from runs where runs.id = :run_id)
+
+-- name: fields_of_a_record
+-- The fields with text of the first record.
+select field.key
+from json_each((select samples.row from samples where samples.kind = 'record' order by samples.rowid limit 1)) as field
+where field.type = 'text'
+order by field.id
+
+-- name: outcomes_of_trial
+-- What a run concluded, with the answers, in the order of the samples. :run_id   :task_hash
+select
+  outcomes.sample_hash,
+  outcomes.status,
+  outcomes.value,
+  outcomes.reason,
+  answers.content
+from outcomes
+join samples on samples.hash = outcomes.sample_hash
+left join answers
+  on answers.request_hash = outcomes.request_hash
+  and answers.attempt = outcomes.attempt
+  and answers.try = outcomes.try
+where outcomes.task_hash = :task_hash
+  and outcomes.decided_at >= (select runs.started_at from runs where runs.id = :run_id)
+order by samples.rowid, outcomes.attempt
+
+-- name: retire_trial
+-- A task without any outcome that is ok is not in use. :task_hash
+update tasks
+set in_use = 0
+where hash = :task_hash
+  and not exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok')
 
 -- name: run_of_process
 -- The run about a task that a process is at, and the task; no row where it is at none. :pid
 select runs.id, runs.task
 from runs
 where runs.pid = :pid
+  and runs.origin is null
   and runs.task is not null
   and runs.status is null
 order by runs.id desc

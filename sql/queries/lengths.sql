@@ -136,15 +136,24 @@ where sources.name = :name
   or sources.uri = :name
 order by sources.id
 
+-- name: tokenizer_name
+-- The name under which this store has a tokenizer; null if nothing was measured with it. :template_hash
+select min(length_templates.tokenizer)
+from length_templates
+where length_templates.template_hash = :template_hash
+
 -- name: unmeasured_rows
 -- The next selected samples that are not measured yet, with their rows.
 -- :tokenizer, :template_hash   :after position   :limit number of samples
 select
   measuring.position,
   measuring.sample_hash,
-  cast(samples.row as blob) as row  -- bytes: UTF-8 is not decoded to be parsed
+  cast(samples.row as blob) as row,  -- bytes: UTF-8 is not decoded to be parsed
+  field_maps.map as field_map
 from temp.measuring
 join samples on samples.hash = measuring.sample_hash
+left join mapped_samples on mapped_samples.sample_hash = measuring.sample_hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 where measuring.position > :after
   and not exists (
     select 1

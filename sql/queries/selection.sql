@@ -191,6 +191,17 @@ create temp table seen (
   primary key (request_hash, attempt)
 ) strict, without rowid
 
+-- name: unused_tasks
+-- Tasks by name of which none is in use, each with how its answers are read, and whether one of them has a label.
+select
+  tasks.name,
+  tasks.reader,
+  max(exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok')) as is_labelled
+from tasks
+where not exists (select 1 from tasks as used where used.name = tasks.name and used.in_use = 1)
+group by tasks.name
+order by tasks.name
+
 -- name: waiting_by_why
 -- How many samples wait, by why; `other_task` is the task of the same name that has an outcome for them,
 -- the one in use before the newest. :task_hash, :name of the task
@@ -224,9 +235,12 @@ select
     samples.reward
   ) as reward,
   cast(samples.row as blob) as row,  -- bytes: UTF-8 is not decoded to be parsed
-  waiting.attempt
+  waiting.attempt,
+  field_maps.map as field_map
 from temp.waiting
 join samples on samples.hash = waiting.sample_hash
+left join mapped_samples on mapped_samples.sample_hash = waiting.sample_hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 where waiting.position > :after
 order by waiting.position
 limit :limit

@@ -1,5 +1,5 @@
 -- name: asking_runs
--- Every run that asked a task, the oldest first.
+-- Every run of this store that asked a task, the oldest first.
 select
   runs.id,
   runs.command,
@@ -13,6 +13,7 @@ select
 from runs
 where runs.task is not null
   and runs.task_hash is not null
+  and runs.origin is null
 order by runs.id
 
 -- name: best_per_module
@@ -211,6 +212,7 @@ select
   source_counts.samples,
   source_counts.modules,
   source_counts.rollouts,
+  source_counts.records,
   source_counts.rejected,
   source_counts.ingested_at
 from source_counts
@@ -220,6 +222,7 @@ order by source_counts.source_id
 -- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run took the place of:
 -- one of the same question, for ingest of the same sources, for synth record of the same paths, for the reading of
 -- prompts by synth run of the same file, else of the same command. An ingest is made good too by later ones that ended with 0 and had each of its sources.
+-- A merge that ended with 3 is done: what disagrees is no row left over. Runs of other stores are theirs to go on with.
 -- A run that ended with 2 was a mistake. So was one that brought nothing (no answer that could be used, no source read)
 -- before a later one of the same command, and of the same task's name, was done.
 select
@@ -234,11 +237,14 @@ select
   runs.pid
 from runs
 where (runs.status is null or runs.status not in (0, 2))
+  and runs.origin is null
+  and not (runs.command = 'merge' and runs.status is 3)
   and runs.command not glob 'batch *'
   and not exists (
     select 1
     from runs as later
     where later.id > runs.id
+      and later.origin is null
       and later.command not glob 'batch *'
       and case
         when runs.task is not null
@@ -259,6 +265,7 @@ where (runs.status is null or runs.status not in (0, 2))
       select 1
       from runs as later
       where later.id > runs.id
+        and later.origin is null
         and later.command = runs.command
         and later.task is runs.task
         and later.status in (0, 3)
@@ -279,6 +286,7 @@ where (runs.status is null or runs.status not in (0, 2))
         select 1
         from runs as later, json_each(later.options, '$.sources') as done
         where later.id > runs.id
+          and later.origin is null
           and later.command = 'ingest'
           and later.status = 0
           and done.value = source.value

@@ -14,6 +14,8 @@ where key = :key
 -- Which datasets have a row: 1 or 0.
 select 'rollouts' as dataset, exists (select 1 from samples where samples.kind = 'rollout') as has_rows
 union all
+select 'records', exists (select 1 from samples where samples.kind = 'record')
+union all
 select 'filtered', exists (select 1 from filtered)
 union all
 select 'synthetic', exists (select 1 from synthetic)
@@ -44,6 +46,7 @@ select
   runs.pid
 from runs
 where runs.task = :task
+  and runs.origin is null
   and runs.command not glob 'batch *'
   and coalesce(runs.options ->> '$.retry', '[]') = '[]'
   and (runs.task_hash = :task_hash or (:task_hash is null and runs.status = 0))
@@ -68,6 +71,7 @@ select
   runs.pid
 from runs
 where runs.task = :task
+  and runs.origin is null
   and (
     :is_left_over = 0
     or (
@@ -79,6 +83,7 @@ where runs.task = :task
           select 1
           from runs as later
           where later.id > runs.id
+            and later.origin is null
             and later.task = runs.task
             and later.command not glob 'batch *'
             and later.task_hash is not runs.task_hash
@@ -90,6 +95,7 @@ where runs.task = :task
         select 1
         from runs as later
         where later.id > runs.id
+          and later.origin is null
           and later.task = runs.task
           and later.command not glob 'batch *'
           and later.task_hash = runs.task_hash

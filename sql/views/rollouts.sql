@@ -1,7 +1,8 @@
 -- One row per rollout, whatever tool and version wrote it. completion is the last assistant text that is not
 -- empty, reasoning the text of all its reasoning, joined by a blank line; null where the file holds none.
 -- Content may be text or a list of parts, whose texts are joined. What is said in other shapes, and thoughts that
--- stand in a text, were found when the row came in (rollout_facts.other_completion, other_reasoning).
+-- stand in a text, were found when the row came in (rollout_facts.other_completion, other_reasoning), and so was
+-- where the completion stands, if that is not in the field of that name (rollout_facts.completion_path).
 -- model and environment are those of its sources, where these agree, else what the row itself says; null where
 -- two runs of different models brought the very same rollout. error is its kind, such as ModelError.
 create view rollouts as
@@ -37,8 +38,9 @@ select
   ) as reward,
   case
     when rollout_facts.other_completion is not null then nullif(rollout_facts.other_completion, '')
-    when json_type(samples.row, '$.completion') = 'text' then samples.row ->> '$.completion'
-    when json_type(samples.row, '$.completion') = 'array' then (
+    when json_type(samples.row, coalesce(rollout_facts.completion_path, '$.completion')) = 'text'
+      then samples.row ->> coalesce(rollout_facts.completion_path, '$.completion')
+    when json_type(samples.row, coalesce(rollout_facts.completion_path, '$.completion')) = 'array' then (
       select said.text
       from (
         select
@@ -56,7 +58,7 @@ select
               from json_each(message.value, '$.content') as part
             )
           end as text
-        from json_each(samples.row, '$.completion') as message
+        from json_each(samples.row, coalesce(rollout_facts.completion_path, '$.completion')) as message
         where iif(message.type = 'object', message.value ->> '$.role', null) = 'assistant'
       ) as said
       where said.text <> ''
@@ -66,7 +68,7 @@ select
   end as completion,
   coalesce(
     (select other_reasoning.reasoning from other_reasoning where other_reasoning.sample_hash = samples.hash),
-    case json_type(samples.row, '$.completion')
+    case json_type(samples.row, coalesce(rollout_facts.completion_path, '$.completion'))
       when 'array' then (
         select group_concat(thought.text, char(10, 10))
         from (
@@ -95,7 +97,7 @@ select
             order by held.key
             limit 1
           ) as text
-          from json_each(samples.row, '$.completion') as message
+          from json_each(samples.row, coalesce(rollout_facts.completion_path, '$.completion')) as message
           where iif(message.type = 'object', message.value ->> '$.role', null) = 'assistant'
           order by message.key
         ) as thought

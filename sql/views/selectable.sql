@@ -1,4 +1,5 @@
--- What `--where` and a task's `where` may name: the columns of samples, ratings and rollouts, each once.
+-- What `--where` and a task's `where` may name: the columns of samples, ratings, rollouts and hacks, each once, and the
+-- labels of each task in use by its name, the fields of a JSON label as NAME_field.
 -- reward is the newest known; rating_model is the model that rated. Columns that are not named cost nothing.
 create view selectable as
 select
@@ -27,5 +28,8 @@ select
   (select rollouts.reasoning from rollouts where rollouts.sample_hash = samples.hash) as reasoning,
   (select rollouts.finish_reason from rollouts where rollouts.sample_hash = samples.hash) as finish_reason,
   (select rollouts.error from rollouts where rollouts.sample_hash = samples.hash) as error,
+  (select hacks.flags from hacks where hacks.sample_hash = samples.hash) as flags,
+  (select hacks.worst from hacks where hacks.sample_hash = samples.hash) as worst,
+  -- labels of the tasks in use
   samples.row as row
 from samples

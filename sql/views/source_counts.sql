@@ -11,7 +11,8 @@ select
   (select count(*) from rejected_rows where rejected_rows.source_id = sources.id) as rejected,
   sources.ingested_at as ingested_at,
   sources.model as model,
-  sources.environment as environment
+  sources.environment as environment,
+  coalesce(sum(samples.kind = 'record'), 0) as records
 from sources
 left join (
   select

@@ -28,10 +28,12 @@ keyed as (
   union all
   select
     'prompt',
-    samples.row ->> '$.prompt',
+    coalesce(samples.row ->> field_maps.prompt, samples.row ->> '$.prompt'),
     placed.split
   from placed
   join samples on samples.hash = placed.sample_hash
+  left join mapped_samples on mapped_samples.sample_hash = placed.sample_hash
+  left join field_maps on field_maps.id = mapped_samples.field_map_id
 )
 select
   keyed.kind as kind,

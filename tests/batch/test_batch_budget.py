@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from batch_case import answer_file, completion, lines_of, openai_expired, openai_result, rated
-from enrich_case import Case, rollout, rollouts
+from enrich_case import LIMIT_TOKENS, OUTPUT_USD, PRICES, PROMPT_USD, Case, rollout, rollouts
 from fake_batches import KEY, FakeBatches
-from test_budget import LIMIT_TOKENS, OUTPUT_USD, PRICES, PROMPT_USD
 
 pytest_plugins = ["enrich_fixtures"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from batch_case import answer_file, completion, lines_of, openai_result, vllm_result
 from enrich_case import Case
-from test_generate import check_whole, kernel, module, modules, rollouts
+from synth_case import check_whole, kernel, module, modules, rollouts
 
 pytest_plugins = ["enrich_fixtures"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 MODULES_PER_ROW = 7000 / 18162
 GOOD_SHARE = 0.39
-_PYTHON, _TRITON, _ASKED, _ANSWER = 3000, 7000, 3000, 7000  # characters at text_scale 1
+_PYTHON, _TRITON, _ASKED, _ANSWER = 2000, 8000, 3500, 6500  # characters at text_scale 1
 _REASONING, _REASONING_SIGMA = 16_000, math.log(140 / 16) / 2.326  # log-normal: median, and by p99
 _POOL = 400_000
 _WORDS = """the kernel block size stride mask load store offset program row column tile reduction input output

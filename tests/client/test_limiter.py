@@ -52,7 +52,7 @@ def test_cancelled_request_gives_its_place_back():
         assert asyncio.run(main(llm)).content in RATINGS
 
 
-def test_place_of_one_cancelled_at_the_door_goes_to_the_next():
+def test_the_slot_of_a_cancelled_waiter_goes_to_the_next():
     """Let in and cancelled in the same turn of the loop: the place is not lost."""
 
     async def main():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Run
-from test_migrations import old_store
+from old_stores import old_store
 
 from kbetl.store import Store
 
@@ -39,7 +39,7 @@ def test_demo_fills_a_store_that_plain_sqlite_reads(run: Run, tmp_path: Path) ->
     store = tmp_path / "kbetl-demo.db"
     assert rows(store, "select module_name, reward, difficulty from unique_best") == BEST
     assert rows(store, "select count(*) from synthetic") == [(12,)]
-    assert rows(store, "select distinct model, host from answers") == [("offline/1", "offline")]
+    assert rows(store, "select distinct model, host from answers") == [("offline/2", "offline")]
     lines = (ROOT / "data" / "sample.jsonl").read_text().splitlines()
     assert rows(store, "select count(*) from samples") == [(len(lines),)]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from any_rows import ROWS, TEXT, VALUES
 from conftest import Run, clean_environment
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,16 +69,6 @@ def test_golden_hashes(name: str) -> None:
     assert sample_hash(read_json(json.dumps(row).encode()).value) == expected
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-LEAVES = (
-    st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
-)
-VALUES: st.SearchStrategy[Any] = st.recursive(
-    LEAVES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=15,
-)
-ROWS = st.dictionaries(TEXT, VALUES, min_size=1, max_size=5).map(lambda row: {**row, "completion": "a"})
 DROPPED = [path for path in NOT_CONTENT if path.isidentifier()]
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from fake_stream import stream
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kbetl.batch.result_lines import read_result
@@ -361,6 +361,8 @@ PRICE = Price(1.0, 0.1, 10.0, "x")
 
 
 @given(usages)
+@example({"cacheReadInputTokens": 2, "inputTokens": 1})
+@example({"cached_tokens": 3, "prompt_tokens": 1, "total_tokens": 2})
 def test_whatever_is_told_is_a_count_or_nothing(usage):
     """No text from outside breaks the reader, and what it gives fits into the store."""
     found = usage_of({"usage": usage}, has_text=True)

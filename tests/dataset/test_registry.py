@@ -13,11 +13,12 @@ from kbetl.store.generated_views import counted_views, make_dataset_view, view_t
 
 @pytest.fixture
 def rated(tmp_path):
-    """Rollouts with a rating each, and a module with a specification, in one source."""
+    """Rollouts with a rating each, a module with a specification, and a record, in one source."""
     with Filling(tmp_path / "kbetl.db") as store:
         rollouts = [store.rollout(name, reward) for name, reward in (("A", 0.9), ("A", 0.95), ("B", 0.9))]
         bad, module = store.rollout("C", 0.1), store.module("D")
-        store.source("one", *reversed(rollouts), bad, module)
+        record = store.sample({"text": "E"}, "record")
+        store.source("one", *reversed(rollouts), bad, module, record)
         task = store.task()
         for sample_hash in rollouts:
             store.outcome(sample_hash, task, value="low")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from evals_rows import UNREAD, evals_rows
-from test_export_formats import ANSWER, ASK, THOUGHT, exported, folder, row_with, said
+from export_case import ANSWER, ASK, THOUGHT, exported, folder, row_with, said
 
 from kbetl.cli import run
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from fill_disk import Filling
-from test_push import FILTERED, SYNTHETIC, TRAIN, commits, hub, push, rollout, runs, store, writes
+from push_case import FILTERED, SYNTHETIC, TRAIN, commits, hub, push, rollout, runs, store, writes
 
 from kbetl.export.formats import FORMATS, UNREAD_REASONING
 
@@ -134,3 +134,18 @@ def test_reasoning_that_prime_rl_does_not_read_is_said_once(run, tmp_path, case)
     assert (as_rows.returncode, as_messages.returncode) == (0, 0)
     assert as_rows.stderr.count(UNREAD_REASONING) == is_said
     assert as_messages.stderr == ""
+
+
+def test_labels_are_columns_of_a_push_and_said_on_the_card(push, store, hub, tmp_path):
+    """A task that is not in use is refused before anything is sent."""
+    assert push("evals", "--with", "style").returncode == 2
+    assert commits(hub) == 0
+    done = push("evals", "--with", "difficulty")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^evals: column difficulty has the labels of .*; \d+ rows have none$", done.stderr, re.MULTILINE
+    )
+    repo = done.stdout.split(": ")[1].split(",")[0]
+    rows = [row for table in pushed(hub, repo, tmp_path).values() for row in table]
+    assert {row["difficulty"] for row in rows} >= {"low", None}
+    assert "column difficulty has the labels of" in hub.files(repo)["README.md"].decode()

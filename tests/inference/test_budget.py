@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enrich_case import Case, ended, forget_environment, rollout, rollouts, started, until
+from enrich_case import (
+    LIMIT_TOKENS,
+    OUTPUT_USD,
+    PRICES,
+    PROMPT_USD,
+    Case,
+    ended,
+    forget_environment,
+    rollout,
+    rollouts,
+    started,
+    until,
+)
 from fake_llm import Asked, FakeLlm, Reply, error_reply, json_reply
 
 from kbetl.inference import Budget, BudgetLimits, BudgetScope, close_reservation, open_budget
@@ -18,16 +30,6 @@ from kbetl.records import Completion, Request
 from kbetl.store import Store
 from kbetl.store.answers import NewAnswer, add_answers
 from kbetl.store.reservations import ToReserve, reserve
-
-PROMPT_USD, CACHED_USD, OUTPUT_USD = 2.0, 0.5, 8.0
-LIMIT_TOKENS = 256
-"""What the task `difficulty` asks for at most."""
-PRICES = (
-    "[prices.m]\n"
-    f"input-usd-per-million-tokens = {PROMPT_USD}\n"
-    f"cached-input-usd-per-million-tokens = {CACHED_USD}\n"
-    f"output-usd-per-million-tokens = {OUTPUT_USD}\n"
-)
 
 
 class BillingLlm(FakeLlm):

@@ -519,7 +519,7 @@ def test_the_offline_model_needs_neither_key_nor_server(case):
     case.ingest([rollout(number, python_code=code.format(number)) for number in range(40)])
     run = case.kbetl("enrich", "-m", "offline")
     assert (run.status, run.requests) == (0, 0)
-    assert case.rows("select distinct model, host from answers") == [("offline/1", "offline")]
+    assert case.rows("select distinct model, host from answers") == [("offline/2", "offline")]
     assert case.rows("select count(*) from filtered") == [(40,)]
     assert "asked 0" in case.kbetl("enrich", "-m", "offline").out
 

@@ -11,9 +11,10 @@ pytest_plugins = ["enrich_fixtures"]
 
 
 def test_no_more_requests_are_in_flight_than_were_allowed(case: Case) -> None:
-    """Places whose answers become durable do not count; the server never sees more than -c at once."""
+    """Slots whose answers become durable do not count; the server never sees more than -c at once."""
     case.ingest(rollouts(150))
-    case.llm.latency_s = 0.3
+    # long enough for a busy machine to send all of the first 64
+    case.llm.latency_s = lambda index: 3.0 if index < 64 else 0.1
 
     found = case.enrich("-c", 64)
 

@@ -1,4 +1,4 @@
-"""What `synth record` has taken and what `ingest` has read stay in their source, whichever comes next."""
+"""What `synth record` has recorded and what `ingest` has read stay in their source, whichever comes next."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = {
     "rollouts and modules": [[*ROLLOUTS, *MODULES]],
     "a file of each": [EPISODES, TRACES, ROLLOUTS, ANSWERS, MODULES],
 }
-DOORS = {"ingest": ["ingest", "run"], "record": ["synth", "record", "run", "--as", "run"]}
+COMMANDS = {"ingest": ["ingest", "run"], "record": ["synth", "record", "run", "--as", "run"]}
 
 
 def places(database: str) -> dict[str, set[str]]:
@@ -54,8 +54,8 @@ def places(database: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("order", [("record", "ingest"), ("ingest", "record")], ids="-".join)
 @pytest.mark.parametrize("what", FILES)
-def test_the_other_door_takes_no_row_out_of_a_source(tmp_path, monkeypatch, what, order):
-    """Each door says of each row what it says in a fresh store, and none takes out what the other gave."""
+def test_the_other_command_removes_no_row_from_a_source(tmp_path, monkeypatch, what, order):
+    """Each command says of each row what it says in a fresh store, and none takes out what the other gave."""
     monkeypatch.chdir(tmp_path)
     for number, rows in enumerate(FILES[what]):
         path = Path("run", str(number), "results.jsonl")
@@ -66,16 +66,16 @@ def test_the_other_door_takes_no_row_out_of_a_source(tmp_path, monkeypatch, what
             kbetl([*words, "-q", "-d", f"{name}.db"]),
             places(f"{name}.db") if Path(f"{name}.db").exists() else {},
         )
-        for name, words in DOORS.items()
+        for name, words in COMMANDS.items()
     }
 
     had: dict[str, set[str]] = {}
-    for door in (*order, *order):
-        status = kbetl([*DOORS[door], "-q"])
+    for command in (*order, *order):
+        status = kbetl([*COMMANDS[command], "-q"])
         now = places("kbetl.db")
-        assert all(samples <= now.get(name, set()) for name, samples in had.items()), door
-        assert all(samples <= now.get(name, set()) for name, samples in fresh[door][1].items()), door
-        assert status in (fresh[door][0], 0)
+        assert all(samples <= now.get(name, set()) for name, samples in had.items()), command
+        assert all(samples <= now.get(name, set()) for name, samples in fresh[command][1].items()), command
+        assert status in (fresh[command][0], 0)
         had = now
     wanted: set[str] = set()
     for _, sources in fresh.values():

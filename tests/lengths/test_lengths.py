@@ -5,48 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fill_disk import Filling
+from lengths_case import ALL, DEMO, IGNORES_REASONING, ROLLOUTS, counted, folder, rollout, said
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.lengths import Chosen, LengthReport, measure
+from kbetl.lengths import measure
 from kbetl.lengths.tokenizer import ChatTokenizer
 from kbetl.lengths.tokenizer_files import find
 from kbetl.records import content_hash
-from kbetl.resources import data_path
 from kbetl.samples import fields
 from kbetl.samples.conversation import MAPPING_VERSION, conversation_of
 
+__all__ = ["folder"]
+
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-DEMO = data_path("tokenizer")
-LINES = data_path("sample.jsonl").read_bytes().splitlines()
-ROLLOUTS: list[dict[str, Any]] = [row for line in LINES if "completion" in (row := json.loads(line))]
-ALL = Chosen("samples")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Filling]:
-    with Filling(tmp_path / "kbetl.db") as filling:
-        yield filling
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a copy of the demo's tokenizer, with another template."""
-
-    def make(template: str, name: str = "tokenizer") -> Path:
-        copy = tmp_path / name
-        shutil.copytree(DEMO, copy)
-        (copy / "chat_template.jinja").write_text(template, encoding="utf-8")
-        return copy
-
-    return make
 
 
 def tokenizer_of(folder: Path, **options: Any) -> Any:
@@ -58,20 +36,6 @@ def tokenizer_of(folder: Path, **options: Any) -> Any:
 def official(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> int:
     """What the tokenizer itself counts."""
     return len(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options))
-
-
-def rollout(*completion: dict[str, Any], prompt: Any = "Do it.", **columns: Any) -> dict[str, Any]:
-    return {"prompt": prompt, "completion": list(completion), "reward": 1.0, **columns}
-
-
-def said(content: Any = "Done.", **columns: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content, **columns}
-
-
-def counted(store: Filling, folder: Path, *rows: dict[str, Any]) -> LengthReport:
-    for row in rows:
-        store.sample(row)
-    return measure(store.store, str(folder), ALL)
 
 
 def lengths(store: Filling) -> list[tuple[Any, ...]]:
@@ -314,13 +278,18 @@ def test_reasoning_that_real_templates_do_not_know_is_counted(store, shared):
     assert first == second > none + 100
 
 
+@cache
+def loaded(folder: Path) -> tuple[ChatTokenizer, Any]:
+    """A tokenizer as kbetl loads it, and as `tokenizer_of` does."""
+    return ChatTokenizer(find(str(folder))), tokenizer_of(folder)
+
+
 @pytest.mark.parametrize(
     "content", ["x", " x", "\n\nx", "  \n x", "<think>\n\n</think>\n\nx", "<|im_start|>x", "é\u0301"]
 )
 def test_where_the_prompt_is_cut_off_nothing_is_counted_twice(shared, content):
     """Texts that a tokenizer could join with the end of the prompt."""
-    chat = ChatTokenizer(find(str(shared / "data" / "qwen3-tokenizer")))
-    tokenizer = tokenizer_of(shared / "data" / "qwen3-tokenizer")
+    chat, tokenizer = loaded(shared / "data" / "qwen3-tokenizer")
     for reasoning in (None, "", content, f"{content} y"):
         row = rollout(said(content, **({} if reasoning is None else {"reasoning_content": reasoning})))
         conversation = conversation_of(row)
@@ -343,7 +312,6 @@ def test_the_slow_way_counts_the_same(store):
 
 # what does not reach the rendered text
 
-IGNORES_REASONING = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 LAST_REASONING = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if loop.last and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"

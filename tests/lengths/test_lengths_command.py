@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment
 from fill_disk import Filling
-from test_lengths import (
+from lengths_case import (
     ALL,
     DEMO,
     IGNORES_REASONING,
@@ -21,14 +21,13 @@ from test_lengths import (
     folder,
     rollout,
     said,
-    store,
 )
 
 from kbetl.errors import ConfigError
 from kbetl.lengths import Chosen, choose, measure
 from kbetl.lengths.tokenizer_files import find
 
-__all__ = ["folder", "store"]
+__all__ = ["folder"]
 
 
 # only what is new
@@ -81,6 +80,14 @@ def test_another_template_or_vocabulary_is_counted_beside_the_old(store, folder)
     assert third.template_hash == second.template_hash
     assert [report.measured_now for report in (first, second, third)] == [1, 1, 0]
     assert store.rows("select count(*) from lengths") == [(2,)]
+
+
+def test_the_same_files_by_another_name_are_not_counted_again(store, folder):
+    """A tokenizer is its template_hash; the store keeps the name that it had first."""
+    counted(store, DEMO, ROLLOUTS[0])
+    report = counted(store, folder((DEMO / "chat_template.jinja").read_text(encoding="utf-8")), ROLLOUTS[1])
+    assert (report.measured_now, report.counts.measured) == (1, 2)
+    assert store.rows("select tokenizer, count(*) from lengths group by 1") == [(str(DEMO), 2)]
 
 
 def test_limit_counts_so_many_and_says_what_is_left(store):

@@ -8,51 +8,12 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import zstandard
 from conftest import Run, clean_environment
-
-CSV = "module_name,python_code,stars\n"
-GOOD = '{"module_name": "Good", "python_code": "class Good: pass"}'
-
-
-def module(name: str) -> dict[str, Any]:
-    return {"module_name": name, "python_code": f"class {name}: pass"}
-
-
-def lines(*rows: dict[str, Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-class Seen(NamedTuple):
-    """What a store holds after an ingest."""
-
-    names: list[str | None]
-    """Of the modules, in the order of their source."""
-    rejected: list[tuple[str, str]]
-    """FILE:LINE and reason."""
-
-
-def seen(folder: Path) -> Seen:
-    with sqlite3.connect(folder / "kbetl.db") as store:
-        names = store.execute(
-            "select module_name from source_samples join samples on hash = sample_hash"
-            " order by source_id, position"
-        ).fetchall()
-        rejected = store.execute("select location, reason from rejected_rows order by source_id, position")
-        return Seen([name for (name,) in names], rejected.fetchall())
-
-
-def write_parquet(path: Path, rows: Sequence[dict[str, Any]], **options: Any) -> bytes:
-    pq.write_table(pa.Table.from_pylist(list(rows)), path, **options)
-    return path.read_bytes()
-
+from hostile_case import CSV, GOOD, lines, module, seen, write_parquet
 
 BAD_LINES = {
     "a cut line": (b'{"module_name": "A", "python_co', "not JSON: Unterminated string"),
@@ -207,7 +168,7 @@ def test_blank_lines_are_no_rows_and_count_as_lines(run: Run, tmp_path: Path) ->
 
 
 def test_line_of_50_mb_is_a_row_like_any_other(run: Run, tmp_path: Path) -> None:
-    long = {"completion": "é\n" * 16_000_000, "info": {"module_name": "Long"}}
+    long = {"completion": "é\n" * 6_250_000, "info": {"module_name": "Long"}}
     tmp_path.joinpath("rows.jsonl").write_text(lines(module("A"), long, module("B")))
 
     result = run("ingest", "rows.jsonl")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import Run
-from test_hostile_files import CSV, GOOD, lines, module, seen, write_parquet
+from hostile_case import CSV, GOOD, lines, module, seen, write_parquet
 
 JSON_FILES: dict[str, tuple[str, list[str], list[tuple[int, str]]]] = {
     "a list": (json.dumps([module("A"), module("B")]), ["A", "B"], []),

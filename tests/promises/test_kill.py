@@ -8,17 +8,13 @@ from collections import Counter
 
 import pytest
 from bench import kills
-from enrich_case import Case, ended, rollouts, started, until
+from enrich_case import KEPT_WITHIN_S, SCHEDULING_S, Case, ended, rollouts, started, until
 
 pytest_plugins = ["enrich_fixtures"]
 
 SAMPLES = 300
 CONCURRENCY = 32
-LATENCY_S = 0.05
-KEPT_WITHIN_S = 0.05
-"""What was delivered so long before a kill is on the disk."""
-SCHEDULING_S = 0.2
-"""How late a busy machine may let a process run, on top."""
+LATENCY_S = 0.2
 
 
 def arguments(case: Case, *more: object) -> list[object]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from fill_disk import Filling
 
 from kbetl.dataset.dataset import Dataset, check_sources
 from kbetl.errors import ConfigError
@@ -27,12 +23,6 @@ SOURCES = {
     "an empty one": ({"a": "", "b": "1"}, ""),
 }
 """Sources with their samples (`m` is a module), and those that mix."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Filling]:
-    with Filling(tmp_path / "kbetl.db") as filling:
-        yield filling
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import clean_environment
 from disk import Change, Disk, changes, compiled, watched
-from enrich_case import Case, ended, rollouts, started, write_rows
-from test_kill import KEPT_WITHIN_S, SCHEDULING_S
-from test_migrations import LATER, MIGRATES, content, later_sql, old_store, version
+from enrich_case import KEPT_WITHIN_S, SCHEDULING_S, Case, ended, rollouts, started, write_rows
+from old_stores import LATER, MIGRATES, content, later_sql, old_store, version
 
 from kbetl.store import Store
 
@@ -71,7 +70,7 @@ def test_a_power_cut_loses_no_answer_that_was_there_for_a_moment(case, shim, cut
     case = Case(folder, case.llm)
     case.ingest(rollouts(SAMPLES))
     disk, log = Disk(folder), tmp_path / "log"
-    case.llm.latency_s = 0.03
+    case.llm.latency_s = 0.2
     arguments = ["enrich", "-b", case.llm.url, "-m", "m", "-c", 8]
     with started(folder, *arguments, **watched(shim, folder, log)) as process:
         done = ended(process)

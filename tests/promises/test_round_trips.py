@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from any_rows import ROWS, VALUES
 from conftest import Run, clean_environment
 from fake_hub import FakeHub
 from hypothesis import given
 from hypothesis import strategies as st
-from test_records import ROWS, VALUES
 
 from kbetl.cli import run as kbetl
 from kbetl.dataset.arrow import batches_of, columns_of, write_parquet

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from enrich_case import Case, ended, rollouts, started, until
 from fake_llm import Asked, Order, Reply, error_reply, json_reply
+from secrets_case import ECHO, HEADER_VALUE, KEY, LOGIN, asking, check_sent, found_in, leaks, readable
 
 pytest_plugins = ["enrich_fixtures"]
-
-KEY = "sk-planted/Key+0123456789=="
-HEADER_VALUE = "planted-header-9876543210"
-LOGIN = "planted-proxy-password"
-MARKERS = (KEY, HEADER_VALUE, LOGIN, KEY.replace("/", "\\/"), KEY[3:-2], "planted_Key_0123456789")
-
-
-def found_in(text: str | bytes, markers: Sequence[str] = MARKERS) -> list[str]:
-    raw = text.encode() if isinstance(text, str) else text
-    return [marker for marker in markers if marker.encode() in raw]
-
-
-def leaks(folder: Path, markers: Sequence[str] = MARKERS) -> list[str]:
-    """Files below a folder that hold a marker, `.env` apart; compressed ones are opened."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name != ".env":
-            raw = path.read_bytes()
-            raw += gzip.decompress(raw) if path.suffix == ".gz" else b""
-            found += [f"{path.name}: {marker}" for marker in found_in(raw, markers)]
-    return found
 
 
 @pytest.fixture
@@ -45,18 +22,6 @@ def keyed(case: Case, monkeypatch: pytest.MonkeyPatch) -> Case:
     return case
 
 
-def asking(*more: object) -> list[object]:
-    return ["-k", "PLANTED_KEY", "--header", "X-Plain: $PLANTED_HEADER", "-v", *more]
-
-
-def check_sent(case: Case) -> None:
-    """The server did get the secrets: the test could find them."""
-    headers = case.llm.requests[-1].headers
-    assert headers["authorization"] == f"Bearer {KEY}"
-    assert headers["x-plain"] == HEADER_VALUE
-
-
-ECHO = f"you sent {KEY} and {HEADER_VALUE}"
 ECHOES: dict[str, Order] = {
     "401": error_reply(401, ECHO, code="invalid_api_key"),
     "400": error_reply(400, ECHO),
@@ -111,7 +76,8 @@ def test_a_key_of_dotenv_and_one_in_flight_at_a_kill_are_nowhere(case):
     case.llm.latency_s = lambda index: 0.0 if index < 10 else 600.0
     case.llm.content = lambda asked: ECHO
     arguments = ["enrich", "-b", case.llm.url, "-m", "m", "-c", 4, *asking()]
-    with started(case.folder, *arguments) as process:
+    # LD_PRELOAD: by exec, so that the process has a command line of its own
+    with started(case.folder, *arguments, LD_PRELOAD="") as process:
         until(lambda: case.rows("select count(*) from answers") == [(10,)])
         command_lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
         assert any(b"PLANTED_KEY" in line for line in command_lines)
@@ -122,14 +88,6 @@ def test_a_key_of_dotenv_and_one_in_flight_at_a_kill_are_nowhere(case):
     assert found_in(run.text) == []
     assert (case.folder / "kbetl.db-wal").stat().st_size > 0
     assert leaks(case.folder) == []
-
-
-def readable(path: Path) -> bool:
-    try:
-        path.read_bytes()
-    except OSError:  # the process has ended
-        return False
-    return os.access(path, os.R_OK)
 
 
 @pytest.mark.parametrize(

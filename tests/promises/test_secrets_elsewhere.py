@@ -13,8 +13,8 @@ from conftest import Run
 from enrich_case import Case, ended, rollouts, started, until
 from fake_batches import KEY, FakeBatches
 from fake_hub import TOKEN, FakeHub
-from test_secrets import ECHO, MARKERS, asking, check_sent, found_in, leaks, readable
-from test_secrets import KEY as PLANTED
+from secrets_case import ECHO, MARKERS, asking, check_sent, found_in, leaks, readable
+from secrets_case import KEY as PLANTED
 
 pytest_plugins = ["enrich_fixtures"]
 

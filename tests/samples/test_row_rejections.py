@@ -16,6 +16,7 @@ from kbetl.cli import run as kbetl
 
 GOOD = {"module_name": "A", "python_code": "class A: pass"}
 TYPO = {"compleiton": "import triton", "reward": 0.5}
+BROKEN = {"completion": 5, "reward": 0.5}
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +38,11 @@ def rejected() -> list[tuple[str, bytes | None]]:
 
 
 BAD: dict[str, tuple[str, str | bytes]] = {
-    "a near miss": ("rows.jsonl", json.dumps(TYPO) + "\n" + json.dumps(GOOD)),
+    "a completion that is none": ("rows.jsonl", json.dumps(BROKEN) + "\n" + json.dumps(GOOD)),
     "no JSON": ("rows.jsonl", "{nope}\n" + json.dumps(GOOD)),
     "an object over several lines": (
         "rows.jsonl",
-        json.dumps({"a": [1]}, indent=2) + "\n" + json.dumps(GOOD),
+        json.dumps({"completion": {"a": 1}}, indent=2) + "\n" + json.dumps(GOOD),
     ),
     "an element of a list": ("rows.json", json.dumps([5, GOOD])),
     "a comma too many": ("rows.json", f"[,{json.dumps(GOOD)}]"),
@@ -71,22 +72,22 @@ def test_row_that_was_rejected_before_is_said_and_is_no_3(what, capfd):
 
 
 def test_hash_of_a_rejected_row_is_that_of_its_bytes():
-    write("rows.jsonl", TYPO, GOOD)
+    write("rows.jsonl", BROKEN, GOOD)
     assert kbetl(["ingest", "rows.jsonl", "-q"]) == 3
-    assert rejected() == [("rows.jsonl:1", sha256(json.dumps(TYPO).encode()).digest())]
+    assert rejected() == [("rows.jsonl:1", sha256(json.dumps(BROKEN).encode()).digest())]
 
 
 def test_another_row_in_the_place_of_a_rejected_one_is_3():
-    write("rows.jsonl", TYPO, GOOD)
+    write("rows.jsonl", BROKEN, GOOD)
     assert kbetl(["ingest", "rows.jsonl", "-q"]) == 3
-    write("rows.jsonl", {**TYPO, "reward": 0.6}, GOOD)
+    write("rows.jsonl", {**BROKEN, "reward": 0.6}, GOOD)
     for status in (3, 0):
         assert kbetl(["ingest", "rows.jsonl", "-q"]) == status
     assert len(rejected()) == 1
 
 
 def test_rows_rejected_before_their_content_was_kept_are_known_from_the_next_time_on():
-    write("rows.jsonl", TYPO, GOOD)
+    write("rows.jsonl", BROKEN, GOOD)
     assert kbetl(["ingest", "rows.jsonl", "-q"]) == 3
     with sqlite3.connect("kbetl.db") as store:
         store.execute("update rejected_rows set content_hash = null")
@@ -108,15 +109,14 @@ def test_file_that_is_cut_is_left_over_each_time():
 def test_ten_rows_of_one_reason_are_one_line_with_three_places(capfd):
     write(
         "rows.jsonl",
-        *({**TYPO, "reward": n} for n in range(10)),
+        *({**BROKEN, "reward": n} for n in range(10)),
         GOOD,
         "{",
         {"completion": "a", "reward": "x"},
     )
     assert kbetl(["ingest", "rows.jsonl"]) == 3
     first, second, third = capfd.readouterr().err.splitlines()
-    assert first.startswith("10 rows: neither a module")
-    assert "'compleiton': did you mean 'completion'?" in first
+    assert first.startswith("10 rows: field 'completion' is a number, not text or a list of messages")
     assert first.endswith("(rows.jsonl:1, rows.jsonl:2, rows.jsonl:3 and 7 more)")
     assert second.startswith("rows.jsonl:12: not JSON")
     assert third.startswith("rows.jsonl:13: field 'reward' is text")
@@ -125,18 +125,20 @@ def test_ten_rows_of_one_reason_are_one_line_with_three_places(capfd):
 MEANT = {
     "Completion": ({"Completion": "a"}, "completion"),
     "completions": ({"completions": "a"}, "completion"),
-    "response": ({"prompt": "a", "response": "b"}, "completion"),
+    "compleiton": (TYPO, "completion"),
     "pyton_code": ({"module_name": "A", "pyton_code": "a"}, "python_code"),
     "modul_name": ({"modul_name": "A", "python_code": "a"}, "module_name"),
 }
 
 
 @pytest.mark.parametrize("key", MEANT)
-def test_field_that_is_nearly_known_is_named(key, capfd):
+def test_field_of_a_record_that_is_nearly_known_is_named(key, capfd):
     row, meant = MEANT[key]
     write("rows.jsonl", row)
-    assert kbetl(["ingest", "rows.jsonl"]) == 3
-    assert f"'{key}': did you mean '{meant}'?" in capfd.readouterr().err
+    assert kbetl(["ingest", "rows.jsonl"]) == 0
+    said = capfd.readouterr()
+    assert f"'{key}': did you mean '{meant}'?" in said.err
+    assert said.out == "rows.jsonl: read 1, new 1, known 0, rejected 0 (records 1)\n"
 
 
 @pytest.mark.parametrize("key", ["score", "rewrad", "Reward"])

@@ -1,4 +1,4 @@
-"""The same rows are the same samples through every door: kind of file, encoding, packing, tool."""
+"""The same rows are the same samples in every input format: kind of file, encoding, packing, tool."""
 
 from __future__ import annotations
 
@@ -145,12 +145,12 @@ def hashes_of(path: Path, content: bytes) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("doors")
+    return tmp_path_factory.mktemp("formats")
 
 
 @settings(max_examples=15, deadline=None)
 @given(rows=rows_like(NESTED))
-def test_rows_are_the_same_samples_through_every_door(folder: Path, rows: list[dict[str, Any]]) -> None:
+def test_rows_are_the_same_samples_in_every_format(folder: Path, rows: list[dict[str, Any]]) -> None:
     wanted = [sample_hash(row) for row in rows]
     for name, write in ANY_DOORS.items():
         assert hashes_of(folder / name, write(rows)) == wanted, name

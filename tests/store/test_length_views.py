@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fill_disk import Filling, digest
@@ -17,12 +15,6 @@ from kbetl.store.lengths import HistogramBin
 USUAL = [1024 * 2**power for power in range(8)]
 WANTED = [50, 75, 90, 95, 99, 99.5, 99.9, 100]
 TEMPLATE = digest("l1", "template")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Filling]:
-    with Filling(tmp_path / "kbetl.db") as filling:
-        yield filling
 
 
 def measured(store: Filling, sample: str, total: int | None, tokenizer: str = "q", **columns: str) -> None:

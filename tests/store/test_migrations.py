@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,27 +12,16 @@ from pathlib import Path
 
 import pytest
 from conftest import clean_environment
+from old_stores import LATER, MIGRATES, RELEASED, content, later_sql, old_store, rows, version
 
 from kbetl import resources
 from kbetl.cli import run
 from kbetl.errors import StoreError
 from kbetl.store import Store, task_lock
-from kbetl.store.connection import APPLICATION_ID, PAGE_SIZE_BYTES
 from kbetl.store.migrations import latest_schema
 
-STORES = Path(__file__).parents[1] / "data" / "stores"
-RELEASED = sorted(int(path.stem.removeprefix("schema")) for path in STORES.glob("schema*.sql"))
-"""Schemas of which `stores/` holds a store as its own kbetl filled it, as SQL."""
-LATER = 99
-LATER_MIGRATION = """-- Schema 99: for tests alone.
-create table later (
-  id integer primary key,  -- a column
-  name text not null  -- another
-) strict;
-alter table runs add column host text;
-insert into later (id, name) select runs.id, runs.command from runs;
-update runs set host = 'here';
-"""
+__all__ = ["later_sql"]
+
 KILLED_WITHIN_STATEMENTS = """
 import os, signal, sys
 from pathlib import Path
@@ -51,55 +39,11 @@ def counted(script):
 migrations.statements = counted
 Store.open(Path(sys.argv[1])).close()
 """
-MIGRATES = """
-import sys
-from pathlib import Path
-from kbetl import resources
-from kbetl.store import Store
-resources.SQL = Path(sys.argv[2])
-print("ready", flush=True)
-sys.stdin.readline()
-with Store.open(Path(sys.argv[1])) as store:
-    store.end_run(store.begin_run("ingest", {}), 0, {})
-"""
-
-
-def old_store(path: Path, schema: int = RELEASED[0]) -> Path:
-    """A store as the kbetl of that schema left it."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"pragma page_size = {PAGE_SIZE_BYTES}")
-        connection.executescript((STORES / f"schema{schema}.sql").read_text(encoding="utf-8"))
-        connection.execute(f"pragma application_id = {APPLICATION_ID}")
-        connection.execute(f"pragma user_version = {schema}")
-        connection.execute("pragma journal_mode = wal")
-    return path
 
 
 def schema_text(path: Path) -> list[tuple[object, ...]]:
     """Everything that is defined: tables, indexes, views."""
     return rows(path, "select type, name, tbl_name, sql from sqlite_schema order by type, name")
-
-
-def rows(path: Path, statement: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(statement).fetchall()
-
-
-def content(path: Path, shape: Path) -> dict[str, list[tuple[object, ...]]]:
-    """All rows of the tables and columns that a store of an older schema, `shape`, has."""
-    held = {}
-    for (table,) in rows(shape, "select name from sqlite_schema where type = 'table' order by name"):
-        columns = ", ".join(
-            f'"{name}"' for (name,) in rows(shape, f"select name from pragma_table_info('{table}')")
-        )
-        held[str(table)] = rows(path, f'select {columns} from "{table}" order by {columns}')
-    return held
-
-
-def version(path: Path) -> int:
-    ((number,),) = rows(path, "pragma user_version")
-    assert isinstance(number, int)
-    return number
 
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -115,18 +59,6 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir() if not entry.name.endswith(("-lock", "-wal", "-shm"))}
-
-
-@pytest.fixture
-def later_sql(tmp_path: Path) -> Path:
-    """The SQL of a kbetl to come, with one more migration."""
-    folder = tmp_path / "sql"
-    shutil.copytree(resources.SQL, folder)
-    (folder / "migrations" / f"00{LATER}_later.sql").write_text(LATER_MIGRATION)
-    (folder / "views" / "split_leaks.sql").write_text(
-        "-- changed\ncreate view split_leaks as\nselect 1 as one;\n"
-    )
-    return folder
 
 
 @pytest.fixture
@@ -150,7 +82,13 @@ def test_a_migrated_store_equals_a_fresh_one(tmp_path, capfd, schema):
     assert run(["batch", "status", "--offline", "-d", str(path)]) == 0
     capfd.readouterr()
     assert version(path) == latest_schema() == version(fresh)
-    assert schema_text(path) == schema_text(fresh)
+    made_of_tasks = ("task_difficulty", "task_prompts", "selectable")
+    assert [each for each in schema_text(path) if each[1] not in made_of_tasks] == [
+        each for each in schema_text(fresh) if each[1] != "selectable"
+    ]
+    assert rows(path, "select count(*) from selectable where prompts is not null") == rows(
+        path, "select count(*) from task_prompts"
+    )
     assert content(path, before) == content(before, before)
     assert run(["check", "-d", str(path)]) == 0, capfd.readouterr().out
     for name in resources.sql_names("views"):
@@ -425,3 +363,27 @@ def test_a_migration_puts_right_what_is_in_use(tmp_path, name):
             "select hash from tasks where in_use = 1 and name = 'named'"
         ).fetchall()
     assert found == ([] if expected is None else [(hashes[expected],)])
+
+
+def test_a_migration_keeps_lengths_of_one_tokenizer_once(tmp_path):
+    """Under its first name, whichever of its names a sample was measured by; other templates stay."""
+    path = old_store(tmp_path / "kbetl.db", 2)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("delete from lengths")
+        samples = [row[0] for row in connection.execute("select hash from samples order by hash limit 2")]
+        for tokenizer, template, sample in (
+            ("b", "l1:x", samples[0]),
+            ("a", "l1:x", samples[0]),
+            ("b", "l1:x", samples[1]),
+            ("b", "l1:y", samples[1]),
+        ):
+            connection.execute(
+                "insert into lengths (sample_hash, tokenizer, template_hash, prompt_tokens,"
+                " completion_tokens, total_tokens) values (?, ?, ?, 1, 1, 2)",
+                (sample, tokenizer, template),
+            )
+    with Store.open(path) as store:
+        found = store.connection.execute(
+            "select tokenizer, template_hash, sample_hash from lengths order by template_hash, sample_hash"
+        ).fetchall()
+    assert found == [("a", "l1:x", samples[0]), ("a", "l1:x", samples[1]), ("b", "l1:y", samples[1])]

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_views import store
 
 from kbetl.errors import BadRow
 from kbetl.samples import fields
-
-__all__ = ["store"]
-
 
 # rollouts
 

@@ -160,34 +160,41 @@ def fill_other_names(store: Filling) -> None:
 # the old way
 
 
-def split_by_datasets(count: int) -> dict[str, list[int]]:
+SPLITS = """
+import datasets, json, sys
+for count in sys.argv[1:]:
+    made = datasets.Dataset.from_dict({"n": list(range(int(count)))}).train_test_split(test_size=0.1, seed=42)
+    print(json.dumps({"train": made["train"]["n"][:], "validation": made["test"]["n"][:]}))
+"""
+
+
+def splits_by_datasets(home: Path, *counts: int) -> list[dict[str, list[int]]]:
     """What `train_test_split(test_size=0.1, seed=42)` of the real `datasets` makes of so many rows."""
-    script = (
-        "import json, sys, datasets;"
-        "made = datasets.Dataset.from_dict({'n': list(range(int(sys.argv[1])))})"
-        ".train_test_split(test_size=0.1, seed=42);"
-        "print(json.dumps({'train': made['train']['n'][:], 'validation': made['test']['n'][:]}))"
-    )
     result = subprocess.run(
-        [sys.executable, "-c", script, str(count)],
-        env=clean_environment(HOME=str(Path.cwd())),
+        [sys.executable, "-c", SPLITS, *map(str, counts)],
+        env=clean_environment(HOME=str(home)),
         capture_output=True,
         text=True,
         check=True,
     )
-    found: dict[str, list[int]] = json.loads(result.stdout)
-    return found
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def split_by_datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, list[int]]]:
+    counts = (2, 11, 7_181)
+    return dict(zip(counts, splits_by_datasets(tmp_path_factory.mktemp("home"), *counts), strict=True))
 
 
 @pytest.mark.parametrize("count", [2, 11, 7_181])
-def test_a_random_split_is_that_of_datasets(tmp_path, monkeypatch, count):
+def test_a_random_split_is_that_of_datasets(tmp_path, monkeypatch, split_by_datasets, count):
     """The same rows on the same sides, in the same order."""
     monkeypatch.chdir(tmp_path)
     store = Filling(Path("kbetl.db"))
     fill(store, range(count))
     order = [number for (number,) in store.rows("select row ->> 'n' from samples order by hash")]
     assert run(["export", "filtered", "-o", "f.jsonl", "--random-split"]) == 0
-    expected = split_by_datasets(count)
+    expected = split_by_datasets[count]
     for side in ("train", "validation"):
         exported = Path(f"f-{side}.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["n"] for line in exported] == [order[index] for index in expected[side]]
@@ -200,7 +207,7 @@ def test_a_random_split_follows_the_order_of_unique(tmp_path, monkeypatch):
     assert run(["export", "unique", "-o", "u.jsonl"]) == 0
     assert run(["export", "unique", "-o", "u.jsonl", "--random-split"]) == 0
     whole = Path("u.jsonl").read_text(encoding="utf-8").splitlines()
-    expected = split_by_datasets(len(whole))
+    (expected,) = splits_by_datasets(tmp_path, len(whole))
     for side in ("train", "validation"):
         split = Path(f"u-{side}.jsonl").read_text(encoding="utf-8").splitlines()
         assert split == [whole[index] for index in expected[side]]

@@ -19,12 +19,26 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import clean_environment
 from fake_llm import Asked, FakeLlm
+from preloaded import Piped
 
 from kbetl.cli import run as run_command
 
 DEADLINE_S = 60.0
 """What a test waits for comes within milliseconds; only a fault takes so long."""
+KEPT_WITHIN_S = 0.05
+"""What was delivered so long before a kill is on the disk."""
+SCHEDULING_S = 1.0
+"""How late a busy machine may let a process run, on top."""
 MODEL = "m"
+PROMPT_USD, CACHED_USD, OUTPUT_USD = 2.0, 0.5, 8.0
+LIMIT_TOKENS = 256
+"""What the task `difficulty` asks for at most."""
+PRICES = (
+    "[prices.m]\n"
+    f"input-usd-per-million-tokens = {PROMPT_USD}\n"
+    f"cached-input-usd-per-million-tokens = {CACHED_USD}\n"
+    f"output-usd-per-million-tokens = {OUTPUT_USD}\n"
+)
 
 
 class Result(NamedTuple):
@@ -117,16 +131,21 @@ def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 @contextmanager
-def started(folder: Path, *arguments: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, *arguments: object, **variables: str) -> Iterator[Piped | subprocess.Popen[str]]:
     """`kbetl ARGUMENTS` as a process of its own in `folder`; killed at the end if it still runs."""
+    environment = clean_environment(HOME=str(folder), **variables)
+    if "LD_PRELOAD" not in variables:
+        with Piped([*map(str, arguments)], folder, environment) as forked:
+            yield forked
+        return
     process = subprocess.Popen(
         [sys.executable, "-m", "kbetl", *map(str, arguments)],
         cwd=folder,
-        env=clean_environment(HOME=str(folder), **variables),
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -141,7 +160,7 @@ def started(folder: Path, *arguments: object, **variables: str) -> Iterator[subp
         process.communicate()
 
 
-def ended(process: subprocess.Popen[str], timeout_s: float = DEADLINE_S) -> Result:
+def ended(process: Piped | subprocess.Popen[str], timeout_s: float = DEADLINE_S) -> Result:
     """Waits for a process that `started`."""
     out, err = process.communicate(timeout=timeout_s)
     return Result(process.returncode, out, err, 0)

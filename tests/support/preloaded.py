@@ -21,11 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 ROOT = Path(__file__).parents[2]
-ADDRESS = "KBETL_TESTS_PRELOADED"
+ADDRESS = "TESTS_PRELOADED_ADDRESS"
 """The variable that tells the workers where the process listens."""
 PRELOADED = (
     "aiohttp",
@@ -67,23 +68,101 @@ def run_preloaded(
         tempfile.TemporaryFile() as stdin,
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
-        socket.socket(socket.AF_UNIX) as connection,
     ):
         stdin.write(input.encode("utf-8"))
         stdin.seek(0)
-        connection.connect(start())
-        request = json.dumps([arguments, str(folder), dict(environment)]).encode()
         streams = [stdin.fileno(), out.fileno(), (out if is_merged else err).fileno()]
-        socket.send_fds(connection, [len(request).to_bytes(8, "big")], streams)
-        connection.sendall(request)
-        child = _read_number(connection)
-        connection.settimeout(timeout_s)
-        try:
-            status = _read_number(connection)
-        except TimeoutError:
-            os.kill(child, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(arguments, timeout_s) from None
+        with Forked(arguments, folder, environment, streams) as process:
+            status = process.wait(timeout_s)
         return subprocess.CompletedProcess(arguments, status, _text(out), _text(err))
+
+
+class Forked:
+    """A command that runs; the methods are those of `subprocess.Popen`.
+
+    `streams` are the descriptors of its standard input, output and error. `stdout` and `stderr` are None:
+    `Piped` has them.
+    """
+
+    stdout: IO[str] | None = None
+    stderr: IO[str] | None = None
+
+    def __init__(
+        self, arguments: list[str], folder: Path, environment: Mapping[str, str], streams: list[int]
+    ) -> None:
+        self.args = arguments
+        self.returncode: int | None = None
+        request = json.dumps([arguments, str(folder), dict(environment)]).encode()
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(start())
+        socket.send_fds(self._connection, [len(request).to_bytes(8, "big")], streams)
+        self._connection.sendall(request)
+        self.pid = _read_number(self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kills it if it still runs."""
+        self.kill()
+        self.wait()
+        self._connection.close()
+
+    def poll(self) -> int | None:
+        """The status that it ended with; None if it runs."""
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.returncode = _read_number(self._connection)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The status that it ended with. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None and not select.select([self._connection], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        status = self.poll()
+        assert status is not None
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Does nothing if it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+class Piped(Forked):
+    """One without standard input, whose output is read while it runs."""
+
+    stdout: IO[str]
+    stderr: IO[str]
+
+    def __init__(self, arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        out, err = os.pipe(), os.pipe()
+        self.stdout, self.stderr = (os.fdopen(reading, encoding="utf-8") for reading, _ in (out, err))
+        with open(os.devnull, "rb") as nothing, os.fdopen(out[1], "wb") as o, os.fdopen(err[1], "wb") as e:
+            super().__init__(arguments, folder, environment, [nothing.fileno(), o.fileno(), e.fileno()])
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.stdout.close()
+        self.stderr.close()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What is left of both streams, when it has ended. Raises subprocess.TimeoutExpired."""
+        with ThreadPoolExecutor(2) as pool:
+            reading = [pool.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()  # so that both streams end
+                raise
+            out, err = (each.result() for each in reading)
+        return out, err
 
 
 def start() -> str:

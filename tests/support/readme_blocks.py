@@ -38,6 +38,7 @@ from fake_llm import LABELS, Asked, FakeLlm
 from preloaded import run_preloaded
 
 from kbetl.cli import cli
+from kbetl.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -62,6 +63,17 @@ _COLUMN = re.compile(r"^  (\w+) (?:text|integer|real|blob|any)\b.*?-- (.*)$", re
 _ADDED = re.compile(r"^alter table (\w+) add column$(\n.*)", re.MULTILINE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"$`\\]*\"")
 _TABLE = re.compile(r"^create table (\w+) \((.*?)^\) strict", re.DOTALL | re.MULTILINE)
+
+
+def _leaves(command: click.Command) -> list[tuple[str, ...]]:
+    """The command, or those below it, each with the groups before it."""
+    if not isinstance(command, click.Group):
+        return [(command.name or "",)]
+    return [(command.name or "", *below) for each in command.commands.values() for below in _leaves(each)]
+
+
+LEAVES = [names for command in COMMANDS for names in _leaves(command)]
+"""Every command that does something, with its group before it."""
 
 
 def rewritten(text: str) -> str:

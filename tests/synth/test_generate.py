@@ -5,37 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from typing import Any
 
 import pytest
-from enrich_case import Case, Result, ended, started, until, write_rows
+from enrich_case import Case, ended, started, until, write_rows
 from fake_llm import Asked
+from synth_case import CODE, check_whole, code, kernel, module, modules, rollouts, run
 
 pytest_plugins = ["enrich_fixtures"]
-
-CODE = "import triton\n\nclass New:\n    pass"
-
-
-def code(number: int) -> str:
-    return f"class Module{number}(nn.Module):\n    def forward(self, x):\n        return x + {number}\n"
-
-
-def module(number: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "module_name": f"Module{number}",
-        "python_code": code(number),
-        "triton_code": f"# kernel {number}",
-        "uuid": f"u{number}",
-        **changes,
-    }
-
-
-def modules(count: int) -> list[dict[str, Any]]:
-    return [module(number) for number in range(count)]
-
-
-def kernel(text: str) -> str:
-    return f"Here it is.\nBEGIN_PYTHON\n```python\n{CODE}  # {text}\n```\nEND_PYTHON"
 
 
 @pytest.fixture
@@ -43,35 +19,6 @@ def synth(case: Case) -> Case:
     """A server that writes another kernel each time."""
     case.llm.content = lambda asked: kernel(str(asked.index))
     return case
-
-
-def run(case: Case, *arguments: object, model: str = "m") -> Result:
-    return case.kbetl("synth", "run", "-b", case.llm.url, "-m", model, *arguments)
-
-
-def rollouts(case: Case) -> int:
-    return int(case.rows("select count(*) from samples where kind = 'rollout'")[0][0])
-
-
-def check_whole(case: Case) -> None:
-    """Each answer that is a completion is a rollout, at a place, with an outcome; the store is sound."""
-    assert case.rows("pragma integrity_check") == [("ok",)]
-    assert case.rows("pragma foreign_key_check") == []
-    kept = (
-        "select request_hash, attempt, try from answers"
-        " where fault is null and host <> 'offline' order by 1, 2, 3"
-    )
-    placed = "select distinct request_hash, attempt, try from generations order by 1, 2, 3"
-    assert case.rows(kept) == case.rows(placed)
-    assert case.rows(
-        "select count(*) from generations left join source_samples using (source_id, position)"
-        " where source_samples.sample_hash is null"
-    ) == [(0,)]
-    assert case.rows(
-        "select count(*) from generations left join outcomes on outcomes.task_hash = generations.task_hash"
-        " and outcomes.sample_hash = problem_hash and outcomes.attempt = generations.attempt"
-        " where outcomes.status is null"
-    ) == [(0,)]
 
 
 def test_every_answer_is_a_rollout_of_its_module(synth):

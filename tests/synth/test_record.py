@@ -220,7 +220,7 @@ def test_recording_again_adds_nothing(home, query):
     assert query("select hash, row from samples order by hash") == before
 
 
-def test_ingest_and_record_are_the_same_door(home, query):
+def test_ingest_and_record_store_the_same(home, query):
     file = the_file("verifiers-0.1.14/kernelbook-env--mock--glm-err500/*")
     assert kbetl(["ingest", str(file), "-q"]) == 0
     before = query("select * from samples")

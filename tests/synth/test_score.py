@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from enrich_case import Case, Result, rollout, write_rows
-from test_generate import kernel, modules, run
+from synth_case import kernel, modules, run
 
 pytest_plugins = ["enrich_fixtures"]
 

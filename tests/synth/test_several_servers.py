@@ -10,7 +10,7 @@ import pytest
 from enrich_case import DEADLINE_S, Case, Result
 from fake_llm import FakeLlm
 from fake_stream import BODIES, Reply
-from test_generate import check_whole, kernel, modules, rollouts
+from synth_case import check_whole, kernel, modules, rollouts
 
 from kbetl.client import Endpoint, Limits
 from kbetl.client.server_info import counters_in

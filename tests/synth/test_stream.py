@@ -11,7 +11,7 @@ from enrich_case import Case
 from fake_faults import refuse_parameter
 from fake_llm import Asked, Order
 from fake_stream import cut_stream, events, failed_stream, recorded, stream, streamed, unended_stream
-from test_generate import check_whole, kernel, modules, run
+from synth_case import check_whole, kernel, modules, run
 
 from kbetl.client.responses import HttpResponse, read_completion
 from kbetl.client.sse import StreamAccumulator

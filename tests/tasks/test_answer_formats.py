@@ -504,7 +504,7 @@ def test_free_text_numbers_and_json_stand_in_the_visible_text(content: str) -> N
 )
 def test_a_long_answer_of_one_repeated_piece_is_read(piece: str, reader: AnswerFormat) -> None:
     """Two hundred thousand characters: a pattern that backtracks would not come back."""
-    content = piece * (500_000 // len(piece))
+    content = piece * (200_000 // len(piece))
     inside = f"<difficulty>{content}</difficulty><score>{content}</score>"
     block = f"BEGIN_PYTHON x{content}x END_PYTHON"
     for text in (content, inside, "{" + content, block):

@@ -37,7 +37,7 @@ def asked(task: Task, row: dict[str, object], reward: float | None = None) -> st
 
 def test_builtin_difficulty_is_as_documented() -> None:
     task = load_task("difficulty")
-    assert (task.name, task.about, task.where) == ("difficulty", "rollout", "reward > :min_reward")
+    assert (task.name, task.about, task.where) == ("difficulty", ("rollout",), "reward > :min_reward")
     assert task.answer_format == Label("difficulty", ("low", "medium", "high"))
     assert task.parameters == {"max_tokens": 256, "temperature": 0.1}
     assert (task.system, task.closing) == (None, None)
@@ -45,7 +45,7 @@ def test_builtin_difficulty_is_as_documented() -> None:
 
 def test_builtin_prompts_is_as_documented() -> None:
     task = load_task("prompts")
-    assert (task.name, task.about, task.where) == ("prompts", "module", None)
+    assert (task.name, task.about, task.where) == ("prompts", ("module",), None)
     assert task.answer_format == Text("specification")
     assert task.parameters == {"max_tokens": 32768, "temperature": 0.3}
     assert task.closing == (
@@ -351,9 +351,10 @@ def test_braces_that_are_no_field_stay_in_the_template(tmp_path: Path) -> None:
         (FRONT.replace('"style"\nabout', "7\nabout") + "+++\nx", "key 'name' is 7"),
         (
             FRONT.replace('"module"', '"kernel"') + "+++\nx",
-            "key 'about' is 'kernel'; it is module or rollout",
+            "key 'about' is 'kernel'; it is one of module, rollout, record, or a list of some",
         ),
-        (FRONT.replace('"module"', '["module"]') + "+++\nx", "key 'about' is"),
+        (FRONT.replace('"module"', '["module", "kernel"]') + "+++\nx", "key 'about' is"),
+        (FRONT.replace('"module"', "[]") + "+++\nx", "key 'about' is"),
         (FRONT + "where = 1\n+++\nx", "key 'where' is an integer, not text"),
         (FRONT + "where = ' '\n+++\nx", "key 'where' is blank"),
         (FRONT + "system = ['a']\n+++\nx", "key 'system' is a list, not text"),

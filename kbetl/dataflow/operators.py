@@ -1,15 +1,20 @@
-"""The operators of PyTorch that the offline model knows, by family, and the rating of a chain of them."""
+"""The operators of PyTorch: their families, and one name for each, whatever its form."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import ast
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Family = Literal[
     "copy", "elementwise", "reduction", "matrix", "convolution", "attention", "recurrent", "other"
 ]
-Difficulty = Literal["low", "medium", "high"]
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
 
 _NAMES: Mapping[Family, str] = {
     "copy": """
@@ -87,22 +92,19 @@ _IDLE_NAMES = """
     xavier_normal_ kaiming_uniform_ kaiming_normal_ trunc_normal_ orthogonal_ calculate_gain broadcast_shapes
     normal uniform multinomial generator is_grad_enabled get_default_dtype typename set_grad_enabled assert_
     """
-IDLE = frozenset(_IDLE_NAMES.split())
+IDLE = words(_IDLE_NAMES)
 """What makes, converts or inspects tensors: no operator of the module."""
 
 
 class Operation(NamedTuple):
-    """One operator that a module applies."""
+    """One operator that a module applies, as the source spells it."""
 
     name: str
     family: Family
-    settings: tuple[str, ...] = ()
-    """What its call says besides tensors, in words; for the specification alone."""
-
-
-class Rating(NamedTuple):
-    difficulty: Difficulty
-    why: str
+    call: ast.Call | None = None
+    """Where its settings stand; None if there are none."""
+    tensors: frozenset[int] = frozenset()
+    """The `id` of each argument of the call that is a tensor."""
 
 
 def family_of(name: str) -> Family | None:
@@ -111,31 +113,44 @@ def family_of(name: str) -> Family | None:
     return _FAMILIES.get(plain) or _FAMILIES.get(plain.rstrip("_"))
 
 
-def rate(operations: Sequence[Operation]) -> Rating:
-    """Low, medium or high by what is chained.
-
-    low: copies, identity, elementwise. medium: basic reductions, matrix operations, one convolution.
-    high: these fused with each other or with more than a step around them, attention, recurrence.
+VIEWS = words(
     """
-    count = Counter(operation.family for operation in operations)
-    heavy = count["matrix"] + count["convolution"] + count["reduction"] + count["other"]
-    around = heavy + count["elementwise"]
-    if count["attention"] or count["recurrent"]:
-        return Rating("high", "attention or a recurrent layer")
-    if not heavy:
-        return Rating("low", "copies and elementwise steps alone")
-    if count["convolution"]:
-        if around > 1:
-            return Rating("high", "a convolution fused with other operators")
-        return Rating("medium", "one convolution")
-    if count["matrix"]:
-        if heavy > count["matrix"]:
-            return Rating("high", "matrix operations fused with reductions")
-        if around > 2:
-            return Rating("high", "matrix operations fused with each other or with elementwise steps")
-        return Rating("medium", "a basic matrix operation")
-    if heavy > 4:
-        return Rating("high", "many reductions chained")
-    if count["other"]:
-        return Rating("medium", "a call whose inside is not in the source")
-    return Rating("medium", "a basic reduction")
+    identity view view_as reshape reshape_as flatten unflatten permute transpose t swapaxes swapdims movedim
+    moveaxis squeeze unsqueeze expand expand_as repeat tile split chunk unbind narrow select clone copy
+    contiguous broadcast_to broadcast_tensors atleast_1d atleast_2d atleast_3d ravel rearrange as_strided
+    tensor_split hsplit vsplit dsplit
+    """
+)
+"""Operators whose result is what came in, in another shape or place: left out of the dataflow."""
+_ONE_NAME = {
+    one: name
+    for name, others in {
+        "add": "addition add",
+        "sub": "subtraction subtract rsub",
+        "mul": "multiplication multiply",
+        "div": "division divide truedivide",
+        "floordivide": "floordivision",
+        "pow": "power square",
+        "neg": "negation negative",
+        "matmul": "mm bmm mv dot",
+        "abs": "absolute",
+        "clamp": "clip",
+        "cat": "concat concatenate",
+        "max": "amax",
+        "min": "amin",
+        "atan2": "arctan2",
+        "softmax": "softmax2d",
+        "bitwise": "bitwiseoperation",
+    }.items()
+    for one in others.split()
+}
+
+
+def operator_name(name: str) -> str:
+    """The one name of an operator: layer, function, method and sign of the same operator give the same.
+
+    >>> operator_name("MaxPool2d"), operator_name("max_pool2d"), operator_name("add_")
+    ('maxpool2d', 'maxpool2d', 'add')
+    """
+    plain = name.lower().replace("_", "").replace(" ", "")
+    return _ONE_NAME.get(plain, plain)

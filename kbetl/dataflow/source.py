@@ -1,17 +1,18 @@
 """A module's source as a syntax tree: which classes, functions and imports it has, which class is meant.
 
-`ast` is fine here, although it changes between versions of Python: no identity hangs on it. The source is
-parsed, never executed or imported.
+The source is parsed, never executed or imported. `ast` changes between versions of Python: what is hashed is
+spelled by this package.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kbetl.errors import RequestFailed
+from kbetl.errors import UnreadableCode
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -20,6 +21,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 class Source:
     """What stands at the top of a source text; the last definition of a name wins, as in Python."""
 
+    tree: ast.Module
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     functions: dict[str, FunctionNode] = field(default_factory=dict)
     imports: dict[str, str] = field(default_factory=dict)
@@ -84,19 +86,25 @@ class Source:
         return self.method(class_name, "forward") is not None or self.torch_base(class_name) is not None
 
 
+# Parsing them takes up to 0.2 s.
+MOST_CHARACTERS = 200_000
+
+
 def parse(python_code: str) -> Source:
-    """Reads a source text. Raises RequestFailed where it is no Python that can be read."""
+    """Reads a source text. Raises UnreadableCode if it is no Python that can be read, or too large."""
+    if len(python_code) > MOST_CHARACTERS:
+        raise UnreadableCode("the code is too large to follow")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # escapes such as "\d" are the sample's affair
             tree = ast.parse(python_code)
     except SyntaxError as error:
-        raise RequestFailed(f"the code does not parse: line {error.lineno}: {error.msg}") from None
+        raise UnreadableCode(f"the code does not parse: line {error.lineno}: {error.msg}") from None
     except ValueError as error:
-        raise RequestFailed(f"the code does not parse: {error}") from None
+        raise UnreadableCode(f"the code does not parse: {error}") from None
     except (RecursionError, MemoryError):
-        raise RequestFailed("the code does not parse: it nests too deep") from None
-    source = Source()
+        raise UnreadableCode("the code does not parse: it nests too deep") from None
+    source = Source(tree)
     for node in _statements(tree.body):
         _note(source, node)
     return source
@@ -142,24 +150,32 @@ def _note_constant(source: Source, target: ast.expr, value: ast.expr) -> None:
 def chosen_class(source: Source, module_name: str) -> str:
     """The class that is meant: `module_name`, else `Model`, else the only module that no other one uses.
 
-    Raises RequestFailed where that is no module, or where several could be meant.
+    Raises UnreadableCode where that is no module, or where several could be meant.
     """
     modules = [name for name in source.classes if source.is_module(name)]
     if not modules:
-        raise RequestFailed("the code holds no class with a forward method; nothing to judge")
+        raise UnreadableCode("the code holds no class with a forward method; nothing to judge")
     if module_name in source.classes:
         if module_name not in modules:
-            raise RequestFailed(
+            raise UnreadableCode(
                 f"class {module_name} has no forward method and extends no layer; nothing to judge"
             )
         return module_name
     if "Model" in modules:
         return "Model"
-    unused = [name for name in modules if not _is_used(source, name)]
+    unused = unused_modules(source)
     if len(unused) != 1:
-        candidates = ", ".join((unused or modules)[:5])
-        raise RequestFailed(f"the code has no class {module_name[:80]!r}; any of {candidates} could be meant")
+        candidates = ", ".join(unused[:5])
+        raise UnreadableCode(
+            f"the code has no class {module_name[:80]!r}; any of {candidates} could be meant"
+        )
     return unused[0]
+
+
+def unused_modules(source: Source) -> list[str]:
+    """The modules that no other class mentions; all of them if each is mentioned."""
+    modules = [name for name in source.classes if source.is_module(name)]
+    return [name for name in modules if not _is_used(source, name)] or modules
 
 
 def _is_used(source: Source, name: str) -> bool:
@@ -169,3 +185,30 @@ def _is_used(source: Source, name: str) -> bool:
         if other.name != name
         for node in ast.walk(other)
     )
+
+
+_FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_MARKED = re.compile(r"BEGIN_PYTHON[^\n]*\n(.*?)(?:END_PYTHON|\Z)", re.DOTALL)
+_DEFINES = re.compile(r"^(?:class|def|async def|@)\s*\w", re.MULTILINE)
+
+
+def solution_code(completion: str) -> str | None:
+    """The code of a solution in a model's text; None if it holds none.
+
+    It is the last fenced block that defines a class or a function, else what stands between BEGIN_PYTHON and
+    END_PYTHON, else the whole text if that is Python which defines something. A block that is never closed
+    goes to the end.
+    """
+    blocks = [block for block in _FENCED.findall(completion) if _DEFINES.search(block)]
+    if blocks:
+        return str(blocks[-1])
+    marked = _MARKED.findall(completion)
+    if marked:
+        return str(marked[-1])
+    if _DEFINES.search(completion):
+        try:
+            parse(completion)
+        except UnreadableCode:
+            return None
+        return completion
+    return None

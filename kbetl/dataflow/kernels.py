@@ -1,0 +1,150 @@
+"""What a Triton kernel does with its arguments: through which it stores, and from which that comes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kbetl.dataflow.source import FunctionNode
+
+# Helpers of a kernel inside each other that are followed.
+_MOST_HELPERS = 4
+_LOW_PRECISION = ("float16", "bfloat16", "float8", "int8", "fp8")
+
+
+@dataclass
+class Kernel:
+    """A kernel, or a helper of one."""
+
+    stores: dict[str, set[str]] = field(default_factory=dict)
+    """By the parameter that it stores through: the parameters that what it stores comes from."""
+    low_precision_line: int = 0
+    """Where a value is made less than single precision whatever comes in; 0 if nowhere."""
+    only_copies: bool = True
+    """Whether it stores what it loaded, unchanged."""
+
+
+def read_kernel(node: ast.AST, helpers: Mapping[str, ast.AST], depth: int = 0) -> Kernel:
+    """What a kernel does, with the other kernels of the source by name."""
+    if not isinstance(node, FunctionNode):
+        return Kernel()
+    return _Reading(node, helpers, depth).kernel
+
+
+class _Reading:
+    """One reading of a kernel, whatever the order of its statements."""
+
+    def __init__(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, helpers: Mapping[str, ast.AST], depth: int
+    ) -> None:
+        self.kernel = Kernel()
+        self.helpers, self.depth = helpers, depth
+        arguments = node.args
+        names = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        self.values: dict[str, set[str]] = {one.arg: {one.arg} for one in names}
+        self.pointers: dict[str, set[str]] = {one.arg: {one.arg} for one in names}
+        self.loaded: dict[str, bool] = {}
+        assigned = list(_assignments(node))
+        for _ in range(3):  # what is carried round a loop comes from below
+            for target, value in assigned:
+                self.values.setdefault(target, set()).update(self.sources(value))
+                self.pointers.setdefault(target, set()).update(self.addresses(value))
+        for target, value in assigned:
+            self.loaded[target] = self.loaded.get(target, True) and _is_load(value)
+        for call in _calls(node):
+            self.call(call)
+        self.kernel.low_precision_line = _low_precision(node.body)
+        self.kernel.only_copies &= bool(self.kernel.stores)
+
+    def sources(self, node: ast.AST) -> set[str]:
+        """The parameters that a value comes from."""
+        names = (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+        return {source for name in names for source in self.values.get(name, ())}
+
+    def addresses(self, node: ast.AST) -> set[str]:
+        """The parameters that an address points into: those behind a load are none."""
+        if isinstance(node, ast.Call) and _is_load(node):
+            return set()
+        if isinstance(node, ast.Name):
+            return set(self.pointers.get(node.id, ()))
+        return {one for child in ast.iter_child_nodes(node) for one in self.addresses(child)}
+
+    def call(self, node: ast.Call) -> None:
+        """Notes what a call stores."""
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        args = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg in ("value", "val"))]
+        if isinstance(node.func, ast.Name) and node.func.id in self.helpers:
+            self._helper(node, self.helpers[node.func.id])
+        elif name == "store" or name.startswith("atomic_") or name == "store_tensor_descriptor":
+            owner = node.func.value if isinstance(node.func, ast.Attribute) else node
+            is_method = bool(self.addresses(owner))
+            address = owner if is_method else node.args[0] if node.args else node
+            value = args[-1] if is_method else args[1] if len(args) > 1 else node
+            found = self.sources(value)
+            is_copy = _is_load(value) or (isinstance(value, ast.Name) and self.loaded.get(value.id, False))
+            self.kernel.only_copies &= is_copy and name == "store"
+            for parameter in self.addresses(address):
+                kept = {parameter} if name.startswith("atomic_") else set()
+                self.kernel.stores.setdefault(parameter, set()).update(found | kept)
+
+    def _helper(self, node: ast.Call, helper: ast.AST) -> None:
+        if self.depth >= _MOST_HELPERS or not isinstance(helper, FunctionNode):
+            return
+        inner = read_kernel(helper, self.helpers, self.depth + 1)
+        names = [one.arg for one in helper.args.args]
+        given: dict[str, ast.expr] = dict(zip(names, node.args, strict=False))
+        given |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
+        self.kernel.only_copies &= not inner.stores or inner.only_copies
+        for stored, found in inner.stores.items():
+            held = {one for name in found if name in given for one in self.sources(given[name])}
+            for parameter in self.addresses(given[stored]) if stored in given else ():
+                self.kernel.stores.setdefault(parameter, set()).update(held)
+
+
+def _assignments(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    for one in ast.walk(node):
+        if isinstance(one, ast.Assign):
+            pairs: Sequence[tuple[ast.expr, ast.expr]] = [(target, one.value) for target in one.targets]
+        elif isinstance(one, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and one.value is not None:
+            pairs = [(one.target, one.value)]
+        elif isinstance(one, ast.For):
+            pairs = [(one.target, one.iter)]
+        else:
+            continue
+        for target, value in pairs:
+            for name in ast.walk(target):
+                if isinstance(name, ast.Name):
+                    yield name.id, value
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    return (one for one in ast.walk(node) if isinstance(one, ast.Call))
+
+
+def _is_load(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    return name in ("load", "load_tensor_descriptor", "_experimental_descriptor_load")
+
+
+def _low_precision(statements: Sequence[ast.stmt]) -> int:
+    """The first line that makes a value less than single precision, outside of conditions; 0 if none does."""
+    for statement in statements:
+        if isinstance(statement, ast.If):
+            continue
+        if isinstance(statement, ast.For | ast.While):
+            inner = _low_precision(statement.body)
+            if inner:
+                return inner
+            continue
+        for call in _calls(statement):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            if name in ("to", "cast") and any(_is_low(one) for one in call.args[-1:]):
+                return call.lineno
+    return 0
+
+
+def _is_low(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr.startswith(_LOW_PRECISION)
