@@ -14,6 +14,7 @@ from kbetl.config import command_line
 from kbetl.errors import BadRow, ConfigError
 from kbetl.json_codec import stored_value
 from kbetl.samples import fields
+from kbetl.samples.reading import read_row, stored_map
 from kbetl.store import ReportRow, Store, select_samples
 
 # Hexadecimal digits that a shortened hash has; more if others begin alike.
@@ -146,7 +147,7 @@ class Shown:
 
     def _text(self, read: Callable[[fields.Row], str | None]) -> str | None:
         try:
-            return read(self.row)
+            return read(read_row(self.row, stored_map(self.sample["field_map"])).row)
         except BadRow:  # it was stored under rules that today's no longer read; --raw shows it
             return None
 
@@ -174,24 +175,14 @@ def _chosen(store: Store, choice: Choice) -> str:
     if named is not None and not choice.is_next:
         return str(named["hash"])
     kinds = [named["kind"]] if named else [row[0] for row in store.rows("show/shown_kinds")]
-    if choice.where is not None:
-        (min_reward,) = store.rows("show/shown_standing", {"hash": None})[0][:1]
-        with store.guarded() as connection:
-            hashes = _matching(connection, kinds, [choice.where], {"min_reward": min_reward})
-            found = _pick(hashes, choice, named)
-    else:
-        with store.translate_errors():
-            found = _pick(_matching(store.connection, kinds, [], {}), choice, named)
+    (min_reward,) = store.rows("show/shown_standing", {"hash": None})[0][:1]
+    conditions = [] if choice.where is None else [choice.where]
+    with store.guarded() as connection:
+        hashes = select_samples(connection, kinds, conditions, {"min_reward": min_reward}, with_prompts=True)
+        found = _pick(hashes, choice, named)
     if found is None:
         raise ConfigError(_why_none(store.path, choice, has_samples=bool(kinds)))
     return found
-
-
-def _matching(
-    connection: Any, kinds: Sequence[str], conditions: Sequence[str], parameters: dict[str, Any]
-) -> Iterator[str]:
-    for kind in kinds:
-        yield from select_samples(connection, kind, conditions, parameters, with_prompts=True)
 
 
 def _pick(hashes: Iterator[str], choice: Choice, named: ReportRow | None) -> str | None:

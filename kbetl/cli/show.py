@@ -97,6 +97,10 @@ def _print(shown: Shown) -> None:
         page.line(line, "italic")
     page.heading("answer", shown.completion)
     page.prose(shown.completion or "")
+    if shown.sample["kind"] == "record":
+        page.heading("row", shown.row)
+        for line in json.dumps(shown.row, indent=2, ensure_ascii=False).splitlines():
+            page.line(line)
     page.heading("of the same name", shown.others)
     for line in shown.other_lines():
         page.line(line)

@@ -52,6 +52,12 @@ select
   rollout_facts.reasoning_tokens as reasoning_tokens,
   rollout_facts.rewards as rewards,
   rollout_facts.metrics as metrics,
+  (
+    select field_maps.map
+    from mapped_samples
+    join field_maps on field_maps.id = mapped_samples.field_map_id
+    where mapped_samples.sample_hash = samples.hash
+  ) as field_map,
   samples.row as row
 from samples
 left join rollout_facts on rollout_facts.sample_hash = samples.hash

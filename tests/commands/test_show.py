@@ -186,6 +186,18 @@ def test_empty_old_and_missing_stores_are_one_line(show, folder, monkeypatch):
     assert not (folder / "none.db").exists()
 
 
+def test_records_and_rows_of_other_shapes_are_read_as_they_came_in(show, folder):
+    """A record is its row; what a shape calls otherwise is problem and answer here too."""
+    rows = ({"note": "plain", "n": 1}, {"instruction": "What?", "output": "That."})
+    (folder / "any.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["ingest", "-q", "any.jsonl", "-d", "any.db"]) == 0
+    record = show("--where", "kind = 'record'", "-d", "any.db")
+    assert record.endswith('── row ──\n{\n  "note": "plain",\n  "n": 1\n}\n')
+    other = show("--where", "kind = 'rollout'", "-d", "any.db")
+    assert "── problem ──\nWhat?\n" in other
+    assert "── answer ──\nThat.\n" in other
+
+
 def test_the_shipped_rows_are_shown(show, folder):
     assert run(["ingest", "-q", str(data_path("sample.jsonl")), "-d", "sample.db"]) == 0
     with Store.read(folder / "sample.db") as store:
