@@ -63,7 +63,7 @@ class ParsedRow(NamedTuple):
 
 
 def row_with_facts(parsed: Parsed, reading: Reading) -> ParsedRow:
-    """Returns sample and facts of a row from one reading of its messages; raises BadRow as `parse_row` does."""
+    """Returns sample and facts of a row from one reading of its messages. Raises BadRow."""
     kind, spoken = _checked(parsed.value, reading.row)
     facts = None if spoken is None else rollout_facts(parsed.value, reading, spoken)
     return ParsedRow(_sample(parsed, kind, reading), facts)
@@ -117,7 +117,7 @@ def looks_like_a_row(row: Mapping[str, Any]) -> bool:
 
 
 def _checked(row: Mapping[str, Any], read: Mapping[str, Any]) -> tuple[Kind, fields.Spoken | None]:
-    """The kind of a row, with `read` its fields as they are read; of a rollout also what the assistant says."""
+    """Returns the kind of a row, and of a rollout what the assistant says; `read` has its fields as read."""
     for keys, reason in _OTHER_SHAPES:
         if all(row.get(key) is not None for key in keys):
             raise BadRow(reason)

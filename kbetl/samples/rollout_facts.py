@@ -70,7 +70,7 @@ def rollout_facts(
 ) -> RolloutFacts:
     """Returns the facts of a rollout's row, whichever tool wrote it.
 
-    `reading` is how it is read if a map says that; `spoken` is what the assistant says, if that was read before.
+    `reading` is how it is read if a map says that; `spoken` is what the assistant says, if that is known.
 
     Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
