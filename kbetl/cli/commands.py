@@ -18,7 +18,9 @@ from kbetl.cli.lengths import lengths
 from kbetl.cli.merge import merge
 from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
+from kbetl.cli.report import report
 from kbetl.cli.run import run
+from kbetl.cli.show import show
 from kbetl.cli.synth import synth
 from kbetl.cli.tasks import tasks
 from kbetl.cli.use import use
@@ -42,6 +44,8 @@ COMMANDS: tuple[click.Command, ...] = (
     push,
     run,
     query.query,
+    show,
+    report,
     status.status,
     check.check,
     docs,

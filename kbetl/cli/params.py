@@ -156,7 +156,7 @@ def task_names(named: Iterable[str]) -> tuple[str, ...]:
     """The names of tasks that are named so, or by their files."""
     from kbetl.tasks import task_name
 
-    return tuple(dict.fromkeys(task_name(each) for each in named))
+    return tuple(dict.fromkeys(map(task_name, named)))
 
 
 def typed_again(context: click.Context, without: frozenset[str] = frozenset()) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl import records
 from kbetl.errors import BadRow
@@ -13,6 +13,7 @@ from kbetl.json_codec import Parsed
 from kbetl.records import Kind, Sample
 from kbetl.samples import fields
 from kbetl.samples.reading import FieldMap, Reading, has_prompt, kind_of, read_row
+from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 
 _REMEMBERED_CODES = 40_000
 """Per generation, 250 bytes each."""
@@ -48,12 +49,24 @@ def reading_of(parsed: Parsed, field_map: FieldMap | None = None) -> Reading:
 
 
 def sample_of(parsed: Parsed, reading: Reading) -> Sample:
-    """The sample that a row is, read so. Raises BadRow as `parse_row` does."""
-    row = reading.row
-    kind = _kind(parsed.value, row)
-    if kind == "rollout":
-        _check_rollout(row)
+    """Returns the sample that a row is, read so. Raises BadRow as `parse_row` does."""
+    kind, _ = _checked(parsed.value, reading.row)
     return _sample(parsed, kind, reading)
+
+
+class ParsedRow(NamedTuple):
+    """What a row says."""
+
+    sample: Sample
+    facts: RolloutFacts | None
+    """None if it is no rollout."""
+
+
+def row_with_facts(parsed: Parsed, reading: Reading) -> ParsedRow:
+    """Returns sample and facts of a row from one reading of its messages; raises BadRow as `parse_row` does."""
+    kind, spoken = _checked(parsed.value, reading.row)
+    facts = None if spoken is None else rollout_facts(parsed.value, reading, spoken)
+    return ParsedRow(_sample(parsed, kind, reading), facts)
 
 
 def parse_prompt(parsed: Parsed) -> Sample:
@@ -103,22 +116,23 @@ def looks_like_a_row(row: Mapping[str, Any]) -> bool:
     return any(key in row for key in ("completion", "messages", "conversations", *fields.PYTHON_CODE, *other))
 
 
-def _kind(row: Mapping[str, Any], read: Mapping[str, Any]) -> Kind:
-    """The kind of a row, with `read` its fields as they are read."""
+def _checked(row: Mapping[str, Any], read: Mapping[str, Any]) -> tuple[Kind, fields.Spoken | None]:
+    """The kind of a row, with `read` its fields as they are read; of a rollout also what the assistant says."""
     for keys, reason in _OTHER_SHAPES:
         if all(row.get(key) is not None for key in keys):
             raise BadRow(reason)
     kind = kind_of(read)
     if kind == "record":
         _check_record(row, read)
-    return kind
+    return kind, _check_rollout(read) if kind == "rollout" else None
 
 
-def _check_rollout(row: Mapping[str, Any]) -> None:
+def _check_rollout(row: Mapping[str, Any]) -> fields.Spoken:
     """Reads what later stages read, so that a wrong type is found here."""
     fields.messages(row, "prompt")
-    fields.spoken(row)
+    spoken = fields.spoken(row)
     fields.triton_code(row)
+    return spoken
 
 
 def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:

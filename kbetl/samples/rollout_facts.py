@@ -65,8 +65,12 @@ class RolloutFacts:
     """SQLite path of the completion in the row; None if it is `$.completion`."""
 
 
-def rollout_facts(source: Row, reading: Reading | None = None) -> RolloutFacts:
-    """The facts of a rollout's row, whichever tool wrote it; `reading` is how it is read if a map says that.
+def rollout_facts(
+    source: Row, reading: Reading | None = None, spoken: fields.Spoken | None = None
+) -> RolloutFacts:
+    """Returns the facts of a rollout's row, whichever tool wrote it.
+
+    `reading` is how it is read if a map says that; `spoken` is what the assistant says, if that was read before.
 
     Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
@@ -76,7 +80,7 @@ def rollout_facts(source: Row, reading: Reading | None = None) -> RolloutFacts:
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    completion, reasoning = fields.spoken(row)
+    completion, reasoning = spoken or fields.spoken(row)
     tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
     times = _times(row)
     return RolloutFacts(

@@ -108,7 +108,7 @@ def _line(name: str, bench: Bench, rounds: int, *, with_peers: bool) -> dict[str
         "stage": name,
         "rows": bench.rows,
         "text_scale": bench.text_scale,
-        "source_bytes": Path(bench.source).stat().st_size,
+        "input_bytes": _input_bytes(stage.floor(bench)),
         "concurrency": bench.concurrency,
         "to_reach": stage.to_reach,
         "ratio": [median(ratios), min(ratios), max(ratios)],
@@ -126,6 +126,11 @@ def _command(stage: Stage, bench: Bench, kind: str) -> Sequence[str]:
     return floor if kind == "floor" else peer
 
 
+def _input_bytes(floor: Sequence[str]) -> int | None:
+    """The size of the file that the floor reads; None where it reads none."""
+    return Path(floor[len(FLOORS) + 1]).stat().st_size if floor[2] == FLOORS[2] else None
+
+
 def _is_installed(peer: str) -> bool:
     return importlib.util.find_spec(peer.partition("_")[2]) is not None
 
@@ -141,6 +146,9 @@ def _shown(line: dict[str, Any]) -> str:
         if line["rounds"][kind]:
             cpu_s, wall_s, peak_mb = (_middle(line, kind, figure) for figure in Measured._fields)
             parts.append(f"{kind} {cpu_s:.3f} CPU-s, {wall_s:.2f} s, {peak_mb:.0f} MB")
+    if line["input_bytes"]:
+        per_gb = _middle(line, "kbetl", "cpu_s") / line["input_bytes"] * 1e9
+        parts.append(f"{line['input_bytes'] / 1e6:.1f} MB, {per_gb:.2f} CPU-s per GB")
     parts += [f"{kind} failed: {why}" for kind, why in line["failed"].items()]
     what = "wall" if line["is_wall"] else "CPU"
     return "; ".join(
