@@ -18,7 +18,7 @@ from kbetl.readers.lines import decompressed, read_lines
 from kbetl.records import Completion, Outcome, ParsedAnswer, Request, request_from_text
 from kbetl.row_writer import Rejections
 from kbetl.store import Store
-from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, newest_try, record_outcomes
+from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, last_try, record_outcomes
 from kbetl.store.batches import (
     BatchResult,
     Ending,
@@ -28,8 +28,8 @@ from kbetl.store.batches import (
     is_known_result,
     latest_batch_request,
     pending_request,
+    pending_requests_of,
     samples_of_request,
-    still_out_of,
 )
 from kbetl.store.reservations import drop_reserved_of_ended
 from kbetl.store.samples import add_generated_if_new
@@ -205,7 +205,7 @@ class _Reading:
         """Fails the requests of a batch that have no result."""
         self.batch_ids.add(ended.batch_id)
         failure = Failure(ended.reason, True)
-        for chunk in still_out_of(self._store, ended.batch_id):
+        for chunk in pending_requests_of(self._store, ended.batch_id):
             for _, request_hash, attempt in chunk:
                 for sample in samples_of_request(self._store, request_hash, attempt):
                     self._task(sample.task_hash)
@@ -315,7 +315,7 @@ class _Reading:
         """The number of the try that it is."""
         self.report.tally.count_answers([found], request.model)
         add_answers(self._store, [NewAnswer(request, attempt, found, run_id)], now())
-        number = newest_try(self._store, request.hash, attempt)
+        number = last_try(self._store, request.hash, attempt)
         assert number is not None
         return number
 

@@ -26,8 +26,8 @@ from kbetl.store.batches import (
     set_state,
 )
 
+# How long a service may take to list a batch that it was asked to begin.
 LISTED_WITHIN_S = 60.0
-"""How long a service may take to list a batch that it was asked to begin."""
 _LOOK_EVERY_S = 2.0
 
 Say = Callable[[str], None]

@@ -25,8 +25,15 @@ from kbetl.inference.plan import Plan, Say
 from kbetl.inference.report import billed_there_too
 from kbetl.inference.requests import PreparedRequest
 from kbetl.store.answers import InUse
-from kbetl.store.batches import BatchDraft, NewBatch, pending_request, publish, reserved_for_file, settle_with
-from kbetl.store.reservations import Worst
+from kbetl.store.batches import (
+    BatchDraft,
+    NewBatch,
+    add_request_sample,
+    pending_request,
+    publish,
+    reserved_for_file,
+)
+from kbetl.store.reservations import MaxUsage
 
 
 @dataclass
@@ -165,7 +172,7 @@ class _BatchWriter:
         out = pending_request(self._store, request.hash, attempt)
         if out is not None and (not self._target.again or out.batch_id in self._own):
             with self._store.transaction():
-                settle_with(self._store, out.id, self._plan.asked.hash, question.sample_hash)
+                add_request_sample(self._store, out.id, self._plan.asked.hash, question.sample_hash)
             self._count(is_own=out.batch_id in self._own)
             return
         name = custom_id(request.hash, attempt)
@@ -178,7 +185,7 @@ class _BatchWriter:
             self._hand_out(question)  # anew: the file that just ended may hold the same request
             return
         if not self._draft.has(request.hash, attempt):
-            worst = None if self._begun.budget is None else self._begun.budget.worst_case(request)
+            worst = None if self._begun.budget is None else self._begun.budget.max_usage(request)
             is_released = out is not None and not out.is_at_service
             if not self._reserve(worst, question, is_released=is_released):
                 self._report.beyond_budget += 1
@@ -190,7 +197,7 @@ class _BatchWriter:
         self._draft.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)
 
-    def _reserve(self, worst: Worst | None, question: PreparedRequest, *, is_released: bool) -> bool:
+    def _reserve(self, worst: MaxUsage | None, question: PreparedRequest, *, is_released: bool) -> bool:
         """Reserves one more request, if the budget lets it; no other fits once one did not."""
         if self._begun.budget is None or worst is None:
             return True

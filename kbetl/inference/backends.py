@@ -138,10 +138,10 @@ class ServerBackend:
         self._client.stop(reason)
 
 
+# How long one of several servers may do nothing but fail; then the others have its requests.
 PATIENCE_S = 20.0
-"""How long one of several servers may do nothing but fail; then the others have its requests."""
+# How long such a server is let alone before it is tried again.
 REST_S = 30.0
-"""How long such a server is let alone before it is tried again."""
 
 
 @dataclass(eq=False)

@@ -10,8 +10,8 @@ from kbetl.errors import RunStopped
 from kbetl.inference.budget import output_limit
 from kbetl.records import Request, Status
 
+# So many first answers that are all cut stop the run; so many in a row later are worth a line.
 ALIKE = 40
-"""So many first answers that are all cut stop the run; so many in a row later are worth a line."""
 
 
 class Earlier(NamedTuple):

@@ -16,8 +16,8 @@ from kbetl.inference.writer import WriteItem
 from kbetl.prices import Price, pusd_of, usd
 from kbetl.records import Completion, Request
 from kbetl.store import Store
-from kbetl.store.answers import newest_try
-from kbetl.store.reservations import ToReserve, Worst, charge_in_full, release, reserve
+from kbetl.store.answers import last_try
+from kbetl.store.reservations import MaxUsage, ToReserve, charge_in_full, release, reserve
 
 
 class Budget:
@@ -35,15 +35,15 @@ class Budget:
         """The run that reserves; set before the first request."""
         self.orphaned_note = ""
         """What killed runs have reserved, in words; empty if they have nothing."""
-        self._waiting: deque[tuple[Worst, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[MaxUsage, asyncio.Future[None]]] = deque()
         self._in_flight = 0
         self._closed: RunStopped | None = None
 
-    def worst_case(self, request: Request) -> Worst:
+    def max_usage(self, request: Request) -> MaxUsage:
         """The most that one try of a request may use. Raises ConfigError if that is not known."""
         return max_usage(request, self.price)
 
-    async def acquire(self, worst: Worst) -> None:
+    async def acquire(self, worst: MaxUsage) -> None:
         """Returns once one more try is reserved; each needs its `finish_try`."""
         if self._closed is not None:
             raise self._closed
@@ -80,7 +80,7 @@ class Budget:
         """What an answer used; see `billed_usage`."""
         return billed_usage(completion, self.price)
 
-    def check_overrun(self, worst: Worst, usage: BilledUsage) -> None:
+    def check_overrun(self, worst: MaxUsage, usage: BilledUsage) -> None:
         """Ends the run if an answer used more than was reserved: price or output limit are wrong."""
         if exceeds_reservation(worst, usage):
             self.close(RunStopped(_overrun(worst, usage)))
@@ -98,7 +98,7 @@ class Budget:
         if self._waiting and not self._in_flight:
             self.close(BudgetReached(self._reached(self._waiting[0][0])))
 
-    def _reached(self, worst: Worst) -> str:
+    def _reached(self, worst: MaxUsage) -> str:
         ceiling = self.balance.ceiling
         most = f"{worst.tokens:,} tokens" if ceiling.pusd is None else f"${usd(worst.pusd or 0):.4f}"
         return (
@@ -108,7 +108,7 @@ class Budget:
         )
 
 
-def _overrun(worst: Worst, usage: BilledUsage) -> str:
+def _overrun(worst: MaxUsage, usage: BilledUsage) -> str:
     if worst.pusd is not None and (usage.pusd or 0) > worst.pusd:
         return (
             f"an answer cost ${usd(usage.pusd or 0):.6f} where at most ${usd(worst.pusd):.6f} was reserved: "
@@ -129,7 +129,7 @@ class TryReservation:
     request: Request
     submit: Callable[[WriteItem], asyncio.Future[None]]
     attempt: int = 0
-    _worst: Worst | None = None
+    _worst: MaxUsage | None = None
     """Of the try that is in flight; None if there is none."""
     _reservation: int = 0
     """Its id; set by the writer's thread, which does one thing after the other."""
@@ -138,7 +138,7 @@ class TryReservation:
         """Returns once the try's worst case is durably reserved; RunStopped if it must not be sent."""
         self.finished()
         try:
-            worst = self.budget.worst_case(self.request)
+            worst = self.budget.max_usage(self.request)
         except ConfigError as error:
             raise RunStopped(str(error)) from error
         await self.budget.acquire(worst)
@@ -179,7 +179,7 @@ class TryReservation:
         self._worst = None
         self.budget.finish_try()
 
-    def _reserve(self, worst: Worst, store: Store) -> None:
+    def _reserve(self, worst: MaxUsage, store: Store) -> None:
         request = self.request
         self._reservation = reserve(
             store, ToReserve(self.budget.run_id, request.hash, self.attempt, request.model, worst)
@@ -189,7 +189,7 @@ class TryReservation:
         release(store, self._reservation)
 
     def _keep_reserved(self, store: Store) -> None:
-        try_number = newest_try(store, self.request.hash, self.attempt)
+        try_number = last_try(store, self.request.hash, self.attempt)
         if try_number is not None:
             charge_in_full(store, self._reservation, try_number)
 
@@ -222,24 +222,24 @@ class Balance:
     """Of requests that were sent and whose usage is not known yet, or never will be."""
     reserved_tokens: int = 0
 
-    def fits(self, worst: Worst) -> bool:
+    def fits(self, worst: MaxUsage) -> bool:
         """Whether a request may be sent that uses so much at most."""
         most_pusd, most_tokens = self.ceiling
         if most_pusd is not None and self.used_pusd + (worst.pusd or 0) > most_pusd:
             return False
         return most_tokens is None or self.used_tokens + worst.tokens <= most_tokens
 
-    def reserve(self, worst: Worst) -> None:
+    def reserve(self, worst: MaxUsage) -> None:
         """Reserves; only what fits."""
         self.reserved_pusd += worst.pusd or 0
         self.reserved_tokens += worst.tokens
 
-    def unreserve(self, worst: Worst) -> None:
+    def unreserve(self, worst: MaxUsage) -> None:
         """Nothing of a reservation was used."""
         self.reserved_pusd -= worst.pusd or 0
         self.reserved_tokens -= worst.tokens
 
-    def charge(self, worst: Worst, usage: BilledUsage) -> bool:
+    def charge(self, worst: MaxUsage, usage: BilledUsage) -> bool:
         """Replaces the reservation of a request by its usage.
 
         False, and nothing changes, if the usage lacks what the limit is about: it counts in full.
@@ -285,7 +285,7 @@ class Balance:
         return " and ".join(parts)
 
 
-def exceeds_reservation(worst: Worst, usage: BilledUsage) -> bool:
+def exceeds_reservation(worst: MaxUsage, usage: BilledUsage) -> bool:
     """Whether a request used more than its price and output limit allow: then these are wrong."""
     is_dearer = worst.pusd is not None and usage.pusd is not None and usage.pusd > worst.pusd
     return is_dearer or (usage.tokens is not None and usage.tokens > worst.tokens)
@@ -306,8 +306,8 @@ def billed_usage(completion: Completion, price: Price | None) -> BilledUsage:
     return BilledUsage(max(known, default=None), tokens)
 
 
+# For what a chat template adds to a prompt: its markers, a system prompt of its own, the date.
 ALLOWANCE_TOKENS = 1000
-"""For what a chat template adds to a prompt: its markers, a system prompt of its own, the date."""
 ALLOWANCE_TOKENS_PER_MESSAGE = 20
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
@@ -346,7 +346,7 @@ def max_tokens_of_text(text: str) -> int:
     return max(longest, len(text.encode()))
 
 
-def max_usage(request: Request, price: Price | None) -> Worst:
+def max_usage(request: Request, price: Price | None) -> MaxUsage:
     """The most that one try of a request can use.
 
     Raises ConfigError where that is not known: no output limit, parts that are no text, or a prompt for
@@ -360,14 +360,14 @@ def max_usage(request: Request, price: Price | None) -> Worst:
         )
     prompt_tokens = max_prompt_tokens(request)
     if price is None:
-        return Worst(prompt_tokens + limit, None)
+        return MaxUsage(prompt_tokens + limit, None)
     if not price.covers(prompt_tokens):
         raise ConfigError(
             f"a prompt may have {prompt_tokens:,} tokens, and {price.source} gives another price from "
             f"{price.below_prompt_tokens:,} on: put the higher one into kbetl.toml, "
             f'[prices."{request.model}"]'
         )
-    return Worst(prompt_tokens + limit, price.most_pusd(prompt_tokens, limit))
+    return MaxUsage(prompt_tokens + limit, price.most_pusd(prompt_tokens, limit))
 
 
 def _counts(parameters: Mapping[str, Any], names: Iterable[str]) -> list[int]:

@@ -16,13 +16,13 @@ from kbetl.store.reservations import (
     HandedOutRequest,
     ReservedOfModel,
     answers_by_model,
+    answers_without_usage,
     charge_in_full,
     handed_out_uncounted,
     open_reservation,
     orphaned_reservations,
     release,
     reserved_by_model,
-    untold_answers,
 )
 
 _MOST_USD = 1e6
@@ -105,7 +105,7 @@ def _load_history(store: Store, scope: BudgetScope, balance: Balance, price_of: 
     """Adds to the balance what all runs of the task's name have used or reserved."""
     for answers in answers_by_model(store, scope.task_name):
         _count_answers(answers, balance, price_of)
-    for answer in untold_answers(store, scope.task_name):
+    for answer in answers_without_usage(store, scope.task_name):
         _count_without_usage(answer, balance, price_of)
     for reserved in reserved_by_model(store, scope.task_name):
         _count_reserved(reserved, balance, price_of)
@@ -115,7 +115,7 @@ def _load_history(store: Store, scope: BudgetScope, balance: Balance, price_of: 
 
 def _count_answers(answers: AnswersOfModel, balance: Balance, price_of: PriceOf) -> None:
     balance.spent_tokens += answers.tokens
-    balance.spent_pusd += int(answers.told_pusd) + int(answers.computed_pusd)
+    balance.spent_pusd += int(answers.reported_pusd) + int(answers.computed_pusd)
     tokens = (
         answers.unpriced_fresh_tokens,
         answers.unpriced_cached_tokens,
@@ -123,12 +123,12 @@ def _count_answers(answers: AnswersOfModel, balance: Balance, price_of: PriceOf)
     )
     if balance.ceiling.pusd is None or not any(tokens):
         return
-    price = price_of(answers.model) if answers.is_told else _price(answers.model, price_of)
+    price = price_of(answers.model) if answers.has_cost else _price(answers.model, price_of)
     if price is None:
         return
     if price.covers(answers.longest_unpriced):
-        balance.spent_pusd += max(0, price.cost_pusd(*tokens) - int(answers.unpriced_told_pusd))
-    elif not answers.is_told:
+        balance.spent_pusd += max(0, price.cost_pusd(*tokens) - int(answers.unpriced_reported_pusd))
+    elif not answers.has_cost:
         raise ConfigError(
             f"answers of {answers.model} to prompts of up to {answers.longest_unpriced:,} tokens "
             "have no price: " + how_to_price(answers.model)

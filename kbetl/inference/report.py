@@ -18,8 +18,8 @@ from kbetl.store.answers import Usage
 
 _FAILURES = ("query", "select * from failures where task = :task", "-p", "task")
 
+# Of code and prose in English, for a model without an answer in the store.
 CHARACTERS_PER_TOKEN = 3.6
-"""Of code and prose in English, for a model without an answer in the store."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def billed_there_too(at_service: int) -> str:
     return f"; {at_service} of them are at a service, and paid for there too" if at_service else ""
 
 
+# Different reasons that are counted apart; the rest are counted as one.
 MAX_REASONS = 200
-"""Different reasons that are counted apart; the rest are counted as one."""
 _SNAPSHOT = re.compile(r"[-@:_](?:latest|\d{4}-?\d{2}-?\d{2}|\d{3,8})$")
 """What names a model's state at a time: `gpt-5.2-2026-01-01`, `kimi-k2-0905`, `gemini-2.0-flash-001`."""
 
@@ -320,7 +320,7 @@ class Estimator:
         self._requests += 1
         if self._budget is None:
             return
-        worst = self._budget.worst_case(request)
+        worst = self._budget.max_usage(request)
         self._is_full = self._is_full or not self._budget.balance.fits(worst)
         if not self._is_full:
             self._budget.balance.reserve(worst)

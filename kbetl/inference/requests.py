@@ -15,8 +15,8 @@ from kbetl.store.answers import StoredAnswer
 from kbetl.store.samples import GeneratedRollout
 from kbetl.store.selection import PendingSample, Selection
 
+# Prepared requests below which the next chunk is fetched.
 LOW_WATER = 128
-"""Prepared requests below which the next chunk is fetched."""
 
 
 @dataclass(frozen=True, slots=True)

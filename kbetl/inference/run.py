@@ -21,8 +21,8 @@ from kbetl.store.batches import release_waiting
 from kbetl.store.selection import PendingGroup
 
 # also a refusal that takes 200 ms to come; a server of two-second replies is that much slower to start
+# How long the first request to this machine goes alone, so that a refusal costs one request.
 LOCAL_ALONE_S = 0.4
-"""How long the first request to this machine goes alone, so that a refusal costs one request."""
 
 # as many answers of the offline model are stored by one commit; it makes one at a time
 OFFLINE_CONCURRENCY = 16

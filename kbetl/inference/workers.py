@@ -22,21 +22,21 @@ from kbetl.records import Completion, ParsedAnswer, Request
 from kbetl.store.answers import InUse, fail_again
 from kbetl.store.samples import GeneratedRollout
 
+# Samples that may wait for one answer; further ones keep their worker until it is stored.
 MAX_DUPLICATES = 1000
-"""Samples that may wait for one answer; further ones keep their worker until it is stored."""
 # a commit lasts as long as some ten requests: without extra workers, which send while the answers of others
 # become durable, the server would wait for our disk. Few of them: a slow disk slows down the requests, and a
 # kill loses little
 REQUESTS_PER_EXTRA_WORKER, EXTRA_WORKERS_FROM = 8, 32
+# How often a run looks whether its lock file is still there.
 LOCK_CHECK_S = 0.1
-"""How often a run looks whether its lock file is still there."""
 Key = str | tuple[str, int]
 """See `PreparedRequest.key`."""
+# How long SIGTERM, or a fault that ends the run, waits for requests in flight.
 TERMINATION_GRACE_S = 12.0
-"""How long SIGTERM, or a fault that ends the run, waits for requests in flight."""
 _SAY_STOP_AFTER_S = 0.2
+# Requests whose refusal may stay undecided, as all others may get it too; then each counts as their own.
 MAX_UNDECIDED = 1000
-"""Requests whose refusal may stay undecided, as all others may get it too; then each counts as their own."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, recor
 from kbetl.store.samples import GeneratedRollout, add_generated, add_generated_if_new
 from kbetl.store.store import now
 
+# Items per transaction, so that one commit stays well below 50 ms.
 MAX_GROUP = 512
-"""Items per transaction, so that one commit stays well below 50 ms."""
 
+# Hashes fall all over the indexes: their inner pages should stay in memory.
 CACHE_KIB = 32 * 1024
-"""Hashes fall all over the indexes: their inner pages should stay in memory."""
+# Of 16 KB: a page that many groups change is copied back once.
 CHECKPOINT_PAGES = 2000
-"""Of 16 KB: a page that many groups change is copied back once."""
 
 
 @dataclass(eq=False, slots=True)

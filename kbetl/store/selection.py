@@ -71,7 +71,7 @@ class Selection:
         return found
 
     def choose(self, sample_hashes: Iterator[str]) -> None:
-        """Takes the samples in the order in which they come."""
+        """Selects samples, in the order in which they come."""
         with self.store.transaction(writes=False):
             self.store.execute_many("selection/add_chosen", ({"sample_hash": each} for each in sample_hashes))
 
@@ -97,10 +97,10 @@ class Selection:
     ) -> None:
         """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any.
 
-        What failed in PARKED_AFTER runs in a row is left out where new ones are wanted.
-        What waits for a batch file is left out, but where the run `takes_back` what was handed out.
+        What failed in PARKED_AFTER runs in a row is left out if new ones are wanted.
+        What is pending in a batch file is left out, unless the run `takes_back` what was handed out.
         `wants_rollouts` counts as new what was answered and has not become a rollout.
-        `before_run` leaves out what an answer of that run or a later one settled.
+        `before_run` leaves out samples that have an outcome from an answer of that run or a later one.
         """
         with self.store.translate_errors():
             cursor = self.store.execute(
@@ -172,5 +172,5 @@ class Selection:
         )
 
 
+# Runs in a row that a sample failed in, after which a plain run asks it no more.
 PARKED_AFTER = 3
-"""Runs in a row that a sample failed in, after which a plain run asks it no more."""

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from kbetl.errors import Busy
 
+# How long SQLite waits for anything else than the write lock, such as a store that is being recovered.
 BUSY_TIMEOUT_MS = 60_000
-"""How long SQLite waits for anything else than the write lock, such as a store that is being recovered."""
+# Of one try at the lock: between two of them Ctrl-C is heard.
 TICK_MS = 200
-"""Of one try at the lock: between two of them Ctrl-C is heard."""
+# How long nothing moves before that is said; a commit of another kbetl lasts some milliseconds.
 SAY_AFTER_S = 2.0
-"""How long nothing moves before that is said; a commit of another kbetl takes some milliseconds."""
 
+# The byte of STORE-shm that a writer locks (https://www.sqlite.org/walformat.html, section 2.3.1).
 _WAL_WRITE_LOCK = 120
-"""The byte of STORE-shm that a writer locks (https://www.sqlite.org/walformat.html, section 2.3.1)."""
 
 
 class LockWait:
@@ -107,7 +107,7 @@ def _file_of(connection: sqlite3.Connection) -> Path:
 
 
 def _holder(path: Path) -> str:
-    """Who has the write lock, as far as the system tells: `process 4711 (sqlite3)`.
+    """The process that has the write lock, as far as the system knows it: `process 4711 (sqlite3)`.
 
     Read from /proc/locks: to open the file for asking would drop the locks of this process at closing.
     """
