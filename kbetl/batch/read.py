@@ -72,7 +72,7 @@ class BatchReadReport:
     in_use: list[InUse] = field(default_factory=list)
     """The tasks that came into use."""
     still_out: dict[str, int] = field(default_factory=dict)
-    """Requests that are still out, of the batch files that the results are of."""
+    """Requests that are still pending, by batch file, of the files that the results are of."""
     empty: list[str] = field(default_factory=list)
     """Files that hold no results, where some were expected."""
 
@@ -183,7 +183,7 @@ class _Reading:
         self._options = options
         self._host = host
         self._batch_id = batch_id
-        """Whose results are read; None where that is not known."""
+        """The batch whose results are read; None if that is not known."""
         self._tasks: dict[str, _Task] = {}
         self._runs: dict[str, int] = {}
         self._priced: set[tuple[int, int]] = set()
@@ -306,13 +306,13 @@ class _Reading:
         )
 
     def _copy_price(self, from_run_id: int, run_id: int) -> None:
-        """The run that reads computes with the price of the run that handed out."""
+        """Gives the run that reads the price of the run that wrote the batch file."""
         if (from_run_id, run_id) not in self._priced:
             self._priced.add((from_run_id, run_id))
             self._store.execute("batches/copy_price", {"run_id": run_id, "from_run_id": from_run_id})
 
     def _store_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
-        """The number of the try that it is."""
+        """Stores an answer; returns the number of its try."""
         self.report.tally.count_answers([found], request.model)
         add_answers(self._store, [NewAnswer(request, attempt, found, run_id)], now())
         number = last_try(self._store, request.hash, attempt)
@@ -322,9 +322,9 @@ class _Reading:
     def _record_outcomes(
         self, key: Key, found: Completion | Failure, open_id: int | None, try_number: int | None = None
     ) -> None:
-        """Records the outcomes of a request. `open_id` is its batch request, if that is still out.
+        """Records the outcomes of a request. `open_id` is its batch request, if that is pending.
 
-        If it is None, outcomes that are recorded stay, unless they failed.
+        If it is None, recorded outcomes stay, unless they failed.
         """
         if open_id is not None:
             end_handed_out(self._store, open_id, _ending(found))
@@ -395,7 +395,7 @@ class StoredAnswers:
 
 
 def record_answered(plan: Plan) -> int:
-    """Sets the outcomes of a plan's samples that have an answer; asks nothing. Gives their number."""
+    """Sets the outcomes of a plan's samples that have an answer; asks nothing. Returns their number."""
     answers = StoredAnswers(plan)
     for chunk in plan.requests(plan.select()):
         answers.record([question for question in chunk if question.stored is not None])

@@ -1,4 +1,4 @@
-"""Begins a task, for every command that pays: locks, samples, budget, and what it says before it asks."""
+"""Begins a task, for every command that pays: locks, samples, budget, and what is reported before it asks."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def choose_samples(plan: Plan, say: Say) -> Selection:
 
 
 class _Candidates(NamedTuple):
-    """The samples that could have been chosen."""
+    """Counts of the samples that could have been chosen."""
 
     samples: int
     rewarded: int

@@ -15,7 +15,7 @@ ALIKE = 40
 
 
 class Earlier(NamedTuple):
-    """What the same question has brought before this run."""
+    """Outcomes of the same question before this run."""
 
     cut: int = 0
     """Outcomes that are `truncated`."""
@@ -53,17 +53,17 @@ class Breaker:
         self._under_way += 1
 
     def leave(self) -> None:
-        """A request is no longer under way, whatever came of it."""
+        """Ends a request, whatever came of it."""
         self._under_way -= 1
         self._changed.set()
 
     def close(self) -> None:
-        """Whoever waits goes on, and finds out elsewhere whether the run does."""
+        """Lets all waiting requests go on; they find out elsewhere whether the run does."""
         self._is_closed = True
         self._changed.set()
 
     def came(self, status: Status, request: Request) -> RunStopped | None:
-        """An answer came; gives what ends the run, if this one does."""
+        """Counts an answer; returns what ends the run, None if this one does not."""
         if status != "truncated":
             self._in_a_row = 0
             self.close()

@@ -59,12 +59,12 @@ class Budget:
             raise
 
     def finish_try(self) -> None:
-        """A try is no longer in flight, and the balance is what it leaves."""
+        """Ends a try: it is no longer in flight, and the balance has its usage."""
         self._in_flight -= 1
         self._wake()
 
     def close(self, error: RunStopped) -> None:
-        """Ends reservations: whoever waits, or asks later, gets this error."""
+        """Ends reservations: each that waits, or comes later, gets this error."""
         self._closed = self._closed or error
         for _, future in self._waiting:
             if not future.done():
@@ -72,7 +72,7 @@ class Budget:
         self._waiting.clear()
 
     def check_open(self) -> None:
-        """Raises what closed it."""
+        """Raises the error that closed it, if it is closed."""
         if self._closed is not None:
             raise self._closed
 
@@ -160,7 +160,7 @@ class TryReservation:
         self._resolve()
 
     def charge(self, completion: Completion) -> Callable[[Store], None] | None:
-        """What the writer does with the reservation in the transaction that stores the answer."""
+        """Charges the answer; returns what is to be called in the transaction that stores it, or None."""
         worst = self._worst
         if worst is None:
             return None
@@ -171,7 +171,7 @@ class TryReservation:
         return self._release if is_charged else self._keep_reserved
 
     def finished(self) -> None:
-        """A try that has ended without a word about its usage counts in full, for ever."""
+        """Charges a try in full, for ever, if it has ended and its usage is not known."""
         if self._worst is not None:
             self._resolve()
 
@@ -212,7 +212,7 @@ class BilledUsage(NamedTuple):
 
 @dataclass
 class Balance:
-    """spent + reserved never passes the ceiling, as long as no request uses more than its reservation."""
+    """spent + reserved never exceeds the limit, as long as no request uses more than its reservation."""
 
     ceiling: Limit
     spent_pusd: int = 0
@@ -235,14 +235,14 @@ class Balance:
         self.reserved_tokens += worst.tokens
 
     def unreserve(self, worst: MaxUsage) -> None:
-        """Nothing of a reservation was used."""
+        """Releases a reservation of which nothing was used."""
         self.reserved_pusd -= worst.pusd or 0
         self.reserved_tokens -= worst.tokens
 
     def charge(self, worst: MaxUsage, usage: BilledUsage) -> bool:
         """Replaces the reservation of a request by its usage.
 
-        False, and nothing changes, if the usage lacks what the limit is about: it counts in full.
+        Returns False, and changes nothing, if the usage lacks what the limit is about: it counts in full.
         """
         if not self.has_usage(usage):
             return False
@@ -294,7 +294,7 @@ def exceeds_reservation(worst: MaxUsage, usage: BilledUsage) -> bool:
 def billed_usage(completion: Completion, price: Price | None) -> BilledUsage:
     """What an answer used: the larger of the cost that it names and of its tokens by the price.
 
-    None: neither is known.
+    A value is None if it is not known.
     """
     prompt_tokens, completion_tokens = completion.prompt_tokens, completion.completion_tokens
     is_counted = prompt_tokens is not None and completion_tokens is not None
@@ -325,8 +325,8 @@ def output_limit(parameters: Mapping[str, Any]) -> int | None:
 def max_prompt_tokens(request: Request) -> int:
     """Prompt tokens that a request can have at most.
 
-    A token stands for at least one byte of the text that the tokenizer reads, so the bytes of the whole
-    body bound them, schemas and tools among it; where the text is not ASCII, those of its longest
+    A token is at least one byte of the text that the tokenizer reads, so the bytes of the whole
+    body bound them, schemas and tools among it; if the text is not ASCII, those of its longest
     normalised form. Raises ConfigError for parts that are no text: an image's tokens are not in its bytes.
     """
     if any(_has_other_parts(message.get("content")) for message in request.messages):
@@ -349,7 +349,7 @@ def max_tokens_of_text(text: str) -> int:
 def max_usage(request: Request, price: Price | None) -> MaxUsage:
     """The most that one try of a request can use.
 
-    Raises ConfigError where that is not known: no output limit, parts that are no text, or a prompt for
+    Raises ConfigError if that is not known: no output limit, parts that are no text, or a prompt for
     which the price does not hold.
     """
     limit = output_limit(request.parameters)
