@@ -40,21 +40,21 @@ class Breaker:
         self._say = say
         self._in_a_row = 0
         self._note_at = ALIKE
-        self._under_way = 0
+        self._in_flight = 0
         self._changed = asyncio.Event()
 
     async def admit(self, request: Request) -> None:
         """Returns once one more request may be sent; each needs its `leave`. RunStopped: none may."""
-        while not self._is_closed and self._cut and self._cut + self._under_way >= ALIKE:
+        while not self._is_closed and self._cut and self._cut + self._in_flight >= ALIKE:
             if self._cut >= ALIKE:
                 raise RunStopped(_stopped(self._cut, request))
             self._changed.clear()
             await self._changed.wait()
-        self._under_way += 1
+        self._in_flight += 1
 
     def leave(self) -> None:
         """Ends a request, whatever came of it."""
-        self._under_way -= 1
+        self._in_flight -= 1
         self._changed.set()
 
     def close(self) -> None:
