@@ -240,7 +240,7 @@ class Objects(State):
     # --- conditions
 
     def truth(self, value: object) -> bool | None:
-        """Whether a value is true; None if the source does not tell."""
+        """Whether a value is true; None if the source does not show it."""
         if isinstance(value, Unknown | Tensor | Opaque):
             return None
         if isinstance(value, Choice):
@@ -253,7 +253,7 @@ class Objects(State):
         return True
 
     def is_same(self, left: object, right: object) -> bool | None:
-        """Whether two values are one object; None if the source does not tell."""
+        """Whether two values are one object; None if the source does not show it."""
         for one, other in ((left, right), (right, left)):
             if isinstance(one, Choice):
                 found = {self.is_same(value, other) for value in one.values}
