@@ -39,7 +39,7 @@ class _Group:
     """Rows that were rejected for one reason."""
 
     reason: str
-    """As it was said of the first."""
+    """As it was given for the first."""
     locations: list[str] = field(default_factory=list)
     """The first few, FILE:LINE."""
     rows: int = 0

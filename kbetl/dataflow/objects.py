@@ -196,7 +196,7 @@ class Objects(State):
     # --- several values
 
     def elements(self, value: object) -> list[object]:
-        """What a loop over a value gives in turn; two of what is not known."""
+        """The values of a loop over a value, in turn; two of what is not known."""
         if isinstance(value, list | tuple):
             return list(value)
         if isinstance(value, dict):

@@ -56,7 +56,7 @@ class State:
         self.instance: object = None
         """The module whose forward is read."""
         self.writes = 0
-        """How often something was stored where a later call could find it."""
+        """How often something was stored that a later call could find."""
         self.tensor_expressions: set[int] = set()
         self.custom_ops: dict[str, Function] = {}
         """What `torch.ops.NAMESPACE.NAME` means, by `NAMESPACE.NAME`."""

@@ -129,7 +129,7 @@ class _Candidates(NamedTuple):
 
 
 def _why_nothing(plan: Plan, selection: Selection) -> str | None:
-    """Why a run asks nothing; None if it asks, if samples wait for a batch file, or all lack an answer."""
+    """Why a run asks nothing; None if it asks, if samples are in a batch file, or all lack an answer."""
     chosen = selection.chosen
     if selection.waiting or selection.missing or selection.handed_out:
         return None

@@ -35,7 +35,7 @@ class RunReport:
     tally: RunProgress
     not_ok: Mapping[str, int]
     handed_out: int = 0
-    """Chosen samples that wait for a batch file."""
+    """Chosen samples whose request is pending in a batch file."""
     notes: tuple[str, ...] = ()
     what: str = "samples chosen"
     database: Path = config.DATABASE
@@ -104,7 +104,7 @@ class DryReport:
     impossible: int
     """Samples that lack a field."""
     handed_out: int
-    """Samples that wait for a batch file."""
+    """Samples whose request is pending in a batch file."""
     prompt_tokens: int
     completion_tokens: int | None
     """At most, by the output limit; None without one."""

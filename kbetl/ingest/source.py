@@ -1,4 +1,4 @@
-"""What a source is: where rows come from, by name."""
+"""Describes a source: where rows come from, by name."""
 
 from __future__ import annotations
 

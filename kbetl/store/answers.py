@@ -14,7 +14,7 @@ from kbetl.store.store import Store, now
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """A task as the store remembers it."""
+    """A task as the store has it."""
 
     hash: str
     model: str
@@ -44,7 +44,7 @@ class Usage(NamedTuple):
 
 
 def add_task(store: Store, task: Mapping[str, Any], run_id: int) -> None:
-    """Remembers a task; see `sql/queries/answers.sql` for its fields. Call within a transaction.
+    """Stores a task; see `sql/queries/answers.sql` for its fields. Call within a transaction.
 
     Raises ConfigError if a label of it would have the name of another column of `selectable`.
     """
@@ -84,7 +84,7 @@ class InUse(NamedTuple):
 
 
 def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
-    """Puts tasks in use, by their hashes, if none of their name is; gives those.
+    """Puts tasks in use, by their hashes, if none of their name is; returns those.
 
     Each has an outcome that is ok. Call within the transaction that records it.
     """
@@ -190,7 +190,7 @@ def record_outcomes(
 ) -> list[InUse]:
     """Records what a task concluded; replaces what it concluded before. Call within a transaction.
 
-    Gives the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
+    Returns the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
     `labelled_before` are hashes of tasks that need no look, as one with an ok outcome was recorded already.
     """
     store.execute_many(

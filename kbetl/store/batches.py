@@ -68,7 +68,7 @@ class NewBatch(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What one line of a result file said about a request."""
+    """What one line of a result file says about a request."""
 
     result_hash: bytes
     handed_out_id: int
@@ -159,7 +159,7 @@ class BatchDraft:
             self._store.execute("batches/add_handing_sample", {**key, "sample_hash": sample_hash})
 
     def keep(self, batch: NewBatch) -> int:
-        """Records the file and its requests as handed out, in one transaction; gives the batch's id.
+        """Records the file and its requests as handed out, in one transaction; returns the batch's id.
 
         Those that are pending in an older file are released from it; what a budget is to count is reserved.
         """

@@ -1,4 +1,4 @@
-"""What a task has cost in a store, and the reservations of requests that have not said it yet."""
+"""Reads what a task has cost in a store; stores the reservations of requests whose cost is not known yet."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class SampleWriter:
     Samples are committed batch by batch. Which of them belong to the source, which lines they are, and
     which rows were rejected, is kept in temp tables and becomes the source's in one transaction by
     `replace` or `add`; until then the source has what it had. Positions count all rows from
-    `first_position`: where rows come in as they are written, the next ones go on where the last ended.
+    `first_position`: if rows come in as they are written, the next ones go on after the last.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class SampleWriter:
     def add(self, features: Any = None) -> None:
         """Adds the rows that came in to the source's.
 
-        Each to its own position; where the source has something else in one of those, those that it
+        Each to its own position; if the source has something else in one of those, those that it
         lacks go after its last position.
         """
         self._finish("add", features)

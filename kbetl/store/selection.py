@@ -36,7 +36,7 @@ class Selection:
     """The samples a run is about, and those of them that it asks, as temp tables on disk."""
 
     rows_query = "selection/waiting_rows"
-    """What gives those that wait, with their rows."""
+    """The query of the pending samples with their rows."""
 
     def __init__(self, store: Store, task_hash: str, attempts: int = 1) -> None:
         """`attempts` answers are wanted about each sample."""
@@ -44,15 +44,15 @@ class Selection:
         self.task_hash = task_hash
         self.attempts = attempts
         self.waiting = 0
-        """Samples that the run asks, each as often as it asks; set by `wait`."""
+        """Samples that the run asks, each as often as it asks; set by `fill`."""
         self.missing = 0
-        """Samples that it would ask without a limit; set by `wait`."""
+        """Samples that it would ask without a limit; set by `fill`."""
         self.parked = 0
-        """Samples that failed too often in a row to be asked once more; set by `wait`."""
+        """Samples that failed too often in a row to be asked once more; set by `fill`."""
         self.handed_out = 0
-        """Samples that wait for a batch file instead; set by `wait`."""
+        """Samples that are pending in a batch file instead; set by `fill`."""
         self.empty = 0
-        """Rollouts without an answer; set by `drop_empty`."""
+        """Rollouts without an answer; set by `drop_without_completion`."""
         with store.translate_errors():
             for query in (
                 "selection/drop_waiting",

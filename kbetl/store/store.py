@@ -238,7 +238,7 @@ class Store:
     def begin_run(
         self, command: str, options: Parameters, *, task: str | None = None, task_hash: str | None = None
     ) -> int:
-        """Records that a command began; gives the run's id. `options` must hold no secrets."""
+        """Records that a command began; returns the run's id. `options` must hold no secrets."""
         words, name = COMMAND_LINE.get(), tuple(command.split())
         is_own = words[: len(name)] == name  # the stages of `demo` and `batch fetch` are runs of another name
         with self.transaction():

@@ -1,4 +1,4 @@
-"""The write lock of a store: waited for as long as another writer has it, and said who that may be.
+"""Waits for the write lock of a store as long as another writer has it, and reports who that may be.
 
 SQLite lets one connection write at a time. Its own busy handler waits without a word and then fails;
 whoever has paid for an answer has nowhere else to put it.
@@ -19,7 +19,7 @@ from kbetl.errors import Busy
 BUSY_TIMEOUT_MS = 60_000
 # Of one try at the lock: between two of them Ctrl-C is heard.
 TICK_MS = 200
-# How long nothing moves before that is said; a commit of another kbetl lasts some milliseconds.
+# How long nothing moves before that is reported; a commit of another kbetl lasts some milliseconds.
 SAY_AFTER_S = 2.0
 
 # The byte of STORE-shm that a writer locks (https://www.sqlite.org/walformat.html, section 2.3.1).
@@ -79,7 +79,7 @@ class LockWait:
 
 
 def waiting_line(path: Path) -> str:
-    """What is said once nothing moves for a while."""
+    """The line that is shown once nothing moves for a while."""
     return (
         f"store {path}: nothing can be written: {_holder(path)} holds its write lock; waiting until it is "
         "free. If it is stopped or has an open transaction, let it commit, or end it"
