@@ -16,7 +16,7 @@ from kbetl.inference import EnrichOptions, run_plan
 from kbetl.ingest import IngestOptions as Reading
 from kbetl.ingest import find_sources, ingest_into
 from kbetl.lengths import choose, measure
-from kbetl.row_writer import ReadProgress as ReadTally
+from kbetl.row_writer import ReadProgress
 from kbetl.store import COMMAND_LINE, Store
 
 DEMO_DATABASE = Path("kbetl-demo.db")
@@ -92,7 +92,7 @@ def _stages(store: Store) -> Iterator[str]:
 def _ingest(database: Path) -> Iterator[str]:
     options = Reading(name="sample")
     sources = find_sources([str(resources.data_path("sample.jsonl"))], options)
-    for report in ingest_into(database, sources, options, ReadTally()):
+    for report in ingest_into(database, sources, options, ReadProgress()):
         yield f"   {report.as_text()}"
 
 

@@ -151,7 +151,7 @@ async def _submit_all(
     async with BatchApi(endpoint) as service:
         for batch in chosen:
             submission = _Submission(store, address, service, batch, say)
-            remote = await submission.carry_out(listed_within_s)
+            remote = await submission.submit(listed_within_s)
             lines.append(f"{shown(Path(batch.file))}: {remote.id} at {service.host}, {remote.status}")
     return lines
 
@@ -170,7 +170,7 @@ class _Submission:
         self._of_others = {each.server_id for each in batches(store)}
         """An older file may have had the very same requests: its batch is not this one's."""
 
-    async def carry_out(self, listed_within_s: float) -> RemoteBatch:
+    async def submit(self, listed_within_s: float) -> RemoteBatch:
         """Uploads and begins, or finds what was begun."""
         batch, address = self._batch, self._address
         set_service(self._store, batch.id, address.base_url, address.api_key_var, address.headers)

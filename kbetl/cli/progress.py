@@ -17,9 +17,9 @@ from kbetl.prices import usd
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kbetl.inference import RunProgress as RunTally
-    from kbetl.lengths import MeasureProgress as MeasureTally
-    from kbetl.row_writer import ReadProgress as ReadTally
+    from kbetl.inference import RunProgress
+    from kbetl.lengths import MeasureProgress
+    from kbetl.row_writer import ReadProgress
 
 LINE_EVERY_S = 10.0
 REFRESH_EVERY_S = 0.25
@@ -104,7 +104,7 @@ class Rate:
 
 
 @contextlib.contextmanager
-def progress_of_run(*, is_quiet: bool) -> Iterator[RunTally]:
+def progress_of_run(*, is_quiet: bool) -> Iterator[RunProgress]:
     """Yields the counts of a run that asks, to be filled; shows them meanwhile."""
 
     from kbetl.inference import RunProgress
@@ -119,7 +119,7 @@ def progress_of_run(*, is_quiet: bool) -> Iterator[RunTally]:
         yield tally
 
 
-def shown_run(tally: RunTally, rate_per_s: float) -> Shown:
+def shown_run(tally: RunProgress, rate_per_s: float) -> Shown:
     """Done, rate, hold if any, tokens, cost if known, not ok by kind, time left."""
     asked, waiting = tally.asked, tally.waiting
     parts = [
@@ -142,14 +142,14 @@ def shown_run(tally: RunTally, rate_per_s: float) -> Shown:
     return Shown([*parts, *left], asked, waiting)
 
 
-def _short_cost(tally: RunTally) -> str:
+def _short_cost(tally: RunProgress) -> str:
     """Reported and computed cost as one sum."""
     cost_usd = (tally.cost_usd or 0.0) + usd(tally.computed_pusd)
     return f"${cost_usd:.2f}" if cost_usd >= 1 else f"${cost_usd:.4f}"
 
 
 @contextlib.contextmanager
-def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadTally]:
+def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadProgress]:
     """Yields the counts of an ingest, to be filled; shows them meanwhile."""
 
     from kbetl.row_writer import ReadProgress
@@ -164,7 +164,7 @@ def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadTally]:
         yield tally
 
 
-def shown_reading(tally: ReadTally, rate_per_s: float, bytes_per_s: float) -> Shown:
+def shown_reading(tally: ReadProgress, rate_per_s: float, bytes_per_s: float) -> Shown:
     """Source, rows, megabytes, rate, time left if the size is known."""
     rows = f"{tally.rows:,} rows"
     forms = [f"{tally.read_bytes / 1e6:,.0f} MB"]
@@ -181,7 +181,7 @@ def shown_reading(tally: ReadTally, rate_per_s: float, bytes_per_s: float) -> Sh
 
 
 @contextlib.contextmanager
-def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureTally]:
+def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureProgress]:
     """Yields the counts of `kbetl lengths`, to be filled; shows them meanwhile."""
     from kbetl.lengths import MeasureProgress
 
@@ -196,7 +196,7 @@ def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureTally]:
         yield tally
 
 
-def shown_measuring(tally: MeasureTally, samples_per_s: float, tokens_per_s: float) -> Shown:
+def shown_measuring(tally: MeasureProgress, samples_per_s: float, tokens_per_s: float) -> Shown:
     """Samples, tokens, rate, time left."""
     counts = f"{tally.done:,}/{tally.waiting:,}"
     parts = (

@@ -120,7 +120,7 @@ def _holder(path: Path) -> str:
     for line in lines:
         words = line.split()
         if len(words) == 8 and words[3] == "WRITE" and words[5] == file and _covers(words[6], words[7]):
-            return _named(int(words[4]))
+            return _process_name(int(words[4]))
     return _UNKNOWN
 
 
@@ -131,7 +131,7 @@ def _covers(start: str, end: str) -> bool:
     return int(start) <= _WAL_WRITE_LOCK and (end == "EOF" or int(end) >= _WAL_WRITE_LOCK)
 
 
-def _named(process: int) -> str:
+def _process_name(process: int) -> str:
     """The process with its short name; its command line may hold what is secret."""
     try:
         name = Path(f"/proc/{process}/comm").read_text(encoding="utf-8", errors="replace").strip()
