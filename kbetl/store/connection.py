@@ -63,7 +63,7 @@ def open_read_only(
     """
     _inspect(path)
     connection = _connect(path, "ro")
-    with _naming_file(path), _closed_on_error(connection):
+    with _named(path), _closed_on_error(connection):
         connection.execute("pragma query_only = on")
         schema = _schema_of(connection, path)
         if checks_schema and schema < latest_schema():
@@ -89,7 +89,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         _inspect(path)
         _check_pages(path)
     connection = _connect(path, "rw")
-    with _naming_file(path), _closed_on_error(connection):
+    with _named(path), _closed_on_error(connection):
         connection.execute("pragma foreign_keys = on")
         connection.execute("pragma synchronous = full")
         schema = _schema_of(connection, path)
@@ -292,7 +292,7 @@ def _create(path: Path) -> None:
     if not path.parent.is_dir():
         raise StoreError(f"store {path}: the folder {path.parent} does not exist; make it first")
     connection = _connect(path, "rwc")
-    with _naming_file(path), contextlib.closing(connection):
+    with _named(path), contextlib.closing(connection):
         connection.execute(f"pragma page_size = {PAGE_SIZE_BYTES}")
         connection.execute("pragma synchronous = full")
         LockWait().begin(connection, "begin exclusive")
@@ -318,7 +318,7 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _naming_file(path: Path) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
     """Adds the path of the file to an SQLite error, which does not name it."""
     try:
         yield
