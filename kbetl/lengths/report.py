@@ -200,7 +200,7 @@ class Advice(NamedTuple):
 def percentiles(groups: Sequence[HistogramBin], wanted: Sequence[float] = PERCENTILES) -> list[Percentile]:
     """The percentiles of the lengths, by nearest rank; `groups` come shortest first. Empty without samples.
 
-    >>> percentiles([Group(None, 10, 3), Group(None, 40, 1)], [50, 75, 99])
+    >>> percentiles([HistogramBin(None, 10, 3), HistogramBin(None, 40, 1)], [50, 75, 99])
     [Percentile(percentile=50, total_tokens=10), Percentile(percentile=75, total_tokens=10), \
 Percentile(percentile=99, total_tokens=40)]
     """
