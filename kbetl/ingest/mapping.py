@@ -1,4 +1,4 @@
-"""By which map a source is read, and whether it may be: one reading per sample, and each path in some row."""
+"""Decides by which map a source is read, and checks it: one reading per sample, and each path in some row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Found = Source | SourceError
 
 
 def check_paths(sources: Sequence[Found], options: IngestOptions) -> list[Found]:
-    """The sources; a pipe is read into a temporary file where its rows have to be looked at first.
+    """The sources; a pipe is read into a temporary file if its rows have to be looked at first.
 
     Raises ConfigError for a path of the map that no row has.
     """
@@ -51,7 +51,7 @@ def check_paths(sources: Sequence[Found], options: IngestOptions) -> list[Found]
 def with_maps(store: Store, sources: Sequence[Found], options: IngestOptions) -> list[Found]:
     """The sources with the map that each is read by: the one that is given, else the one it was read by.
 
-    Raises ConfigError where samples of another source are stored by another map.
+    Raises ConfigError if samples of another source are stored by another map.
     """
     return [_with_map(store, each, options) if isinstance(each, Source) else each for each in sources]
 
@@ -96,7 +96,7 @@ def _sample_of(store: Store, raw: RawRow) -> str | None:
 
 
 def _rows(source: Found, limit: int | None) -> Iterator[RawRow]:
-    """The rows of a source as far as they can be read: what cannot be is said when it is stored."""
+    """The rows of a source as far as they can be read; what cannot is reported when the source is stored."""
     if isinstance(source, Source):
         yield from islice((raw for part in source.parts for raw in _readable(part)), limit)
 

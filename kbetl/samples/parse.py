@@ -1,4 +1,4 @@
-"""Turns a parsed row into a Sample: which kind it is, and what is asked about it most. Pure."""
+"""Turns a parsed row into a Sample: its kind, and the fields that are used most. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kbetl.samples import fields
 from kbetl.samples.reading import FieldMap, Reading, has_prompt, kind_of, read_row
 from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 
+# Per generation, 250 bytes each.
 _REMEMBERED_CODES = 40_000
-"""Per generation, 250 bytes each."""
 _NAMED_FIELDS = 12
 _FIELD_NAME_CHARACTERS = 40
 _ASKED = ("prompt",)
-"""In whose place a near miss may stand."""
+"""Fields that a near miss may have been meant for."""
 _OF_MODULES = ("module_name", "python_code", "pytorch_code")
 _TRACE = "a verifiers trace, not an evals row: `kbetl synth record` reads it"
 _BATCH = "a line of a batch file, not an evals row: `kbetl synth record` reads it"
