@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import tempfile
 from collections import Counter
@@ -70,7 +69,7 @@ def _check_readings(store: Store, source: Source, limit: int | None) -> None:
     name, map_ = source.origin.name, source.origin.field_map
     others: Counter[tuple[str, str | None]] = Counter()
     for raw in _rows(source, limit):
-        identity = None if raw.fault is not None else _sample_of(store, raw)
+        identity = None if raw.fault is not None else _sample_of(raw)
         stored = None if identity is None else stored_reading(store, identity, name)
         if stored is not None and stored.map != map_ and stored.other_source is not None:
             others[(stored.other_source, stored.map)] += 1
@@ -83,11 +82,8 @@ def _check_readings(store: Store, source: Source, limit: int | None) -> None:
         )
 
 
-def _sample_of(store: Store, raw: RawRow) -> str | None:
-    line_hash = hashlib.sha256(raw.text).digest()
-    known = store.rows("samples/sample_of_line", {"line_hash": line_hash})
-    if known:
-        return str(known[0][0])
+def _sample_of(raw: RawRow) -> str | None:
+    """Returns the sample hash of a row; None if it is no JSON object."""
     try:
         value = read_json(raw.text).value
     except BadRow:
