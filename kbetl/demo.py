@@ -1,4 +1,4 @@
-"""The stages one after the other: `demo` on the rows that ship with the package."""
+"""Runs the stages one after the other: `demo` on the rows that ship with the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kbetl.inference import EnrichOptions, run_plan
 from kbetl.ingest import IngestOptions as Reading
 from kbetl.ingest import find_sources, ingest_into
 from kbetl.lengths import choose, measure
-from kbetl.row_writer import ReadProgress as ReadTally
+from kbetl.row_writer import ReadProgress
 from kbetl.store import COMMAND_LINE, Store
 
 DEMO_DATABASE = Path("kbetl-demo.db")
@@ -41,7 +41,7 @@ def demo(database: Path, say: Say) -> None:
 
 
 def sizes(database: Path) -> dict[str, int]:
-    """How many rows the tables that a run adds to hold; empty where there is no store yet."""
+    """How many rows the tables that a run adds to hold; empty if there is no store yet."""
     if not database.exists():
         return {}
     with Store.read(database) as store:
@@ -49,7 +49,7 @@ def sizes(database: Path) -> dict[str, int]:
 
 
 def write_configuration(folder: Path) -> list[str]:
-    """Writes a commented `kbetl.toml` and `.env.example` where there are none; gives a line for each."""
+    """Writes a commented `kbetl.toml` and `.env.example` if there are none; returns a line for each."""
     lines = []
     for name, shipped in (("kbetl.toml", "kbetl.toml"), (".env.example", "env.example")):
         try:
@@ -92,7 +92,7 @@ def _stages(store: Store) -> Iterator[str]:
 def _ingest(database: Path) -> Iterator[str]:
     options = Reading(name="sample")
     sources = find_sources([str(resources.data_path("sample.jsonl"))], options)
-    for report in ingest_into(database, sources, options, ReadTally()):
+    for report in ingest_into(database, sources, options, ReadProgress()):
         yield f"   {report.as_text()}"
 
 
@@ -137,7 +137,7 @@ def _quiet(_line: str) -> None:
 
 
 def _remove(database: Path) -> None:
-    """Takes away the store of an earlier demo; anything else of that name stays, and is an error."""
+    """Removes the store of an earlier demo; anything else of that name stays, and is an error."""
     if not database.exists():
         return
     if database.stat().st_size:

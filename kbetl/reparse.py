@@ -67,7 +67,7 @@ class Reread:
 def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bool]) -> list[Reread]:
     """Reads the answers of a task (a name or a file; None: every built-in one that has outcomes) again.
 
-    `confirm` is shown what would change and says whether to change it. Raises ConfigError where there is
+    `confirm` is shown what would change and says whether to change it. Raises ConfigError if there is
     nothing to read, Busy while a command asks about the same task.
     """
     with_outcomes = {name for (name,) in store.rows("reparse/task_names")}
@@ -91,7 +91,7 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
 
 
 def exit_status_of(read: Sequence[Reread]) -> int:
-    """3 where outcomes were made ones that are not ok, else 0."""
+    """3 if outcomes were made ones that are not ok, else 0."""
     return exit_status_for(*(each.not_ok for each in read if each.is_applied))
 
 

@@ -1,7 +1,4 @@
-"""Takes rows into the store, whatever they were read from: counts, rejected rows, reports.
-
-What `ingest` and `synth record` share: the same door for the same rollout.
-"""
+"""Writes rows into the store, for `ingest` and `synth record` alike: counts, rejected rows, reports."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ from kbetl.text import hidden_line, listed, plain_text
 
 _LINE_END = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
 _PARTICULAR = re.compile(r'"[^"]*"|0x[0-9a-f]+|[a-z]1:[0-9a-f]+|\d+')
-"""What a reason says of one row: the same reason may say it otherwise of the next."""
+"""The part of a reason that differs from row to row: names, numbers and addresses."""
 _ANSWERS = ("answer", "response", "output", "generation", "reply", "solution", "target")
 _QUESTIONS = ("question", "instruction", "query", "input", "problem")
 """What others call a completion and a prompt."""
 _MEANT = ("completion", "python_code", "module_name")
 SHOWN_REASONS = 10
-SHOWN_PLACES = 3
+SHOWN_EXAMPLES = 3
 _REMEMBERED_REASONS = 1000
 
 
@@ -41,14 +38,14 @@ class _Group:
     """Rows that were rejected for one reason."""
 
     reason: str
-    """As it was said of the first."""
-    places: list[str] = field(default_factory=list)
+    """As it was given for the first."""
+    locations: list[str] = field(default_factory=list)
     """The first few, FILE:LINE."""
     rows: int = 0
 
 
 class Rejections:
-    """Why rows were rejected: each reason once, with how many there are and where the first few stand."""
+    """Why rows were rejected: each reason once, with its number of rows and the location of the first few."""
 
     def __init__(
         self, what: str = "rejected rows: the table rejected_rows has them all", shown: int = SHOWN_REASONS
@@ -58,15 +55,15 @@ class Rejections:
         self._others = 0
 
     def add(self, location: str, reason: str) -> None:
-        """One more row."""
+        """Adds a rejected row."""
         key = _PARTICULAR.sub("", reason)
         if key not in self._groups and len(self._groups) >= _REMEMBERED_REASONS:
             self._others += 1
             return
         group = self._groups.setdefault(key, _Group(reason))
         group.rows += 1
-        if len(group.places) < SHOWN_PLACES:
-            group.places.append(location)
+        if len(group.locations) < SHOWN_EXAMPLES:
+            group.locations.append(location)
 
     def lines(self) -> list[str]:
         """A line for each reason; of many reasons those of the most rows."""
@@ -76,10 +73,10 @@ class Rejections:
 
 
 def _line(group: _Group) -> str:
-    """`FILE:LINE: reason` of one row; of several their number and the first places."""
+    """`FILE:LINE: reason` of one row; of several their number and the first locations."""
     if group.rows == 1:
-        return f"{group.places[0]}: {group.reason}"
-    return f"{group.rows} rows: {group.reason} ({listed(group.places, group.rows - len(group.places))})"
+        return f"{group.locations[0]}: {group.reason}"
+    return f"{group.rows} rows: {group.reason} ({listed(group.locations, group.rows - len(group.locations))})"
 
 
 @dataclass(slots=True)
@@ -88,24 +85,24 @@ class ReadProgress:
 
     source: str = ""
     size_bytes: int | None = None
-    """Of the source, None where that is not known."""
+    """Bytes of the source; None if that is not known."""
     read_bytes: int = 0
     rows: int = 0
 
     def start(self, source: str, size_bytes: int | None) -> None:
-        """Another source begins."""
+        """Notes that reading of another source begins."""
         self.source, self.size_bytes = source, size_bytes
         self.read_bytes = self.rows = 0
 
     def count(self, raw: RawRow) -> None:
-        """A row was read."""
+        """Notes that a row was read."""
         self.read_bytes += len(raw.text)
         self.rows += 1
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """What came of one source. `error` is None where it could be read."""
+    """What came of one source. `error` is None if it could be read."""
 
     name: str
     counts: ReadCounts = field(default_factory=ReadCounts)
@@ -118,7 +115,7 @@ class IngestReport:
     near_reward: Counter[str] = field(default_factory=Counter)
     """How often they have a field that may have been meant for it."""
     shapes: Counter[str] = field(default_factory=Counter)
-    """New samples by the field that their conversation was read from, where that is not the usual one."""
+    """New samples by the field that their conversation was read from, if that is not the usual one."""
     missing: Counter[str] = field(default_factory=Counter)
     """How often a row lacks the field of a mapped name."""
     new_records: int = 0
@@ -137,7 +134,7 @@ class IngestReport:
         return f"{line} ({shown})" if shown else line
 
     def remarks(self) -> list[str]:
-        """What was left aside and what was rejected, a line for each reason."""
+        """What was not read and what was rejected, a line for each reason."""
         return [
             *self.notes,
             *self.rejections.lines(),
@@ -184,13 +181,13 @@ class IngestReport:
         what = "rollout has" if self.unrewarded == 1 else "rollouts have"
         meant = "".join(
             f"; {rows} of them {'has' if rows == 1 else 'have'} '{key}': did you mean 'reward'?"
-            for key, rows in self.near_reward.most_common(SHOWN_PLACES)
+            for key, rows in self.near_reward.most_common(SHOWN_EXAMPLES)
         )
         return [f"{self.name}: {self.unrewarded} new {what} no reward{meant}"]
 
 
 def exit_status(reports: Sequence[IngestReport]) -> int:
-    """1 where a source could not be read at all, 3 where rows were rejected that were not before, else 0."""
+    """1 if a source could not be read at all, 3 if rows were rejected that were not before, else 0."""
     unread = any(report.error is not None for report in reports)
     rejected = [report.counts.rejected - report.counts.rejected_before for report in reports]
     return exit_status_for(*rejected, failed=unread)
@@ -223,7 +220,7 @@ def content_of(raw: RawRow) -> bytes | None:
 
 
 def _add(intake: SampleWriter, parsed: Parsed, line_hash: bytes, report: IngestReport) -> None:
-    """Stores a row that was read. Raises BadRow where it cannot be a sample."""
+    """Stores a row that was read. Raises BadRow if it cannot be a sample."""
     reading = reading_of(parsed, intake.field_map)
     sample, facts = row_with_facts(parsed, reading)
     if intake.compares_maps:
@@ -262,7 +259,7 @@ _MAPPED = {"completion": _ANSWERS, "prompt": _QUESTIONS}
 
 
 def _read_anew(intake: SampleWriter, parsed: Parsed, reading: Reading, sample: Sample) -> None:
-    """Says so where a stored sample is read by another map from now on, and what hangs on what changes."""
+    """Lets another map read a stored sample from now on; outcomes that depend on the change are dropped."""
     stored = intake.other_reading(sample.hash)
     if stored is None:
         return
@@ -290,9 +287,9 @@ def reject_row(
 def finish_source(
     intake: SampleWriter, report: IngestReport, *, is_whole: bool, is_meant_whole: bool, features: Any
 ) -> None:
-    """Gives the source its rows; what was read in part, or gave no sample, takes none from it."""
+    """Stores which rows the source has; if it was read in part, or has no sample, none is removed from it."""
     had = intake.had_samples
-    if intake.is_of_other_door:
+    if intake.is_of_other_command:
         intake.add(features)
         note = "`ingest` and `synth record` both read it; it keeps the rows that it had"
         report.notes = (*report.notes, f"{report.name}: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import clean_environment
 
 from kbetl.resources import SQL, queries, sql, sql_names
 from kbetl.store import Store
@@ -171,6 +173,36 @@ def test_every_library_is_at_home():
     """Nothing outside the table, nothing outside its part, nothing heavy at once."""
     faults = [fault for path in MODULES for found in imports(path) for fault in misplaced(path, found)]
     assert faults == []
+
+
+PURE = (
+    "kbetl.samples.parse",
+    "kbetl.samples.rollout_facts",
+    "kbetl.samples.conversation",
+    "kbetl.records",
+    "kbetl.tasks.task",
+    "kbetl.offline",
+)
+"""What other machines may map over rows: `docs/scale.md` names its functions."""
+
+
+def test_what_is_pure_has_no_store_no_network_and_no_clock():
+    code = f"import sys, {', '.join(PURE)}; print(*sorted(sys.modules))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert set(PURE) < loaded
+    assert loaded & {"kbetl.store", "sqlite3", "aiohttp"} == set()
+    modules = {
+        path: ".".join(("kbetl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in MODULES
+    }
+    clocks = {
+        module
+        for path, module in modules.items()
+        if module in loaded and {"time", "datetime"} & {found.module for found in imports(path)}
+    }
+    assert clocks == set()
 
 
 def test_no_file_is_too_large():

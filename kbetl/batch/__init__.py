@@ -1,4 +1,4 @@
-"""Batches: the same questions as files that a service or an offline vLLM answers later."""
+"""Batches: the same requests as files that a service or an offline vLLM answers later."""
 
 from kbetl.batch.fetch import Fetched, as_json, fetch, status, status_line
 from kbetl.batch.files import FileLimits

@@ -1,4 +1,4 @@
-"""`batch fetch` and `batch status`: what services say of their batches, and what they answered."""
+"""`batch fetch` and `batch status`: asks services for the state of their batches and for results."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _fetch_one(store: Store, batch: Batch, folder: Path | None, report: Fetched)
 
 
 async def _ask_and_download(store: Store, batch: Batch, target: Path) -> tuple[RemoteBatch, list[Path]]:
-    """What the service says, and where its files are now; none while it goes on."""
+    """The batch as the service reports it, and its result files, downloaded; no files while it goes on."""
     assert batch.server_id is not None
     async with BatchApi(address_of(batch).endpoint()) as service:
         remote = await service.batch(batch.server_id)
@@ -122,7 +122,7 @@ async def _download(service: BatchApi, file_id: str, path: Path, mode: int) -> N
 
 
 def status(store: Store, say: Say, *, is_offline: bool = False) -> list[Batch]:
-    """Every batch file, with what its service says now where one has it; `say` names those not reached."""
+    """Every batch file, with the state at its service if one has it; `say` names those not reached."""
     finish_files(store)
     if not is_offline:
         for batch in batches(store):
@@ -140,7 +140,7 @@ async def _ask(store: Store, batch: Batch, server_id: str) -> None:
 
 
 def status_line(batch: Batch) -> str:
-    """A batch file in one line, for a person: what is out first."""
+    """A batch file in one line, for a person: what is pending first."""
     counts = (
         ("out", batch.still_out),
         ("failed", batch.failed),

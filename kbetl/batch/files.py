@@ -61,7 +61,7 @@ class BatchFile:
         self._file: IO[bytes] = _opened(partial_path(path), mode)
 
     def add(self, line: bytes) -> None:
-        """One more request."""
+        """Appends a request."""
         try:
             self._file.write(line)
         except OSError as error:
@@ -75,7 +75,7 @@ class BatchFile:
         return self.requests < limits.requests and self.size_bytes + len(line) <= limits.size_bytes
 
     def finish(self) -> WholeFile:
-        """Makes it durable; `publish_file` gives it its name."""
+        """Makes the file durable; `publish_file` gives it its name."""
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -96,7 +96,7 @@ def partial_path(path: Path) -> Path:
 
 
 def publish_file(path: Path) -> None:
-    """Gives a whole file its name, durably; does nothing where that was done."""
+    """Gives a complete file its name, durably; does nothing if it has it."""
     try:
         os.replace(partial_path(path), path)
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def publish_file(path: Path) -> None:
 
 
 def finish_files(store: Store) -> None:
-    """Gives files their names that are whole and recorded: a command was stopped before it could."""
+    """Gives complete and recorded files their names, if a command was stopped before it could."""
     for batch_id, file, size_bytes in store.rows("batches/unpublished_batches"):
         path = Path(file)
         part = partial_path(path)
@@ -142,7 +142,7 @@ _CUSTOM_ID = re.compile(r"r1-([A-Za-z0-9_-]{43})-(0|[1-9][0-9]{0,8})")
 
 
 class Key(NamedTuple):
-    """A request and the how-manieth answer to it."""
+    """A request, and the number of the answer to it, from 0."""
 
     request_hash: str
     attempt: int
@@ -161,7 +161,7 @@ def custom_id(request_hash: str, attempt: int) -> str:
 
 
 def key_of(name: str) -> Key | None:
-    """What a `custom_id` stands for; None where it is none of ours.
+    """The request that a `custom_id` names; None if it is none of ours.
 
     >>> key_of("r1-Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8-2").attempt
     2

@@ -18,7 +18,7 @@ from kbetl.readers.lines import decompressed, read_lines
 from kbetl.records import Completion, Outcome, ParsedAnswer, Request, request_from_text
 from kbetl.row_writer import Rejections
 from kbetl.store import Store
-from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, newest_try, record_outcomes
+from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, last_try, record_outcomes
 from kbetl.store.batches import (
     BatchResult,
     Ending,
@@ -28,8 +28,8 @@ from kbetl.store.batches import (
     is_known_result,
     latest_batch_request,
     pending_request,
+    pending_requests_of,
     samples_of_request,
-    still_out_of,
 )
 from kbetl.store.reservations import drop_reserved_of_ended
 from kbetl.store.samples import add_generated_if_new
@@ -72,7 +72,7 @@ class BatchReadReport:
     in_use: list[InUse] = field(default_factory=list)
     """The tasks that came into use."""
     still_out: dict[str, int] = field(default_factory=dict)
-    """Requests that are still out, of the batch files that the results are of."""
+    """Requests that are still pending, by batch file, of the files that the results are of."""
     empty: list[str] = field(default_factory=list)
     """Files that hold no results, where some were expected."""
 
@@ -183,7 +183,7 @@ class _Reading:
         self._options = options
         self._host = host
         self._batch_id = batch_id
-        """Whose results are read; None where that is not known."""
+        """The batch whose results are read; None if that is not known."""
         self._tasks: dict[str, _Task] = {}
         self._runs: dict[str, int] = {}
         self._priced: set[tuple[int, int]] = set()
@@ -205,7 +205,7 @@ class _Reading:
         """Fails the requests of a batch that have no result."""
         self.batch_ids.add(ended.batch_id)
         failure = Failure(ended.reason, True)
-        for chunk in still_out_of(self._store, ended.batch_id):
+        for chunk in pending_requests_of(self._store, ended.batch_id):
             for _, request_hash, attempt in chunk:
                 for sample in samples_of_request(self._store, request_hash, attempt):
                     self._task(sample.task_hash)
@@ -306,25 +306,25 @@ class _Reading:
         )
 
     def _copy_price(self, from_run_id: int, run_id: int) -> None:
-        """The run that reads computes with the price of the run that handed out."""
+        """Gives the run that reads the price of the run that wrote the batch file."""
         if (from_run_id, run_id) not in self._priced:
             self._priced.add((from_run_id, run_id))
             self._store.execute("batches/copy_price", {"run_id": run_id, "from_run_id": from_run_id})
 
     def _store_answer(self, found: Completion, request: Request, run_id: int, attempt: int) -> int:
-        """The number of the try that it is."""
+        """Stores an answer; returns the number of its try."""
         self.report.tally.count_answers([found], request.model)
         add_answers(self._store, [NewAnswer(request, attempt, found, run_id)], now())
-        number = newest_try(self._store, request.hash, attempt)
+        number = last_try(self._store, request.hash, attempt)
         assert number is not None
         return number
 
     def _record_outcomes(
         self, key: Key, found: Completion | Failure, open_id: int | None, try_number: int | None = None
     ) -> None:
-        """Records the outcomes of a request. `open_id` is its batch request, if that is still out.
+        """Records the outcomes of a request. `open_id` is its batch request, if that is pending.
 
-        If it is None, outcomes that are recorded stay, unless they failed.
+        If it is None, recorded outcomes stay, unless they failed.
         """
         if open_id is not None:
             end_handed_out(self._store, open_id, _ending(found))
@@ -395,7 +395,7 @@ class StoredAnswers:
 
 
 def record_answered(plan: Plan) -> int:
-    """Sets the outcomes of a plan's samples that have an answer; asks nothing. Gives their number."""
+    """Sets the outcomes of a plan's samples that have an answer; asks nothing. Returns their number."""
     answers = StoredAnswers(plan)
     for chunk in plan.requests(plan.select()):
         answers.record([question for question in chunk if question.stored is not None])

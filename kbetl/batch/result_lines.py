@@ -86,7 +86,7 @@ def _parsed(line: bytes, text: str) -> Any:
 def _hash_of(row: Mapping[str, Any], line: bytes) -> bytes:
     try:
         content = canonical_json(row)
-    except (ValueError, TypeError, RecursionError):  # NaN, a lone surrogate: then the line as it stands
+    except (ValueError, TypeError, RecursionError):  # NaN, a lone surrogate: then the line as it is
         content = line
     return hashlib.sha256(content).digest()
 
@@ -106,7 +106,7 @@ def _found(row: Mapping[str, Any], text: str, host: str) -> Completion | Failure
 
 
 def _body(text: str) -> str:
-    """The body of the response as it stands in the line."""
+    """The body of the response as the line spells it."""
     start, end = member_spans(text)["response"]
     response = text[start:end]
     start, end = member_spans(response)["body"]
@@ -132,7 +132,7 @@ def _failed(host: str, status: int, said: ProviderError) -> Failure:
 
 
 def _bytes_of(error: Any) -> bytes:
-    """An error as the body of a reply has it: whatever JSON it was read from, it can be read again."""
+    """An error as the bytes of a reply's body: text as it is, anything else as JSON."""
     text = error if isinstance(error, str) else json.dumps(error)
     return text.encode("utf-8", "replace")
 

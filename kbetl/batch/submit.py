@@ -26,8 +26,8 @@ from kbetl.store.batches import (
     set_state,
 )
 
+# How long a service may need to list a batch that it was asked to begin.
 LISTED_WITHIN_S = 60.0
-"""How long a service may take to list a batch that it was asked to begin."""
 _LOOK_EVERY_S = 2.0
 
 Say = Callable[[str], None]
@@ -45,12 +45,12 @@ class ServiceAddress:
         check_names(self.api_key_var, self.headers)
 
     def endpoint(self) -> Endpoint:
-        """With the key; raises KbetlError where its variable is not set."""
+        """The endpoint with its key; raises KbetlError if the variable of the key is not set."""
         return endpoint_at(self.base_url, self.api_key_var, self.headers)
 
 
 def address_of(batch: Batch) -> ServiceAddress:
-    """Where a batch was submitted to."""
+    """The address of the service that a batch was submitted to."""
     if batch.base_url is None:
         raise ValueError("the batch was not submitted")
     return ServiceAddress(batch.base_url, batch.api_key_var, batch.headers)
@@ -64,7 +64,7 @@ def submit(
     *,
     listed_within_s: float = LISTED_WITHIN_S,
 ) -> list[str]:
-    """Submits batch files (none named: all that are not) and begins their batches; gives a line for each.
+    """Submits batch files (none named: all that are not) and begins their batches; returns a line for each.
 
     Each step is recorded before and after, and what a stopped command began is looked for at
     the service before anything is begun again. Raises ServiceError, ConfigError, Busy.
@@ -82,7 +82,7 @@ def submit(
 
 @contextlib.contextmanager
 def service_lock(store: Store) -> Iterator[None]:
-    """One command at a time submits or fetches; raises Busy otherwise."""
+    """Holds the lock of submitting and fetching; raises Busy if another command has it."""
     try:
         with task_lock(store.path, "batch submit and fetch"):
             yield
@@ -91,7 +91,7 @@ def service_lock(store: Store) -> Iterator[None]:
 
 
 def record(store: Store, batch: Batch, remote: RemoteBatch) -> None:
-    """Keeps what the service says of a batch."""
+    """Stores the state of a batch at its service."""
     state = State(remote.id, remote.status, remote.output_file_id, remote.error_file_id)
     set_state(store, batch.id, state)
 
@@ -151,7 +151,7 @@ async def _submit_all(
     async with BatchApi(endpoint) as service:
         for batch in chosen:
             submission = _Submission(store, address, service, batch, say)
-            remote = await submission.carry_out(listed_within_s)
+            remote = await submission.submit(listed_within_s)
             lines.append(f"{shown(Path(batch.file))}: {remote.id} at {service.host}, {remote.status}")
     return lines
 
@@ -170,7 +170,7 @@ class _Submission:
         self._of_others = {each.server_id for each in batches(store)}
         """An older file may have had the very same requests: its batch is not this one's."""
 
-    async def carry_out(self, listed_within_s: float) -> RemoteBatch:
+    async def submit(self, listed_within_s: float) -> RemoteBatch:
         """Uploads and begins, or finds what was begun."""
         batch, address = self._batch, self._address
         set_service(self._store, batch.id, address.base_url, address.api_key_var, address.headers)
@@ -208,9 +208,9 @@ class _Submission:
             ) from error
 
     async def _find_started(self, listed_within_s: float) -> RemoteBatch | None:
-        """What the service has of this file; waits a while where it was asked to begin and nothing came back.
+        """The service's batch of this file; waits a while if it was asked to begin and nothing came back.
 
-        The whole while, whenever that was: by the clock a batch could be begun twice where it was set on.
+        The whole while, whenever that was: by a clock that was changed a batch could be begun twice.
         """
         batch = self._batch
         until = time.monotonic() + (0.0 if batch.create_began_at is None else listed_within_s)

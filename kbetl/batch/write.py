@@ -1,4 +1,4 @@
-"""`batch write`: the missing requests as batch files, remembered as handed out before they can be seen."""
+"""`batch write`: writes the missing requests as batch files, recorded before the files are visible."""
 
 from __future__ import annotations
 
@@ -25,8 +25,15 @@ from kbetl.inference.plan import Plan, Say
 from kbetl.inference.report import billed_there_too
 from kbetl.inference.requests import PreparedRequest
 from kbetl.store.answers import InUse
-from kbetl.store.batches import BatchDraft, NewBatch, pending_request, publish, reserved_for_file, settle_with
-from kbetl.store.reservations import Worst
+from kbetl.store.batches import (
+    BatchDraft,
+    NewBatch,
+    add_request_sample,
+    pending_request,
+    publish,
+    reserved_for_file,
+)
+from kbetl.store.reservations import MaxUsage
 
 
 @dataclass
@@ -41,18 +48,18 @@ class BatchWriteReport:
     samples: int = 0
     """Samples whose requests are in the new files."""
     in_older_files: int = 0
-    """Samples whose request is out in another file."""
+    """Samples whose request is pending in another file."""
     decided: Counter[str] = field(default_factory=Counter)
     """Samples that needed no request, by status: an answer was there, or a field is lacking."""
     too_large: int = 0
-    """Requests that no file may hold."""
+    """Requests that are larger than a file may be."""
     beyond_budget: int = 0
     """Samples whose request would not fit into the budget."""
     budget_used: str = ""
-    """What the budget counts now; empty without one."""
+    """What is used of the budget, in words; empty without one."""
     in_use: Sequence[InUse] = ()
     released: int = 0
-    """Requests that older files had."""
+    """Requests that were released from older files."""
     released_at_service: int = 0
     """Of those, in files that a service was asked to begin."""
 
@@ -118,18 +125,18 @@ def write_batches(plan: Plan, target: BatchTarget, say: Say) -> BatchWriteReport
             "the offline model answers at once and reads no batch files: kbetl enrich -m offline"
         )
     finish_files(plan.store)
-    with begin_task(plan, say) as begun:
-        report = _BatchWriter(begun, target).write()
-        begun.run.status = report.exit_status
+    with begin_task(plan, say) as started:
+        report = _BatchWriter(started, target).write()
+        started.run.status = report.exit_status
     return report
 
 
 class _BatchWriter:
     """Writes the files of one `batch write`."""
 
-    def __init__(self, begun: BegunTask, target: BatchTarget) -> None:
-        self._begun, self._target = begun, target
-        self._plan, self._store = begun.plan, begun.plan.store
+    def __init__(self, started: BegunTask, target: BatchTarget) -> None:
+        self._started, self._target = started, target
+        self._plan, self._store = started.plan, started.plan.store
         self._draft = BatchDraft(self._store)
         self._answers = StoredAnswers(self._plan)
         self._file: BatchFile | None = None
@@ -140,12 +147,12 @@ class _BatchWriter:
 
     def write(self) -> BatchWriteReport:
         """Writes all that is pending."""
-        report, selection, budget = self._report, self._begun.selection, self._begun.budget
+        report, selection, budget = self._report, self._started.selection, self._started.budget
         report.chosen = selection.chosen
         report.in_older_files = selection.handed_out
         try:
             for chunk in self._plan.requests(selection):
-                self._begun.lock.check_in_place()
+                self._started.lock.check_in_place()
                 self._answers.record([each for each in chunk if not each.needs_sending])
                 for question in chunk:
                     if question.needs_sending:
@@ -165,7 +172,7 @@ class _BatchWriter:
         out = pending_request(self._store, request.hash, attempt)
         if out is not None and (not self._target.again or out.batch_id in self._own):
             with self._store.transaction():
-                settle_with(self._store, out.id, self._plan.asked.hash, question.sample_hash)
+                add_request_sample(self._store, out.id, self._plan.asked.hash, question.sample_hash)
             self._count(is_own=out.batch_id in self._own)
             return
         name = custom_id(request.hash, attempt)
@@ -178,7 +185,7 @@ class _BatchWriter:
             self._hand_out(question)  # anew: the file that just ended may hold the same request
             return
         if not self._draft.has(request.hash, attempt):
-            worst = None if self._begun.budget is None else self._begun.budget.worst_case(request)
+            worst = None if self._started.budget is None else self._started.budget.max_usage(request)
             is_released = out is not None and not out.is_at_service
             if not self._reserve(worst, question, is_released=is_released):
                 self._report.beyond_budget += 1
@@ -190,13 +197,13 @@ class _BatchWriter:
         self._draft.add_sample(request.hash, attempt, question.sample_hash)
         self._count(is_own=True)
 
-    def _reserve(self, worst: Worst | None, question: PreparedRequest, *, is_released: bool) -> bool:
+    def _reserve(self, worst: MaxUsage | None, question: PreparedRequest, *, is_released: bool) -> bool:
         """Reserves one more request, if the budget lets it; no other fits once one did not."""
-        if self._begun.budget is None or worst is None:
+        if self._started.budget is None or worst is None:
             return True
         if self._report.beyond_budget:
             return False
-        balance, before = self._begun.budget.balance, None
+        balance, before = self._started.budget.balance, None
         if is_released and question.request is not None:
             # without a reservation it was counted all the same, at the most that it may use
             before = reserved_for_file(self._store, question.request.hash, question.attempt) or worst
@@ -219,7 +226,7 @@ class _BatchWriter:
         if self._file is None:
             number = len(self._report.files) + 1
             kind = self._plan.command.split()[-1]
-            name = f"{kind}-{self._begun.run.id}-{number}.jsonl"
+            name = f"{kind}-{self._started.run.id}-{number}.jsonl"
             self._file = BatchFile((self._target.folder / name).absolute(), mode_of(self._store.path))
         return self._file
 
@@ -230,7 +237,7 @@ class _BatchWriter:
         whole = self._file.finish()
         batch_id = self._draft.keep(
             NewBatch(
-                run_id=self._begun.run.id,
+                run_id=self._started.run.id,
                 task_hash=self._plan.asked.hash,
                 model=self._plan.asked.model,
                 file=str(whole.path),

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line; gives its exit status. What a user can cause becomes one line on stderr."""
+    """Runs one command line; returns its exit status. What a user can cause becomes one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
     _open_streams()
     try:
@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
     except KbetlError as error:
         return _say(str(error), error.exit_status)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of stdout went away, as `| head` does: nobody is left to tell
+        sys.stderr.close()  # the reader of stdout went away, as `| head` does: nobody reads a message
         return 0
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise
@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
 class _Configured(NamedTuple):
     defaults: Mapping[str, Any]
     fault: ConfigError | None
-    """Of `.env` or `kbetl.toml`: `common` raises it where a command begins, so that help needs neither."""
+    """Of `.env` or `kbetl.toml`: `common` raises it when a command begins, so that help needs neither."""
 
 
 def _configured() -> _Configured:

@@ -244,16 +244,16 @@ def status(database: Path, quiet: bool, offline: bool, as_json: bool, **_: Any) 
       kbetl batch status
       kbetl batch status --offline --json
     """
-    from kbetl import batch as room
+    from kbetl import batch as batches
     from kbetl.store import Store
 
     check_store(database)
     with Store.open(database) as store:
-        found = room.status(store, sayer(is_quiet=quiet), is_offline=offline)
+        found = batches.status(store, sayer(is_quiet=quiet), is_offline=offline)
     if as_json:
-        click.echo(json.dumps([room.as_json(each) for each in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([batches.as_json(each) for each in found], indent=2, ensure_ascii=False))
     else:
-        print_lines([room.status_line(each) for each in found] or ["no batch file was written"])
+        print_lines([batches.status_line(each) for each in found] or ["no batch file was written"])
     return 0
 
 
@@ -275,12 +275,12 @@ def fetch(database: Path, batches: tuple[str, ...], folder: Path | None, quiet: 
       kbetl batch fetch
       kbetl batch fetch batch_68a1f --to results/    # needs a batch of this id
     """
-    from kbetl.batch import fetch as take
+    from kbetl.batch import fetch as fetch_results
     from kbetl.store import Store
 
     check_store(database)
     with Store.open(database) as store:
-        report = take(store, batches, folder=folder)
+        report = fetch_results(store, batches, folder=folder)
         made = _make_rollouts(store)
     print_lines([*report.lines(), *made])
     say_in_use(report.in_use, is_quiet=quiet)
@@ -295,7 +295,7 @@ def _target(folder: Path, given: dict[str, Any]) -> BatchTarget:
 
 
 def _make_rollouts(store: Store) -> list[str]:
-    """Makes rollouts of what batches of `synth` answered; gives a line where there were any."""
+    """Makes rollouts of what batches of `synth` answered; returns a line if there were any."""
     from kbetl.batch import record_answered
     from kbetl.store.batches import batches_without_rollouts
     from kbetl.synth.generate import unrecorded_plan

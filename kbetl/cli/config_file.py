@@ -1,4 +1,4 @@
-"""`kbetl.toml` as click wants it: every table, key and value checked, whichever command runs."""
+"""Turns `kbetl.toml` into click's defaults: every table, key and value is checked, whichever command runs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OF_ONE = {
 _SECRET_NAME = re.compile(
     "key|token(?!s|izer)|secret|passw|auth(?!or)|header|url|bearer|credential", re.IGNORECASE
 )
-"""Keys whose value may be a secret that stands in the wrong place: it is not shown."""
-_PLACE = re.compile(
+"""Keys whose value may be a secret under the wrong name: it is not shown."""
+_TABLE_AND_KEY = re.compile(
     r"(?:\[(?P<table>[^\]]+)\] )?(?:unknown key |has no key |has no option )?'?(?P<key>[\w.-]+)"
 )
-"""What is refused is called by its table and key first."""
+"""Table and key at the beginning of a message about a refused value."""
 _KINDS = {
     "integer": "a whole number",
     "integer range": "a whole number",
@@ -144,8 +144,8 @@ def _table(table: str, command: click.Command, values: Mapping[str, Any]) -> dic
         name = parameters[0].name or ""
         if name in found:
             _refuse(f"{table} {key} = {_shown(value)}", "the same option stands above by another name")
-        place = f"{table} {key}" if _SECRET_NAME.search(key) else f"{table} {key} = {_shown(value)}"
-        found[name] = _value(place, parameters, key.replace("-", "_"), value)
+        setting = f"{table} {key}" if _SECRET_NAME.search(key) else f"{table} {key} = {_shown(value)}"
+        found[name] = _value(setting, parameters, key.replace("-", "_"), value)
     return found
 
 
@@ -173,57 +173,59 @@ def _names(command: click.Command) -> list[str]:
     return sorted({max(each.opts, key=len).lstrip("-").replace("_", "-") for each in shown})
 
 
-def _value(place: str, parameters: Sequence[click.Parameter], key: str, value: Any) -> Any:
-    """A value as click takes it. Several flags may set one option: `form = "csv"` is `csv = true`."""
+def _value(setting: str, parameters: Sequence[click.Parameter], key: str, value: Any) -> Any:
+    """A value as click reads it. Several flags may set one option: `form = "csv"` is `csv = true`."""
     flags = _choosing_flags(parameters)
     if flags and key == parameters[0].name:
         if value not in flags:
-            _refuse(place, f"it must be one of {', '.join(map(repr, flags))}")
+            _refuse(setting, f"it must be one of {', '.join(map(repr, flags))}")
         return value
     if flags:
         if value is not True:
-            _refuse(place, "it must be true, or be left out")
+            _refuse(setting, "it must be true, or be left out")
         return flags[0]
     parameter = parameters[0]
     if parameter.multiple or parameter.nargs == -1:
         if not isinstance(value, list):
-            _refuse(place, "it must be a list, as [...]")
-        return [_one(place, parameter, each) for each in value]
-    return _one(place, parameter, value)
+            _refuse(setting, "it must be a list, as [...]")
+        return [_one(setting, parameter, each) for each in value]
+    return _one(setting, parameter, value)
 
 
 def _choosing_flags(parameters: Sequence[click.Parameter]) -> list[str]:
-    """The values that flags of one option stand for; empty for any other option."""
+    """The values that flags of one option set; empty for any other option."""
     flags = [each.flag_value for each in parameters if isinstance(each, click.Option) and each.is_flag]
     return [value for value in flags if isinstance(value, str)]
 
 
-def _one(place: str, parameter: click.Parameter, value: Any) -> Any:
-    """One value of the option's type; a list of so many where the option takes several."""
+def _one(setting: str, parameter: click.Parameter, value: Any) -> Any:
+    """One value of the option's type; a list of so many if the option has several."""
     types = getattr(parameter.type, "types", [parameter.type] * max(parameter.nargs, 1))
     if len(types) > 1:
         if not isinstance(value, list) or len(value) != len(types):
-            _refuse(place, f"each must be a list of {len(types)}: {parameter.metavar or 'values'}")
-        return tuple(_typed(place, parameter, type_, each) for type_, each in zip(types, value, strict=True))
-    return _typed(place, parameter, types[0], value)
+            _refuse(setting, f"each must be a list of {len(types)}: {parameter.metavar or 'values'}")
+        return tuple(
+            _typed(setting, parameter, type_, each) for type_, each in zip(types, value, strict=True)
+        )
+    return _typed(setting, parameter, types[0], value)
 
 
-def _typed(place: str, parameter: click.Parameter, type_: click.ParamType[Any], value: Any) -> Any:
+def _typed(setting: str, parameter: click.Parameter, type_: click.ParamType[Any], value: Any) -> Any:
     wanted = _KINDS.get(type_.name, "text in quotes")
     allowed: tuple[type, ...] = (str,)
     if wanted != "text in quotes":
         allowed = {"true or false": (bool,), "a whole number": (int,)}.get(wanted, (int, float))
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        _refuse(place, f"it must be {wanted}")
+        _refuse(setting, f"it must be {wanted}")
     try:
         type_.convert(value, parameter, None)
     except click.UsageError as error:
-        _refuse(place, error.message)
+        _refuse(setting, error.message)
     return value
 
 
 def _where_keys_go(key: str) -> str:
-    """What to do with a key that stands in this file; nothing where the name is that of something else."""
+    """What to do about a secret in this file, in words; empty if the name is that of something else."""
     if not _SECRET_NAME.search(key):
         return ""
     return ". No key belongs into this file: put NAME=... into .env, and name it with api-key-var or header"
@@ -234,6 +236,6 @@ def _shown(value: Any) -> str:
 
 
 def _refuse(what: str, why: str) -> NoReturn:
-    found = _PLACE.match(what)
-    place = str(config.TOML) if found is None else config.toml_place(found["table"] or "", found["key"])
-    raise ConfigError(f"{place}: {what}: {why.rstrip('.')}")
+    found = _TABLE_AND_KEY.match(what)
+    location = str(config.TOML) if found is None else config.toml_place(found["table"] or "", found["key"])
+    raise ConfigError(f"{location}: {what}: {why.rstrip('.')}")

@@ -118,7 +118,7 @@ def labels_to_come(context: click.Context) -> list[str]:
 
 
 def check_model_meant(context: click.Context, store: Store, options: EnrichOptions) -> None:
-    """Raises ConfigError where nobody named the model, and the labels in use are another's."""
+    """Raises ConfigError if nobody named the model, and the labels in use are another's."""
     from kbetl.enrich import CommandLine
     from kbetl.enrich import check_model_meant as check
 
@@ -185,7 +185,7 @@ def _parameters(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """`-o KEY VALUE`: JSON where it is JSON, else text."""
+    """The value of `-o KEY VALUE`: JSON if it is JSON, else text."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -236,6 +236,6 @@ def says_how_to_resume(context: click.Context, tally: RunProgress, command: str,
 
 
 def print_lines(lines: list[str]) -> None:
-    """Data, to stdout."""
+    """Prints data to stdout."""
     for line in lines:
         click.echo(line)

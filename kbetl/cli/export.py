@@ -126,7 +126,7 @@ def export_options(context: click.Context) -> ExportOptions:
 
 
 def _with_table_of_dataset(context: click.Context) -> dict[str, Any]:
-    """The options, where [export.DATASET] of kbetl.toml wins over [export].
+    """The options; [export.DATASET] of kbetl.toml wins over [export].
 
     What [export] says for all datasets is not about one that cannot have it: `by` is for unique alone, and
     synthetic has no completions. Said on the command line or in the dataset's own table, it is a mistake.

@@ -69,14 +69,14 @@ def _field_map(maps: tuple[str, ...]) -> dict[str, str] | None:
 
 
 def _refuse_empty_list(sources: tuple[str, ...]) -> None:
-    """Without the key the usual datasets are meant; a list without a name would fetch them by surprise."""
+    """Raises ConfigError for an empty list: without the key, `ingest` reads the usual datasets."""
     in_toml = config.load_toml().get("ingest", {}).get("sources")
     if not sources and in_toml is not None:
         raise ConfigError(f"{config.TOML}: [ingest] sources is empty; name a source, or leave the key out")
 
 
 def _print(reports: Sequence[IngestReport], *, is_quiet: bool) -> None:
-    """Counts to stdout; notes, rejected rows and what could not be read to stderr."""
+    """Prints counts to stdout; notes, rejected rows and what could not be read to stderr."""
     for report in reports:
         if not is_quiet:
             for line in report.remarks():

@@ -73,7 +73,7 @@ def lengths(database: Path, quiet: bool, *, tokenizer: str, as_json: bool, **opt
 
 
 def check_ready(context: click.Context, store: Store | None) -> None:
-    """Raises what would stop the count: a tokenizer that is not to be had, a dataset that there is not.
+    """Raises what would stop the count: a tokenizer that cannot be loaded, a dataset that does not exist.
 
     Known only once there are rollouts to count; without a store nothing is looked at.
     """

@@ -385,8 +385,8 @@ def pace_options(function: Decorated) -> Decorated:
     return function
 
 
+# The longest time that an option may name: a year, and what clocks can count with.
 LONGEST_S = 366 * 86400
-"""The longest time that an option may name: a year, and what clocks can count with."""
 
 
 class FormatName(click.Choice[str]):
@@ -409,7 +409,7 @@ class WholeNumber(click.IntRange):
     """A whole number within bounds; what SQLite cannot hold is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; fails where it is out of bounds."""
+        """The number; fails if it is out of bounds."""
         number = super().convert(value, param, ctx)
         if abs(number) > LARGEST_INTEGER:
             self.fail(f"{number} is larger than {LARGEST_INTEGER}.", param, ctx)
@@ -420,7 +420,7 @@ class FiniteNumber(click.FloatRange):
     """A number within bounds; nan and inf are none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; fails where it is out of bounds or not finite."""
+        """The number; fails if it is out of bounds or not finite."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{number} is no finite number.", param, ctx)

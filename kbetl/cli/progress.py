@@ -1,4 +1,4 @@
-"""Progress on stderr: live on a terminal, a line now and then elsewhere."""
+"""Shows progress on stderr: live on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from kbetl.prices import usd
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kbetl.inference import RunProgress as RunTally
-    from kbetl.lengths import MeasureProgress as MeasureTally
-    from kbetl.row_writer import ReadProgress as ReadTally
+    from kbetl.inference import RunProgress
+    from kbetl.lengths import MeasureProgress
+    from kbetl.row_writer import ReadProgress
 
 LINE_EVERY_S = 10.0
 REFRESH_EVERY_S = 0.25
 BAR_WIDTH = 30
 
+# Rates are of the last minute: after an outage the time left is true again a minute later.
 RATE_OVER_S = 60.0
-"""Rates are of the last minute: after an outage the time left is true again a minute later."""
+# With fewer than that in the last minute the rate is over the time that so many needed.
 RATE_OVER_COUNT = 10
-"""Slower than that in a minute, and the rate is over as long as so many took."""
 
 
 class Part(NamedTuple):
     """A piece of the progress line, from its longest spelling to its shortest; "" leaves it out."""
 
     rank: int
-    """Where room is short, the highest gets its longer spelling first."""
+    """If the line is short, the part of the highest rank gets its longer spelling first."""
     forms: Sequence[str]
 
 
+# Of counts, money and time left: their shortest spelling is there in any case.
 _ALWAYS = 0
-"""Of counts, money and time left: their shortest spelling is there in any case."""
 
 
 class Shown(NamedTuple):
@@ -78,7 +78,7 @@ class _Seen(NamedTuple):
 
 
 class Rate:
-    """How fast a count grows, per second, now: over the last minute, longer where little was done in it."""
+    """How fast a count grows now, per second: over the last minute, longer if little was done in it."""
 
     def __init__(self, started_s: float | None = None) -> None:
         """The count is 0 at `started_s`, by the clock of the looks; None: the first look says what it is."""
@@ -104,8 +104,8 @@ class Rate:
 
 
 @contextlib.contextmanager
-def progress_of_run(*, is_quiet: bool) -> Iterator[RunTally]:
-    """Gives the tally of a run that asks, to be filled; shows it meanwhile."""
+def progress_of_run(*, is_quiet: bool) -> Iterator[RunProgress]:
+    """Yields the counts of a run that asks, to be filled; shows them meanwhile."""
 
     from kbetl.inference import RunProgress
 
@@ -119,7 +119,7 @@ def progress_of_run(*, is_quiet: bool) -> Iterator[RunTally]:
         yield tally
 
 
-def shown_run(tally: RunTally, rate_per_s: float) -> Shown:
+def shown_run(tally: RunProgress, rate_per_s: float) -> Shown:
     """Done, rate, hold if any, tokens, cost if known, not ok by kind, time left."""
     asked, waiting = tally.asked, tally.waiting
     parts = [
@@ -142,15 +142,15 @@ def shown_run(tally: RunTally, rate_per_s: float) -> Shown:
     return Shown([*parts, *left], asked, waiting)
 
 
-def _short_cost(tally: RunTally) -> str:
-    """Told and computed cost as one sum."""
+def _short_cost(tally: RunProgress) -> str:
+    """Reported and computed cost as one sum."""
     cost_usd = (tally.cost_usd or 0.0) + usd(tally.computed_pusd)
     return f"${cost_usd:.2f}" if cost_usd >= 1 else f"${cost_usd:.4f}"
 
 
 @contextlib.contextmanager
-def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadTally]:
-    """Gives the tally of an ingest, to be filled; shows it meanwhile."""
+def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadProgress]:
+    """Yields the counts of an ingest, to be filled; shows them meanwhile."""
 
     from kbetl.row_writer import ReadProgress
 
@@ -164,7 +164,7 @@ def progress_of_reading(*, is_quiet: bool) -> Iterator[ReadTally]:
         yield tally
 
 
-def shown_reading(tally: ReadTally, rate_per_s: float, bytes_per_s: float) -> Shown:
+def shown_reading(tally: ReadProgress, rate_per_s: float, bytes_per_s: float) -> Shown:
     """Source, rows, megabytes, rate, time left if the size is known."""
     rows = f"{tally.rows:,} rows"
     forms = [f"{tally.read_bytes / 1e6:,.0f} MB"]
@@ -181,8 +181,8 @@ def shown_reading(tally: ReadTally, rate_per_s: float, bytes_per_s: float) -> Sh
 
 
 @contextlib.contextmanager
-def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureTally]:
-    """Gives the tally of `kbetl lengths`, to be filled; shows it meanwhile."""
+def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureProgress]:
+    """Yields the counts of `kbetl lengths`, to be filled; shows them meanwhile."""
     from kbetl.lengths import MeasureProgress
 
     tally = MeasureProgress()
@@ -196,7 +196,7 @@ def progress_of_measuring(*, is_quiet: bool) -> Iterator[MeasureTally]:
         yield tally
 
 
-def shown_measuring(tally: MeasureTally, samples_per_s: float, tokens_per_s: float) -> Shown:
+def shown_measuring(tally: MeasureProgress, samples_per_s: float, tokens_per_s: float) -> Shown:
     """Samples, tokens, rate, time left."""
     counts = f"{tally.done:,}/{tally.waiting:,}"
     parts = (
@@ -221,7 +221,7 @@ def _duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def show_progress(show: Show, *, is_quiet: bool) -> Iterator[None]:
-    """Shows how far the command is while the block runs; nothing where the user wants none."""
+    """Shows how far the command is while the block runs; nothing with --quiet."""
     if is_quiet:
         yield
         return
@@ -244,7 +244,7 @@ def _show_lines(show: Show, ended: threading.Event) -> None:
 
 
 def _show_on_terminal(show: Show, ended: threading.Event) -> None:
-    """Rich takes 50 ms to import: only for what takes longer than a moment."""
+    """Shows a live line by rich, whose import lasts 50 ms: only once a command lasts longer than a moment."""
     while not ended.wait(2 * REFRESH_EVERY_S):
         shown = show(time.monotonic())
         if shown is not None:
@@ -266,7 +266,7 @@ def _show_live(console: Console, show: Show, ended: threading.Event) -> None:
     from rich.progress import BarColumn, Progress, TextColumn
 
     class Above(FileProxy):
-        """Puts lines above the live one; click writes past a stream that tells no encoding."""
+        """Puts lines above the live one; click writes past a stream that has no encoding."""
 
         encoding = "utf-8"
         errors = "backslashreplace"
@@ -282,8 +282,8 @@ def _show_live(console: Console, show: Show, ended: threading.Event) -> None:
             shown = show(time.monotonic())
             if shown is None:
                 continue
-            room = console.width - BAR_WIDTH - 1
-            has_bar = len(shown.text()) <= room
+            width = console.width - BAR_WIDTH - 1
+            has_bar = len(shown.text()) <= width
             progress.columns = columns if has_bar else (text,)
             line = shown.text(None if has_bar else console.width)
             progress.update(bar, completed=shown.done, total=shown.total, text=line)

@@ -83,11 +83,11 @@ def run(context: click.Context, /, database: Path, **said: Any) -> int:
                 return status
             ended.append((stage, status))
             if stage.command == "ingest":
-                with Store.open(database) as store:  # to count what a stage would ask takes temporary tables
+                with Store.open(database) as store:  # counting what a stage would ask needs temporary tables
                     running.check(stages, store)
         except BaseException as error:
-            place = f"the checks after {stage}" if (stage, status) in ended else str(stage)
-            _summarise(ended, database, stopped=f"{place}: {_in_words(error)}")
+            failed = f"the checks after {stage}" if (stage, status) in ended else str(stage)
+            _summarise(ended, database, stopped=f"{failed}: {_in_words(error)}")
             raise
     _summarise(ended, database, was_idle=sizes(database) == before)
     return LEFT_OVER if any(status == LEFT_OVER for _, status in ended) else 0
@@ -107,7 +107,7 @@ class _Running(NamedTuple):
         return found or {}
 
     def check(self, stages: Sequence[Stage], store: Store | None) -> None:
-        """Raises what would stop a stage later, and ConfigError where two exports have the same target."""
+        """Raises what would stop a stage later, and ConfigError if two exports have the same target."""
         targets: dict[Path, Stage] = {}
         for stage in stages:
             with self._command_line(stage) as own:
@@ -120,7 +120,7 @@ class _Running(NamedTuple):
                     targets[target] = stage
 
     def run(self, stage: Stage) -> int:
-        """One stage as its own command line would run it."""
+        """Runs a stage as its own command line would; returns its exit status."""
         with self._command_line(stage) as own:
             try:
                 status = own.command.invoke(own)
@@ -179,7 +179,7 @@ def _in_words(error: BaseException) -> str:
 def _summarise(
     ended: Sequence[tuple[Stage, int]], database: Path, *, stopped: str | None = None, was_idle: bool = False
 ) -> None:
-    """What failed and what was left over before what was done. `stopped` is the failed stage, and why."""
+    """Prints what failed and was left over before what was done. `stopped` is the failed stage, and why."""
     left = [stage for stage, status in ended if status == LEFT_OVER]
     click.echo("==")
     if stopped is not None:

@@ -81,7 +81,7 @@ def record(paths: tuple[str, ...], database: Path, quiet: bool, **options: Any) 
 
 
 def _print(reports: Sequence[IngestReport], *, is_quiet: bool) -> None:
-    """Counts to stdout; notes and rejected rows to stderr."""
+    """Prints counts to stdout; notes and rejected rows to stderr."""
     for report in reports:
         if not is_quiet:
             for line in report.remarks():

@@ -120,7 +120,7 @@ def synth_run(context: click.Context, /, database: Path, **given: Any) -> int:
 
 @contextlib.contextmanager
 def _store_path(database: Path, *, is_dry: bool) -> Iterator[Path]:
-    """Where the store is; a dry run makes none, and looks at an empty one elsewhere."""
+    """The path of the store; a dry run makes none, and reads an empty one in a temporary folder."""
     if not is_dry or database.exists():
         yield database
         return

@@ -12,10 +12,10 @@ from kbetl.dataflow.state import TooLarge
 from kbetl.dataflow.values import UNKNOWN, Class, Function, Instance, Node, Spread, Tensor, tensors_in
 from kbetl.errors import UnreadableCode
 
+# Changes with every change of a hash or a reading.
 VERSION = 1
-"""Changes with every change of a hash or a reading."""
+# Of one module, in order; a chain as long as that is rated high whatever follows.
 MOST_OPERATIONS = 300
-"""Of one module, in order; a chain as long as that is rated high whatever follows."""
 
 # Tuples in tuples that are kept apart in a result.
 _DEEPEST_RESULT = 3

@@ -1,4 +1,4 @@
-"""Flags of a solution's code: what it does beside, instead of, or around the kernel that it was asked for.
+"""Flags a solution's code for what it does besides, instead of, or around the kernel that it was asked for.
 
 Values are followed, not words: a launch writes into the buffers behind the parameters that its kernel stores
 through, and what the forward returns has to come from there. What cannot be followed gets no flag.
@@ -30,8 +30,8 @@ from kbetl.dataflow.values import (
 )
 from kbetl.errors import UnreadableCode
 
+# Changes with every change of a finding.
 CHECKER_VERSION = 1
-"""Changes with every change of a finding."""
 Level = Literal["hack", "suspect"]
 FLAGS = words(
     """
@@ -69,7 +69,7 @@ def check(code: str | None, module_name: str, module_code: str | None) -> list[F
 
 
 def check_solution(code: str | None, module_name: str, module_code: str | None) -> Checked:
-    """The flags of a solution's code, sorted; None stands for no code, and for a module that is not known.
+    """The flags of a solution's code, sorted; None means no code, or a module that is not known.
 
     Nothing of it is run. Code that is too large to follow gets `does_not_parse` with that as evidence.
     """
@@ -97,7 +97,7 @@ def check_solution(code: str | None, module_name: str, module_code: str | None) 
 
 
 class _Check:
-    """One check: the solution is called twice, so that what it keeps shows; the module is read beside it."""
+    """One check: the solution is called twice, so that what it keeps shows; the module is read as well."""
 
     def __init__(self, source: Source, module_name: str, module_code: str | None) -> None:
         self.source = source
@@ -145,7 +145,7 @@ class _Check:
         returned = [one.lineno for one in ast.walk(forward) if isinstance(one, ast.Return)] if forward else []
         return returned[-1] if returned else self._class_line()
 
-    def _closed_way(self) -> int:
+    def _closed_branch(self) -> int:
         """The condition in the forward that keeps a launch from being reached; 0 if there is none."""
         forward = self.source.method(self.class_name, "forward")
         for node in ast.walk(forward) if forward else ():
@@ -162,7 +162,7 @@ class _Check:
             if is_followed:
                 yield "no_kernel", self._forward_line()
         elif not self.launches and (is_followed or "calls_reference" in self.checker.found):
-            yield "not_launched", self._closed_way() or self._forward_line()
+            yield "not_launched", self._closed_branch() or self._forward_line()
         elif self.launches and is_followed and not self.sources & TRITON:
             yield "result_unused", self.launches[0]
         low = next(
@@ -220,7 +220,7 @@ class _Check:
         return self.module is not None and not any(word in self.module_code for word in words)
 
     def _stale_line(self) -> int:
-        """Where a second call gives what the first one computed; 0 if it does not."""
+        """The line where a second call returns what the first one computed; 0 if none does."""
         checker = self.checker
         instance = checker.instance
         if not isinstance(instance, Instance):

@@ -1,4 +1,4 @@
-"""What a Triton kernel does with its arguments: through which it stores, and from which that comes."""
+"""Reads what a Triton kernel does with its arguments: through which it stores, and from which that comes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Kernel:
     stores: dict[str, set[str]] = field(default_factory=dict)
     """By the parameter that it stores through: the parameters that what it stores comes from."""
     low_precision_line: int = 0
-    """Where a value is made less than single precision whatever comes in; 0 if nowhere."""
+    """The line where a value is made less than single precision whatever comes in; 0 if there is none."""
     only_copies: bool = True
     """Whether it stores what it loaded, unchanged."""
 

@@ -196,7 +196,7 @@ class Objects(State):
     # --- several values
 
     def elements(self, value: object) -> list[object]:
-        """What a loop over a value gives in turn; two of what is not known."""
+        """The values of a loop over a value, in turn; two of what is not known."""
         if isinstance(value, list | tuple):
             return list(value)
         if isinstance(value, dict):
@@ -240,7 +240,7 @@ class Objects(State):
     # --- conditions
 
     def truth(self, value: object) -> bool | None:
-        """Whether a value is true; None if the source does not tell."""
+        """Whether a value is true; None if the source does not show it."""
         if isinstance(value, Unknown | Tensor | Opaque):
             return None
         if isinstance(value, Choice):
@@ -253,7 +253,7 @@ class Objects(State):
         return True
 
     def is_same(self, left: object, right: object) -> bool | None:
-        """Whether two values are one object; None if the source does not tell."""
+        """Whether two values are one object; None if the source does not show it."""
         for one, other in ((left, right), (right, left)):
             if isinstance(one, Choice):
                 found = {self.is_same(value, other) for value in one.values}

@@ -102,13 +102,13 @@ class Operation(NamedTuple):
     name: str
     family: Family
     call: ast.Call | None = None
-    """Where its settings stand; None if there are none."""
+    """The call that has its settings; None if there are none."""
     tensors: frozenset[int] = frozenset()
     """The `id` of each argument of the call that is a tensor."""
 
 
 def family_of(name: str) -> Family | None:
-    """The family of a layer, function or tensor method by its name; None where it is not known."""
+    """The family of a layer, function or tensor method by its name; None if it is not known."""
     plain = name.lower()
     return _FAMILIES.get(plain) or _FAMILIES.get(plain.rstrip("_"))
 
@@ -121,7 +121,7 @@ VIEWS = words(
     tensor_split hsplit vsplit dsplit
     """
 )
-"""Operators whose result is what came in, in another shape or place: left out of the dataflow."""
+"""Operators whose result is their input, in another shape or layout: not part of the dataflow."""
 _ONE_NAME = {
     one: name
     for name, others in {

@@ -1,7 +1,7 @@
-"""Reads a source forward, as Python would run it, with unknowns where it does not tell a value.
+"""Reads a source forward, as Python would run it, with unknowns for values that it does not show.
 
-Nothing is executed or imported. What both ways of an open condition give is joined; loops whose length is
-open are read twice. Numbers are sizes: they are known only to a reader that is asked for them.
+Nothing is executed or imported. The results of both branches of an open condition are joined; loops whose
+length is open are read twice. Numbers are sizes: they are known only to a reader that is asked for them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Reader(Expressions):
     """One reading of one source."""
 
     def block(self, statements: Sequence[ast.stmt], scope: Scope) -> int:
-        """Reads statements in order; gives how they ended."""
+        """Reads statements in order; returns how they ended."""
         for statement in statements:
             self.step()
             read = _STATEMENTS.get(type(statement))
@@ -98,9 +98,9 @@ class Reader(Expressions):
         truth = self.truth(test)
         if truth is not None:
             return self.block(node.body if truth else node.orelse, scope)
-        return self.ways([node.body, node.orelse], scope, node, test)
+        return self.branches([node.body, node.orelse], scope, node, test)
 
-    def ways(
+    def branches(
         self, blocks: Sequence[Sequence[ast.stmt]], scope: Scope, node: ast.stmt, test: object = UNKNOWN
     ) -> int:
         """Reads blocks of which one is run; afterwards each name holds what any of them left."""
@@ -112,7 +112,7 @@ class Reader(Expressions):
             scope.names = dict(before)
             mark = self.mark()
             end = self.block(statements, scope)
-            self.on_way(node, test, mark, is_left=end == _ENDED)
+            self.on_branch(node, test, mark, is_left=end == _ENDED)
             ended.append(end)
             if end == _NEXT:
                 after.append(scope.names)
@@ -163,7 +163,7 @@ class Reader(Expressions):
                 **after,
                 **{name: join(value, after.get(name, value)) for name, value in before.items()},
             }
-            handled = self.ways([handler.body for handler in node.handlers], scope, node)
+            handled = self.branches([handler.body for handler in node.handlers], scope, node)
             if end == _NEXT:
                 both = {name: join(value, scope.names.get(name, value)) for name, value in after.items()}
                 scope.names = {**scope.names, **both} if handled == _NEXT else after
@@ -231,7 +231,7 @@ class Reader(Expressions):
         return Function(node, around, defaults=defaults)
 
     def decorated(self, function: Function, decorators: Sequence[ast.expr], scope: Scope) -> object:
-        """What stands under a function's name once its decorators were applied."""
+        """The value under a function's name once its decorators were applied."""
         value: object = function
         for one in reversed(decorators):
             decorator = self.value(one.func if isinstance(one, ast.Call) else one, scope)

@@ -43,8 +43,8 @@ _LOW = ("torch.float16", "torch.half", "torch.bfloat16", "torch.float8", "torch.
 _IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError"}
 
 
-class _Way(NamedTuple):
-    """A way of a condition on one exact size."""
+class _Branch(NamedTuple):
+    """A branch of a condition on one exact size."""
 
     line: int
     launched: bool
@@ -56,13 +56,13 @@ class _Way(NamedTuple):
 
 
 class Special(NamedTuple):
-    """A condition on one exact size whose ways do not do the same so far."""
+    """A condition on one exact size whose branches do not do the same so far."""
 
     line: int
     launched: bool
     otherwise: bool
     after: int | None
-    """Launches so far, if the rest of the forward belongs to the other way; else None."""
+    """Launches so far, if the rest of the forward belongs to the other branch; else None."""
     is_constant: bool
 
 
@@ -85,7 +85,7 @@ class SolutionReader(Reader):
         self.is_later = False
         self.stale_line = 0
         self.launch_mark = 0
-        self.open_ways: dict[int, _Way] = {}
+        self.open_branches: dict[int, _Branch] = {}
 
     def flag(self, name: str, line: int) -> None:
         self.found.setdefault(name, line)
@@ -139,18 +139,18 @@ class SolutionReader(Reader):
         self.launch_mark = len(self.launches)
         return super().mark()
 
-    def on_way(self, node: ast.stmt, test: object, mark: int, *, is_left: bool) -> None:
+    def on_branch(self, node: ast.stmt, test: object, mark: int, *, is_left: bool) -> None:
         if test is not EXACT_SIZE or not isinstance(node, ast.If) or self.is_later:
             return
         results = [one.node for value in self.since(mark) for one in tensors_in(value)]
         constant = bool(results) and not any(one.sources & (INPUT | UNREAD) for one in results)
         launched = len(self.launches) > self.launch_mark
-        way = _Way(node.lineno, launched, is_left, constant, is_left and not self.since(mark))
-        other = self.open_ways.pop(id(node), None)
+        branch = _Branch(node.lineno, launched, is_left, constant, is_left and not self.since(mark))
+        other = self.open_branches.pop(id(node), None)
         if other is None:
-            self.open_ways[id(node)] = way
-        elif not other.is_silent and not way.is_silent:
-            first, rest = (other, way) if other.is_left else (way, other)
+            self.open_branches[id(node)] = branch
+        elif not other.is_silent and not branch.is_silent:
+            first, rest = (other, branch) if other.is_left else (branch, other)
             after = len(self.launches) if first.is_left != rest.is_left else None
             constant = first.is_constant != rest.is_constant
             self.special.append(Special(node.lineno, first.launched, rest.launched, after, constant))

@@ -19,7 +19,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Source:
-    """What stands at the top of a source text; the last definition of a name wins, as in Python."""
+    """The definitions at the top of a source text; the last definition of a name wins, as in Python."""
 
     tree: ast.Module
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Source:
     def torch_name(self, node: ast.expr) -> str | None:
         """The last name of something of PyTorch (`nn.Linear` gives `Linear`), else None.
 
-        Without their imports `torch`, `nn` and `F` are taken for what they always are.
+        Without their imports `torch`, `nn` and `F` are read as what they always are.
         """
         dotted = self.dotted(node)
         if dotted is None or not isinstance(node, ast.Attribute | ast.Name):
@@ -86,7 +86,7 @@ class Source:
         return self.method(class_name, "forward") is not None or self.torch_base(class_name) is not None
 
 
-# Parsing them takes up to 0.2 s.
+# Parsing them needs up to 0.2 s.
 MOST_CHARACTERS = 200_000
 
 
@@ -150,7 +150,7 @@ def _note_constant(source: Source, target: ast.expr, value: ast.expr) -> None:
 def chosen_class(source: Source, module_name: str) -> str:
     """The class that is meant: `module_name`, else `Model`, else the only module that no other one uses.
 
-    Raises UnreadableCode where that is no module, or where several could be meant.
+    Raises UnreadableCode if that is no module, or if several could be meant.
     """
     modules = [name for name in source.classes if source.is_module(name)]
     if not modules:
@@ -195,7 +195,7 @@ _DEFINES = re.compile(r"^(?:class|def|async def|@)\s*\w", re.MULTILINE)
 def solution_code(completion: str) -> str | None:
     """The code of a solution in a model's text; None if it holds none.
 
-    It is the last fenced block that defines a class or a function, else what stands between BEGIN_PYTHON and
+    It is the last fenced block that defines a class or a function, else the text between BEGIN_PYTHON and
     END_PYTHON, else the whole text if that is Python which defines something. A block that is never closed
     goes to the end.
     """

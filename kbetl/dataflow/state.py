@@ -20,7 +20,7 @@ from kbetl.dataflow.values import (
 if TYPE_CHECKING:
     from kbetl.dataflow.reader import Reader
 
-# Of one reading: statements and expressions. 40,000 take 0.4 s.
+# Of one reading: statements and expressions. 40,000 need 0.4 s.
 MOST_STEPS = 40_000
 
 
@@ -42,7 +42,7 @@ class State:
 
     def __init__(self, *, exact: bool = False) -> None:
         self.exact = exact
-        """Whether numbers are known; else they are sizes, and no condition hangs on them."""
+        """Whether numbers are known; else they are sizes, and no condition depends on them."""
         self.top = Scope({"__name__": "module"})
         self.operations: list[Operation] = []
         """What was applied so far, in order, in the words of the source."""
@@ -56,7 +56,7 @@ class State:
         self.instance: object = None
         """The module whose forward is read."""
         self.writes = 0
-        """How often something was stored where a later call could find it."""
+        """How often something was stored that a later call could find."""
         self.tensor_expressions: set[int] = set()
         self.custom_ops: dict[str, Function] = {}
         """What `torch.ops.NAMESPACE.NAME` means, by `NAMESPACE.NAME`."""
@@ -70,8 +70,8 @@ class State:
 
     # --- what a checker may watch
 
-    def on_way(self, node: ast.stmt, test: object, mark: int, *, is_left: bool) -> None:
-        """Called after a way of an open condition was read; with whether it leaves the function."""
+    def on_branch(self, node: ast.stmt, test: object, mark: int, *, is_left: bool) -> None:
+        """Called after a branch of an open condition was read; with whether it leaves the function."""
 
     def on_enter(self, values: Sequence[object], node: ast.AST) -> None:
         """Called at the start of a `with`."""
@@ -89,7 +89,7 @@ class State:
         """Called before a function of the source is read."""
 
     def on_replace(self, name: str, node: ast.AST) -> None:
-        """Called where a name of a library is replaced."""
+        """Called if a name of a library is replaced."""
 
     def on_unread(self, name: str, args: Sequence[object], node: ast.AST) -> None:
         """Called for a call that cannot be followed."""

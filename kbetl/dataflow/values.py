@@ -1,6 +1,6 @@
-"""What an expression can be while it is read: a tensor with its dataflow, a module, an unknown.
+"""The values that an expression can have while it is read: a tensor with its dataflow, a module, an unknown.
 
-Numbers, texts, None, tuples, lists and dictionaries that are known stand for themselves.
+Numbers, texts, None, tuples, lists and dictionaries that are known are themselves.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Unknown:
-    """A value that the source does not tell; `about` is what is known of it."""
+    """A value that the source does not show; `about` is what is known of it."""
 
     about: str = ""
 
@@ -96,7 +96,7 @@ EXACT_SIZE = Unknown("exact size")
 
 @dataclass(eq=False)
 class Choice:
-    """One of several values, by a condition that the source does not tell."""
+    """One of several values, by a condition that the source does not show."""
 
     values: list[object]
 
@@ -236,7 +236,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class Spread:
-    """An unknown number of arguments, each this value: `*args` of what the source does not tell."""
+    """An unknown number of arguments, each this value: `*args` of what the source does not show."""
 
     value: object
 
@@ -274,7 +274,7 @@ def either(nodes: Sequence[Node]) -> Node:
 
 
 def join(left: object, right: object, depth: int = 0) -> object:
-    """What a name holds after two ways that the source does not choose between."""
+    """What a name holds after two branches that the source does not choose between."""
     if left is right:
         return left
     if isinstance(left, Tensor) and isinstance(right, Tensor):

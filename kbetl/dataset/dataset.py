@@ -19,11 +19,11 @@ from kbetl.store.datasets import (
     RolloutRow,
     Split,
     SyntheticRow,
+    dataset_notes,
     features_of_sources,
     mixed_sources,
     open_rows,
     other_labels,
-    peculiarities,
     rank_each,
     rank_rows,
     rollout_rows,
@@ -213,7 +213,7 @@ def _counts(store: Store, *, is_split: bool) -> dict[Split | None, int]:
 
 
 def _notes(store: Store, choice: DatasetQuery) -> list[str]:
-    found = peculiarities(store, choice)
+    found = dataset_notes(store, choice)
     notes = {
         "rows are in no source any more; --source NAME leaves them out": found.sourceless,
         "repeats in a source: a row is in the dataset once": found.repeats,

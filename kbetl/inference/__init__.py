@@ -1,4 +1,4 @@
-"""Has a model answer: a plan, one run of it, every answer stored."""
+"""Asks a model: a plan, one run of it, every answer stored."""
 
 from kbetl.inference.backends import Backend, LoadBalancer, OfflineBackend, ServerBackend
 from kbetl.inference.begin import begin_task, resume_options

@@ -22,11 +22,11 @@ OnBilledFailure = Callable[[Completion | None], Awaitable[None]]
 
 
 class Backend(Protocol):
-    """Gives one answer or one error for each request; open for the length of a run."""
+    """Answers requests, each with a completion or one error; open for the length of a run."""
 
     @property
     def hosts(self) -> Collection[str]:
-        """What `answers.host` may say."""
+        """The values that `answers.host` may have."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
     async def complete(
         self, question: PreparedRequest, on_billed_failure: OnBilledFailure, meter: RequestMeter | None = None
     ) -> Completion:
-        """Raises RequestFailed (this sample) or RunStopped (all of them). `meter` hears of every try."""
+        """Returns the answer. Raises RequestFailed (this sample), RunStopped (all). `meter` counts tries."""
 
     @property
     def in_flight(self) -> int:
@@ -104,7 +104,7 @@ class ServerBackend:
 
     @property
     def stats(self) -> Stats:
-        """What the client has sent, waits for and was refused so far."""
+        """Counts of what the client has sent, waits for and was refused so far."""
         return self._client.stats
 
     @property
@@ -138,10 +138,10 @@ class ServerBackend:
         self._client.stop(reason)
 
 
+# How long one of several servers may do nothing but fail; then the others have its requests.
 PATIENCE_S = 20.0
-"""How long one of several servers may do nothing but fail; then the others have its requests."""
+# How long such a server is let alone before it is tried again.
 REST_S = 30.0
-"""How long such a server is let alone before it is tried again."""
 
 
 @dataclass(eq=False)
@@ -152,7 +152,7 @@ class _Replica:
     """Requests that it has: sent, or waiting to be."""
     given: int = 0
     rests_until_s: float = 0.0
-    """`time.monotonic()`; 0 where it is asked."""
+    """`time.monotonic()` until which it is not asked; 0 if it is asked."""
 
 
 class LoadBalancer:
@@ -186,7 +186,7 @@ class LoadBalancer:
 
     @property
     def hold_s(self) -> float:
-        """Until the first of the servers may be asked again."""
+        """Seconds until the first of the servers may be asked again."""
         return min((server.model.hold_s for server in self._servers), default=0.0)
 
     @property
@@ -239,7 +239,7 @@ class LoadBalancer:
         return ServerBackend(endpoint, self._limits, self._say)
 
     async def _least_busy(self) -> _Replica:
-        """The server to ask next; waits where all are left alone. Raises RunStopped once that is over."""
+        """The server to ask next; waits if all are left alone. Raises RunStopped once the run is stopped."""
         while not self._reason:
             now = time.monotonic()
             awake = [server for server in self._servers if server.rests_until_s <= now]
@@ -256,12 +256,12 @@ class LoadBalancer:
         raise RunStopped(self._reason)
 
     async def _wake(self, server: _Replica) -> None:
-        """A client that was given up is of no more use: a new one tries."""
+        """Replaces the client of a server that was given up: that client sends nothing more."""
         server.model = await self._exit.enter_async_context(self._model(server.endpoint))
         server.rests_until_s = 0.0
 
     def _leave_alone(self, server: _Replica, model: ServerBackend, error: RunStopped) -> None:
-        """Raises RunStopped where there is no other server, or where none has answered for too long."""
+        """Leaves a server alone for a while. Raises RunStopped if it is the only one, or no other answers."""
         if server.model is not model or server.rests_until_s:
             return  # the same loss, seen by another of its requests
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Begins a task, for every command that pays: locks, samples, budget, and what it says before it asks."""
+"""Begins a task, for every command that pays: locks, samples, budget, and what is reported before it asks."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def choose_samples(plan: Plan, say: Say) -> Selection:
 
 
 class _Candidates(NamedTuple):
-    """The samples that could have been chosen."""
+    """Counts of the samples that could have been chosen."""
 
     samples: int
     rewarded: int
@@ -129,7 +129,7 @@ class _Candidates(NamedTuple):
 
 
 def _why_nothing(plan: Plan, selection: Selection) -> str | None:
-    """Why a run asks nothing; None if it asks, if samples wait for a batch file, or all lack an answer."""
+    """Why a run asks nothing; None if it asks, if samples are in a batch file, or all lack an answer."""
     chosen = selection.chosen
     if selection.waiting or selection.missing or selection.handed_out:
         return None

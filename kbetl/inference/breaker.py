@@ -10,12 +10,12 @@ from kbetl.errors import RunStopped
 from kbetl.inference.budget import output_limit
 from kbetl.records import Request, Status
 
+# So many first answers that are all cut stop the run; so many in a row later are worth a line.
 ALIKE = 40
-"""So many first answers that are all cut stop the run; so many in a row later are worth a line."""
 
 
 class Earlier(NamedTuple):
-    """What the same question has brought before this run."""
+    """Outcomes of the same question before this run."""
 
     cut: int = 0
     """Outcomes that are `truncated`."""
@@ -40,30 +40,30 @@ class Breaker:
         self._say = say
         self._in_a_row = 0
         self._note_at = ALIKE
-        self._under_way = 0
+        self._in_flight = 0
         self._changed = asyncio.Event()
 
     async def admit(self, request: Request) -> None:
         """Returns once one more request may be sent; each needs its `leave`. RunStopped: none may."""
-        while not self._is_closed and self._cut and self._cut + self._under_way >= ALIKE:
+        while not self._is_closed and self._cut and self._cut + self._in_flight >= ALIKE:
             if self._cut >= ALIKE:
                 raise RunStopped(_stopped(self._cut, request))
             self._changed.clear()
             await self._changed.wait()
-        self._under_way += 1
+        self._in_flight += 1
 
     def leave(self) -> None:
-        """A request is no longer under way, whatever came of it."""
-        self._under_way -= 1
+        """Ends a request, whatever came of it."""
+        self._in_flight -= 1
         self._changed.set()
 
     def close(self) -> None:
-        """Whoever waits goes on, and finds out elsewhere whether the run does."""
+        """Lets all waiting requests go on; they find out elsewhere whether the run does."""
         self._is_closed = True
         self._changed.set()
 
     def came(self, status: Status, request: Request) -> RunStopped | None:
-        """An answer came; gives what ends the run, if this one does."""
+        """Counts an answer; returns what ends the run, None if this one does not."""
         if status != "truncated":
             self._in_a_row = 0
             self.close()

@@ -16,8 +16,8 @@ from kbetl.inference.writer import WriteItem
 from kbetl.prices import Price, pusd_of, usd
 from kbetl.records import Completion, Request
 from kbetl.store import Store
-from kbetl.store.answers import newest_try
-from kbetl.store.reservations import ToReserve, Worst, charge_in_full, release, reserve
+from kbetl.store.answers import last_try
+from kbetl.store.reservations import MaxUsage, ToReserve, charge_in_full, release, reserve
 
 
 class Budget:
@@ -35,15 +35,15 @@ class Budget:
         """The run that reserves; set before the first request."""
         self.orphaned_note = ""
         """What killed runs have reserved, in words; empty if they have nothing."""
-        self._waiting: deque[tuple[Worst, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[MaxUsage, asyncio.Future[None]]] = deque()
         self._in_flight = 0
         self._closed: RunStopped | None = None
 
-    def worst_case(self, request: Request) -> Worst:
+    def max_usage(self, request: Request) -> MaxUsage:
         """The most that one try of a request may use. Raises ConfigError if that is not known."""
         return max_usage(request, self.price)
 
-    async def acquire(self, worst: Worst) -> None:
+    async def acquire(self, worst: MaxUsage) -> None:
         """Returns once one more try is reserved; each needs its `finish_try`."""
         if self._closed is not None:
             raise self._closed
@@ -59,12 +59,12 @@ class Budget:
             raise
 
     def finish_try(self) -> None:
-        """A try is no longer in flight, and the balance is what it leaves."""
+        """Ends a try: it is no longer in flight, and the balance has its usage."""
         self._in_flight -= 1
         self._wake()
 
     def close(self, error: RunStopped) -> None:
-        """Ends reservations: whoever waits, or asks later, gets this error."""
+        """Ends reservations: each that waits, or comes later, gets this error."""
         self._closed = self._closed or error
         for _, future in self._waiting:
             if not future.done():
@@ -72,7 +72,7 @@ class Budget:
         self._waiting.clear()
 
     def check_open(self) -> None:
-        """Raises what closed it."""
+        """Raises the error that closed it, if it is closed."""
         if self._closed is not None:
             raise self._closed
 
@@ -80,7 +80,7 @@ class Budget:
         """What an answer used; see `billed_usage`."""
         return billed_usage(completion, self.price)
 
-    def check_overrun(self, worst: Worst, usage: BilledUsage) -> None:
+    def check_overrun(self, worst: MaxUsage, usage: BilledUsage) -> None:
         """Ends the run if an answer used more than was reserved: price or output limit are wrong."""
         if exceeds_reservation(worst, usage):
             self.close(RunStopped(_overrun(worst, usage)))
@@ -98,7 +98,7 @@ class Budget:
         if self._waiting and not self._in_flight:
             self.close(BudgetReached(self._reached(self._waiting[0][0])))
 
-    def _reached(self, worst: Worst) -> str:
+    def _reached(self, worst: MaxUsage) -> str:
         ceiling = self.balance.ceiling
         most = f"{worst.tokens:,} tokens" if ceiling.pusd is None else f"${usd(worst.pusd or 0):.4f}"
         return (
@@ -108,7 +108,7 @@ class Budget:
         )
 
 
-def _overrun(worst: Worst, usage: BilledUsage) -> str:
+def _overrun(worst: MaxUsage, usage: BilledUsage) -> str:
     if worst.pusd is not None and (usage.pusd or 0) > worst.pusd:
         return (
             f"an answer cost ${usd(usage.pusd or 0):.6f} where at most ${usd(worst.pusd):.6f} was reserved: "
@@ -129,7 +129,7 @@ class TryReservation:
     request: Request
     submit: Callable[[WriteItem], asyncio.Future[None]]
     attempt: int = 0
-    _worst: Worst | None = None
+    _worst: MaxUsage | None = None
     """Of the try that is in flight; None if there is none."""
     _reservation: int = 0
     """Its id; set by the writer's thread, which does one thing after the other."""
@@ -138,7 +138,7 @@ class TryReservation:
         """Returns once the try's worst case is durably reserved; RunStopped if it must not be sent."""
         self.finished()
         try:
-            worst = self.budget.worst_case(self.request)
+            worst = self.budget.max_usage(self.request)
         except ConfigError as error:
             raise RunStopped(str(error)) from error
         await self.budget.acquire(worst)
@@ -160,7 +160,7 @@ class TryReservation:
         self._resolve()
 
     def charge(self, completion: Completion) -> Callable[[Store], None] | None:
-        """What the writer does with the reservation in the transaction that stores the answer."""
+        """Charges the answer; returns what is to be called in the transaction that stores it, or None."""
         worst = self._worst
         if worst is None:
             return None
@@ -171,7 +171,7 @@ class TryReservation:
         return self._release if is_charged else self._keep_reserved
 
     def finished(self) -> None:
-        """A try that has ended without a word about its usage counts in full, for ever."""
+        """Charges a try in full, for ever, if it has ended and its usage is not known."""
         if self._worst is not None:
             self._resolve()
 
@@ -179,7 +179,7 @@ class TryReservation:
         self._worst = None
         self.budget.finish_try()
 
-    def _reserve(self, worst: Worst, store: Store) -> None:
+    def _reserve(self, worst: MaxUsage, store: Store) -> None:
         request = self.request
         self._reservation = reserve(
             store, ToReserve(self.budget.run_id, request.hash, self.attempt, request.model, worst)
@@ -189,7 +189,7 @@ class TryReservation:
         release(store, self._reservation)
 
     def _keep_reserved(self, store: Store) -> None:
-        try_number = newest_try(store, self.request.hash, self.attempt)
+        try_number = last_try(store, self.request.hash, self.attempt)
         if try_number is not None:
             charge_in_full(store, self._reservation, try_number)
 
@@ -212,7 +212,7 @@ class BilledUsage(NamedTuple):
 
 @dataclass
 class Balance:
-    """spent + reserved never passes the ceiling, as long as no request uses more than its reservation."""
+    """spent + reserved never exceeds the limit, as long as no request uses more than its reservation."""
 
     ceiling: Limit
     spent_pusd: int = 0
@@ -222,27 +222,27 @@ class Balance:
     """Of requests that were sent and whose usage is not known yet, or never will be."""
     reserved_tokens: int = 0
 
-    def fits(self, worst: Worst) -> bool:
+    def fits(self, worst: MaxUsage) -> bool:
         """Whether a request may be sent that uses so much at most."""
         most_pusd, most_tokens = self.ceiling
         if most_pusd is not None and self.used_pusd + (worst.pusd or 0) > most_pusd:
             return False
         return most_tokens is None or self.used_tokens + worst.tokens <= most_tokens
 
-    def reserve(self, worst: Worst) -> None:
+    def reserve(self, worst: MaxUsage) -> None:
         """Reserves; only what fits."""
         self.reserved_pusd += worst.pusd or 0
         self.reserved_tokens += worst.tokens
 
-    def unreserve(self, worst: Worst) -> None:
-        """Nothing of a reservation was used."""
+    def unreserve(self, worst: MaxUsage) -> None:
+        """Releases a reservation of which nothing was used."""
         self.reserved_pusd -= worst.pusd or 0
         self.reserved_tokens -= worst.tokens
 
-    def charge(self, worst: Worst, usage: BilledUsage) -> bool:
+    def charge(self, worst: MaxUsage, usage: BilledUsage) -> bool:
         """Replaces the reservation of a request by its usage.
 
-        False, and nothing changes, if the usage lacks what the limit is about: it counts in full.
+        Returns False, and changes nothing, if the usage lacks what the limit is about: it counts in full.
         """
         if not self.has_usage(usage):
             return False
@@ -285,7 +285,7 @@ class Balance:
         return " and ".join(parts)
 
 
-def exceeds_reservation(worst: Worst, usage: BilledUsage) -> bool:
+def exceeds_reservation(worst: MaxUsage, usage: BilledUsage) -> bool:
     """Whether a request used more than its price and output limit allow: then these are wrong."""
     is_dearer = worst.pusd is not None and usage.pusd is not None and usage.pusd > worst.pusd
     return is_dearer or (usage.tokens is not None and usage.tokens > worst.tokens)
@@ -294,7 +294,7 @@ def exceeds_reservation(worst: Worst, usage: BilledUsage) -> bool:
 def billed_usage(completion: Completion, price: Price | None) -> BilledUsage:
     """What an answer used: the larger of the cost that it names and of its tokens by the price.
 
-    None: neither is known.
+    A value is None if it is not known.
     """
     prompt_tokens, completion_tokens = completion.prompt_tokens, completion.completion_tokens
     is_counted = prompt_tokens is not None and completion_tokens is not None
@@ -306,8 +306,8 @@ def billed_usage(completion: Completion, price: Price | None) -> BilledUsage:
     return BilledUsage(max(known, default=None), tokens)
 
 
+# For what a chat template adds to a prompt: its markers, a system prompt of its own, the date.
 ALLOWANCE_TOKENS = 1000
-"""For what a chat template adds to a prompt: its markers, a system prompt of its own, the date."""
 ALLOWANCE_TOKENS_PER_MESSAGE = 20
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
@@ -325,8 +325,8 @@ def output_limit(parameters: Mapping[str, Any]) -> int | None:
 def max_prompt_tokens(request: Request) -> int:
     """Prompt tokens that a request can have at most.
 
-    A token stands for at least one byte of the text that the tokenizer reads, so the bytes of the whole
-    body bound them, schemas and tools among it; where the text is not ASCII, those of its longest
+    A token is at least one byte of the text that the tokenizer reads, so the bytes of the whole
+    body bound them, schemas and tools among it; if the text is not ASCII, those of its longest
     normalised form. Raises ConfigError for parts that are no text: an image's tokens are not in its bytes.
     """
     if any(_has_other_parts(message.get("content")) for message in request.messages):
@@ -346,10 +346,10 @@ def max_tokens_of_text(text: str) -> int:
     return max(longest, len(text.encode()))
 
 
-def max_usage(request: Request, price: Price | None) -> Worst:
+def max_usage(request: Request, price: Price | None) -> MaxUsage:
     """The most that one try of a request can use.
 
-    Raises ConfigError where that is not known: no output limit, parts that are no text, or a prompt for
+    Raises ConfigError if that is not known: no output limit, parts that are no text, or a prompt for
     which the price does not hold.
     """
     limit = output_limit(request.parameters)
@@ -360,14 +360,14 @@ def max_usage(request: Request, price: Price | None) -> Worst:
         )
     prompt_tokens = max_prompt_tokens(request)
     if price is None:
-        return Worst(prompt_tokens + limit, None)
+        return MaxUsage(prompt_tokens + limit, None)
     if not price.covers(prompt_tokens):
         raise ConfigError(
             f"a prompt may have {prompt_tokens:,} tokens, and {price.source} gives another price from "
             f"{price.below_prompt_tokens:,} on: put the higher one into kbetl.toml, "
             f'[prices."{request.model}"]'
         )
-    return Worst(prompt_tokens + limit, price.most_pusd(prompt_tokens, limit))
+    return MaxUsage(prompt_tokens + limit, price.most_pusd(prompt_tokens, limit))
 
 
 def _counts(parameters: Mapping[str, Any], names: Iterable[str]) -> list[int]:

@@ -16,13 +16,13 @@ from kbetl.store.reservations import (
     HandedOutRequest,
     ReservedOfModel,
     answers_by_model,
+    answers_without_usage,
     charge_in_full,
     handed_out_uncounted,
     open_reservation,
     orphaned_reservations,
     release,
     reserved_by_model,
-    untold_answers,
 )
 
 _MOST_USD = 1e6
@@ -41,7 +41,7 @@ class BudgetLimits(NamedTuple):
 
 
 class BudgetScope(NamedTuple):
-    """What is asked, as far as a budget is about it."""
+    """What a budget counts: a task's name, and what is asked."""
 
     task_name: str
     """A budget is that of the name: another template, model or parameter does not begin a new one."""
@@ -53,7 +53,7 @@ class BudgetScope(NamedTuple):
 def open_budget(store: Store, scope: BudgetScope, limits: BudgetLimits) -> Budget | None:
     """The budget, less what all runs of the task's name have used; None if no limit is set.
 
-    Set its `run_id` before it reserves. Raises ConfigError where a limit cannot be kept: no price, no
+    Set its `run_id` before it reserves. Raises ConfigError if a limit cannot be kept: no price, no
     output limit, or answers of earlier runs whose cost cannot be known.
     """
     if not limits.is_set:
@@ -105,7 +105,7 @@ def _load_history(store: Store, scope: BudgetScope, balance: Balance, price_of: 
     """Adds to the balance what all runs of the task's name have used or reserved."""
     for answers in answers_by_model(store, scope.task_name):
         _count_answers(answers, balance, price_of)
-    for answer in untold_answers(store, scope.task_name):
+    for answer in answers_without_usage(store, scope.task_name):
         _count_without_usage(answer, balance, price_of)
     for reserved in reserved_by_model(store, scope.task_name):
         _count_reserved(reserved, balance, price_of)
@@ -115,7 +115,7 @@ def _load_history(store: Store, scope: BudgetScope, balance: Balance, price_of: 
 
 def _count_answers(answers: AnswersOfModel, balance: Balance, price_of: PriceOf) -> None:
     balance.spent_tokens += answers.tokens
-    balance.spent_pusd += int(answers.told_pusd) + int(answers.computed_pusd)
+    balance.spent_pusd += int(answers.reported_pusd) + int(answers.computed_pusd)
     tokens = (
         answers.unpriced_fresh_tokens,
         answers.unpriced_cached_tokens,
@@ -123,12 +123,12 @@ def _count_answers(answers: AnswersOfModel, balance: Balance, price_of: PriceOf)
     )
     if balance.ceiling.pusd is None or not any(tokens):
         return
-    price = price_of(answers.model) if answers.is_told else _price(answers.model, price_of)
+    price = price_of(answers.model) if answers.has_cost else _price(answers.model, price_of)
     if price is None:
         return
     if price.covers(answers.longest_unpriced):
-        balance.spent_pusd += max(0, price.cost_pusd(*tokens) - int(answers.unpriced_told_pusd))
-    elif not answers.is_told:
+        balance.spent_pusd += max(0, price.cost_pusd(*tokens) - int(answers.unpriced_reported_pusd))
+    elif not answers.has_cost:
         raise ConfigError(
             f"answers of {answers.model} to prompts of up to {answers.longest_unpriced:,} tokens "
             "have no price: " + how_to_price(answers.model)
@@ -136,7 +136,7 @@ def _count_answers(answers: AnswersOfModel, balance: Balance, price_of: PriceOf)
 
 
 def _count_without_usage(answer: AnswerWithoutUsage, balance: Balance, price_of: PriceOf) -> None:
-    """An answer without a token count and without a reservation: the most that it may have used."""
+    """Adds the most that an answer without a token count and without a reservation may have used."""
     lacks_cost = answer.lacks_cost and balance.ceiling.pusd is not None
     if not lacks_cost and balance.ceiling.tokens is None:
         return
@@ -154,7 +154,7 @@ def _count_without_usage(answer: AnswerWithoutUsage, balance: Balance, price_of:
 
 
 def _count_handed_out(pending: HandedOutRequest, balance: Balance, price_of: PriceOf) -> None:
-    """A request of a batch file without a reservation: the most that its answer may use."""
+    """Adds the most that the answer to a request of a batch file without a reservation may use."""
     request = request_from_text(pending.request)
     if output_limit(request.parameters) is None:
         raise ConfigError(
@@ -167,7 +167,7 @@ def _count_handed_out(pending: HandedOutRequest, balance: Balance, price_of: Pri
 
 
 def _orphaned_note(store: Store, task_name: str) -> str:
-    """What killed runs have reserved, in words; call under the task's lock, where no other run goes on."""
+    """What killed runs have reserved, in words; call under the task's lock, so that no other run goes on."""
     killed = [each for each in orphaned_reservations(store, task_name) if each.is_open]
     if not killed:
         return ""

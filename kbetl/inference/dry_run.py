@@ -1,4 +1,4 @@
-"""What a run of a task would ask, and about how much of what: `--dry-run`."""
+"""Estimates what a run of a task would ask: `--dry-run`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def signals_to(handler: Callable[[signal.Signals, int], None]) -> Iterator[None]
 
 
 def raise_faults(results: Sequence[object]) -> None:
-    """A worker ends with None or by being cancelled; anything else is a fault of ours and is raised."""
+    """Raises the first result of a worker that is an exception; None and a cancellation are none."""
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
@@ -43,7 +43,7 @@ def retrieve_exception(future: asyncio.Future[Any]) -> None:
 class RecheckingSelector(selectors.DefaultSelector):
     """Polls once more if a wait ended with nothing.
 
-    After SIGSTOP and SIGCONT a wait ends so, with every time-out long past: without the second look each
+    After SIGSTOP and SIGCONT a wait ends so, with every time-out long past: without the second poll each
     request in flight would time out while its answer lies in the socket, and would be paid for again.
     """
 

@@ -1,4 +1,4 @@
-"""The tasks that there are: built in, in files, and in the store; and one by its name or file."""
+"""Finds tasks, built in, in files and in the store: all of them, or one by its name or file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kbetl.tasks import Task, builtin_names, format_from_spec, is_task_file, loa
 def find_task(store: Store, name_or_file: str) -> Task:
     """The task in that file, built in by that name, or stored by it: the one in use, else the newest.
 
-    Raises ConfigError, with the names that there are, where there is none.
+    Raises ConfigError, with the names that there are, if there is none.
     """
     if is_task_file(name_or_file) or name_or_file in builtin_names():
         return load_task(name_or_file)

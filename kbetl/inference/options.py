@@ -16,7 +16,7 @@ OFFLINE = "offline"
 
 @dataclass(frozen=True)
 class EnrichOptions:
-    """The options of `enrich`, as given and resolved; they hold no secrets and are kept with the run."""
+    """The options of `enrich`, as given and resolved; they hold no secrets and are stored with the run."""
 
     task: str = "difficulty"
     model: str = config.MODEL
@@ -25,7 +25,7 @@ class EnrichOptions:
     headers: tuple[str, ...] = ()
     """As `Name: $VARIABLE`."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Request parameters in place of the task's own; None removes one."""
+    """Request parameters that replace the task's own; None removes one."""
     sources: tuple[str, ...] = ()
     where: str | None = None
     min_reward: float | None = None
@@ -47,7 +47,7 @@ class EnrichOptions:
     """Longest time for a whole request; 0: no limit."""
     give_up_after_s: float = 1800.0
     takes_back: bool = False
-    """Whether to ask as well what waits for a batch file."""
+    """Whether to ask as well what is pending in a batch file, and release it there."""
     max_cost_usd: float | None = None
     """What the task may cost in this store in all, over all runs; None: no limit."""
     keep_going: bool = False

@@ -1,4 +1,4 @@
-"""Which samples a run is about, and the question to each."""
+"""Plans what a run asks: which samples, and the request about each."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _with_just(task: Task, parameters: Mapping[str, Any]) -> Task:
 
 
 class RolloutWishes(NamedTuple):
-    """What a run wants besides one answer for each sample."""
+    """What a run asks for besides one answer for each sample."""
 
     attempts: int = 1
     """Answers for each."""
@@ -191,7 +191,7 @@ class PromptSource(NamedTuple):
     row: Mapping[str, Any]
     """Fills the template."""
     facts: Mapping[str, Any] | None = None
-    """What a rollout says of the problem."""
+    """What a new rollout records of the problem."""
     messages: Sequence[Mapping[str, Any]] | None = None
     """The messages, if they are not made by the template; else None."""
     field_map: FieldMap | None = None
@@ -209,7 +209,7 @@ def prepare_requests(
     run_id: int | None,
     source_of: Callable[[PendingSample], PromptSource] | None = None,
 ) -> PrepareRequests:
-    """What prepares requests of pending samples: renders the prompts, and looks up stored answers.
+    """Returns what prepares requests of pending samples: renders the prompts, and looks up stored answers.
 
     The template is filled from the sample's own row, or from what `source_of` gives instead. A stored answer
     that failed, or whose status is asked again, decides a sample only if it came in this run (None: there is
@@ -330,7 +330,7 @@ class Plan:
         return self.asked.model == offline.MODEL
 
     def budget(self) -> Budget | None:
-        """What the task may still spend; None without a limit, and for the offline model.
+        """The budget of the task; None without a limit, and for the offline model.
 
         Raises ConfigError for a limit that cannot be kept. Call it under the task's lock.
         """

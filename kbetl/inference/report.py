@@ -18,8 +18,8 @@ from kbetl.store.answers import Usage
 
 _FAILURES = ("query", "select * from failures where task = :task", "-p", "task")
 
+# Of code and prose in English, for a model without an answer in the store.
 CHARACTERS_PER_TOKEN = 3.6
-"""Of code and prose in English, for a model without an answer in the store."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunReport:
     tally: RunProgress
     not_ok: Mapping[str, int]
     handed_out: int = 0
-    """Chosen samples that wait for a batch file."""
+    """Chosen samples whose request is pending in a batch file."""
     notes: tuple[str, ...] = ()
     what: str = "samples chosen"
     database: Path = config.DATABASE
@@ -46,7 +46,7 @@ class RunReport:
 
     @property
     def exit_status(self) -> int:
-        """3 where this run recorded an outcome that is not ok, or asked less than it should, else 0."""
+        """3 if this run recorded an outcome that is not ok, or asked less than it should, else 0."""
         return exit_status_for(self.tally.not_ok, self.handed_out, self.budget_reached, self.rejected)
 
     def lines(self) -> list[str]:
@@ -104,12 +104,12 @@ class DryReport:
     impossible: int
     """Samples that lack a field."""
     handed_out: int
-    """Samples that wait for a batch file."""
+    """Samples whose request is pending in a batch file."""
     prompt_tokens: int
     completion_tokens: int | None
     """At most, by the output limit; None without one."""
     is_measured: bool
-    """Whether the token estimate rests on answers of this model."""
+    """Whether the token estimate is computed from answers of this model."""
     estimate: Estimate
     what: str = "samples"
     notes: Sequence[str] = ()
@@ -136,21 +136,21 @@ class DryReport:
 
 
 def billed_there_too(at_service: int) -> str:
-    """The end of a line about requests that were taken back: how many a service answers all the same."""
+    """The end of a line about released requests: how many of them a service answers all the same."""
     return f"; {at_service} of them are at a service, and paid for there too" if at_service else ""
 
 
+# Different reasons that are counted apart; the rest are counted as one.
 MAX_REASONS = 200
-"""Different reasons that are counted apart; the rest are counted as one."""
 _SNAPSHOT = re.compile(r"[-@:_](?:latest|\d{4}-?\d{2}-?\d{2}|\d{3,8})$")
-"""What names a model's state at a time: `gpt-5.2-2026-01-01`, `kimi-k2-0905`, `gemini-2.0-flash-001`."""
+"""The end of a name that is a snapshot's: `gpt-5.2-2026-01-01`, `kimi-k2-0905`, `gemini-2.0-flash-001`."""
 
 
 def is_other_model(served: str, asked: str) -> bool:
     """Whether a reply names another model than was asked.
 
-    A snapshot of the model asked is no other one, nor is its name with or without who provides it; of two
-    snapshots one is.
+    A snapshot of the model asked is no other model, nor is its name with or without the provider's; another
+    snapshot than the one asked is.
 
     >>> is_other_model("gpt-5.2-2026-01-01", "openai/gpt-5.2"), is_other_model("gpt-5.2-mini", "gpt-5.2")
     (False, True)
@@ -208,7 +208,7 @@ class RunProgress:
         return self.asked - self.statuses["ok"]
 
     def count_outcome(self, status: Status, reason: str | None, samples: int = 1) -> None:
-        """One more conclusion, about so many samples."""
+        """Counts an outcome of so many samples."""
         self.statuses[status] += samples
         if status != "ok":
             key = (status, reason or "")
@@ -217,7 +217,7 @@ class RunProgress:
             self.reasons[key] += samples
 
     def count_answers(self, completions: Sequence[Completion], model: str) -> None:
-        """What was delivered and paid for, where `model` was asked."""
+        """Counts answers, their tokens and cost; `model` was asked."""
         for completion in completions:
             self.answers += 1
             served = completion.served_model
@@ -283,7 +283,7 @@ class Estimate:
     cost_usd: float | None
     """About what they cost; None if no price is known."""
     basis: str
-    """What that rests on."""
+    """What that is computed from, in words."""
     used: str | None
     """What the budget has used of what; None without a budget."""
     reach: int
@@ -320,7 +320,7 @@ class Estimator:
         self._requests += 1
         if self._budget is None:
             return
-        worst = self._budget.worst_case(request)
+        worst = self._budget.max_usage(request)
         self._is_full = self._is_full or not self._budget.balance.fits(worst)
         if not self._is_full:
             self._budget.balance.reserve(worst)

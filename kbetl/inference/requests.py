@@ -15,8 +15,8 @@ from kbetl.store.answers import StoredAnswer
 from kbetl.store.samples import GeneratedRollout
 from kbetl.store.selection import PendingSample, Selection
 
+# Prepared requests below which the next chunk is fetched.
 LOW_WATER = 128
-"""Prepared requests below which the next chunk is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class PreparedRequest:
     stored: StoredAnswer | None = None
     """A stored answer that decides it."""
     attempt: int = 0
-    """The how-manieth answer wanted to the same request."""
+    """The number of the answer that is wanted to the same request, from 0."""
     is_in_batch_file: bool = False
     """Whether a batch file has its request, so that it is not asked."""
     prompt_source: Mapping[str, Any] | None = None
-    """What a rollout says of the problem that it is an attempt at."""
+    """What a new rollout records of the problem that it is an attempt at."""
 
     @property
     def needs_sending(self) -> bool:
@@ -44,7 +44,7 @@ class PreparedRequest:
 
     @property
     def key(self) -> str | tuple[str, int]:
-        """What is paid for once: the request, with the attempt if that is not the first."""
+        """The key of what is paid for once: the request, with the attempt if that is not the first."""
         assert self.request is not None
         return (self.request.hash, self.attempt) if self.attempt else self.request.hash
 
@@ -71,7 +71,7 @@ class RequestFeed:
         self._ended = False
         self._failure: BaseException | None = None
         self.lookups = 0
-        """Lookups in the store so far, with one that has begun."""
+        """Lookups in the store so far, with one that is running."""
         self._fetch: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "kbetl-requests")
 

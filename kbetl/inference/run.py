@@ -20,9 +20,9 @@ from kbetl.store.answers import StoredTask
 from kbetl.store.batches import release_waiting
 from kbetl.store.selection import PendingGroup
 
-# also a refusal that takes 200 ms to come; a server of two-second replies is that much slower to start
+# How long the first request to this machine goes alone, so that a refusal costs one request, also one that
+# comes after 200 ms; a server of two-second replies is that much slower to start.
 LOCAL_ALONE_S = 0.4
-"""How long the first request to this machine goes alone, so that a refusal costs one request."""
 
 # as many answers of the offline model are stored by one commit; it makes one at a time
 OFFLINE_CONCURRENCY = 16
@@ -41,16 +41,16 @@ def run_plan(plan: Plan, say: Say, tally: RunProgress | None = None) -> RunRepor
         say,
         counts=lambda: {**tally.counts(), **plan.counts()},
         cost_usd=lambda: tally.cost_usd,
-    ) as begun:
-        tally.waiting = begun.selection.waiting
+    ) as started:
+        tally.waiting = started.selection.waiting
         tally.price = plan.price()
         if plan.options.takes_back:
             released = release_waiting(plan.store, plan.asked.hash)
             billed = billed_there_too(released.at_service)
             say(f"taken back from batch files: {released.requests} requests{billed}")
-        budget_reached = _ask(begun, backend, limits, tally, say)
-        report = _report(begun, backend, tally, budget_reached)
-        begun.run.status = report.exit_status
+        budget_reached = _ask(started, backend, limits, tally, say)
+        report = _report(started, backend, tally, budget_reached)
+        started.run.status = report.exit_status
     return report
 
 
@@ -72,36 +72,38 @@ def _backend(plan: Plan, say: Say) -> tuple[Backend, Limits]:
     return plan.backend(limits, say), limits
 
 
-def _ask(begun: BegunTask, backend: Backend, limits: Limits, tally: RunProgress, say: Say) -> str | None:
-    """Asks all pending samples; gives what the budget has reached if it ended that, else None."""
-    plan, selection = begun.plan, begun.selection
+def _ask(started: BegunTask, backend: Backend, limits: Limits, tally: RunProgress, say: Say) -> str | None:
+    """Asks all pending samples; returns what the budget has reached if that ended it, else None."""
+    plan, selection = started.plan, started.selection
     if not selection.waiting:
         return None
     for group in selection.groups(plan.asked.task.name):
-        why, samples = reason_text(group, plan.asked, begun.tasks_before)
+        why, samples = reason_text(group, plan.asked, started.tasks_before)
         say(f"asking {samples} samples: {why}")
     generate = None
     if plan.generate is not None:
         with plan.store.transaction():
             generate = plan.generate()
-    # asked again, a question may have another output limit: what it brought before says nothing of it
+    # asked again, a question may have another output limit: its outcomes so far say nothing about it
     earlier = Earlier() if plan.options.retry else _earlier(plan.store, plan.asked.hash)
     concurrency = min(limits.concurrency, selection.waiting)
     try:
-        run_job(InferenceJob(begun, backend, concurrency, tally, say, earlier, generate))
+        run_job(InferenceJob(started, backend, concurrency, tally, say, earlier, generate))
     except BudgetReached as error:
         return str(error)
     return None
 
 
 def _earlier(store: Store, task_hash: str) -> Earlier:
-    """What a question has brought so far, in all runs."""
+    """The outcomes of a question so far, in all runs."""
     cut, has_others = store.rows("inference/cut_so_far", {"task_hash": task_hash})[0]
     return Earlier(cut, bool(has_others))
 
 
-def _report(begun: BegunTask, backend: Backend, tally: RunProgress, budget_reached: str | None) -> RunReport:
-    plan, selection = begun.plan, begun.selection
+def _report(
+    started: BegunTask, backend: Backend, tally: RunProgress, budget_reached: str | None
+) -> RunReport:
+    plan, selection = started.plan, started.selection
     not_ok = {status: count for status, count in selection.by_status().items() if status != "ok"}
     return RunReport(
         plan.asked.task.name,
@@ -112,14 +114,14 @@ def _report(begun: BegunTask, backend: Backend, tally: RunProgress, budget_reach
         tally,
         not_ok,
         selection.handed_out + tally.handed_out,
-        (*plan.notes(), *_notes(begun, backend, tally), *skipped_note(selection.empty)),
+        (*plan.notes(), *_notes(started, backend, tally), *skipped_note(selection.empty)),
         plan.what,
         plan.store.path,
         budget_reached,
     )
 
 
-def _notes(begun: BegunTask, backend: Backend, tally: RunProgress) -> list[str]:
+def _notes(started: BegunTask, backend: Backend, tally: RunProgress) -> list[str]:
     notes = []
     if tally.reused_elsewhere:
         notes.append(f"{tally.reused_elsewhere} answers were reused that another host gave")
@@ -127,14 +129,14 @@ def _notes(begun: BegunTask, backend: Backend, tally: RunProgress) -> list[str]:
         notes.append(
             f"the model refused the parameter {name}; " + (f"{instead} was sent" if instead else "left out")
         )
-    asked = begun.plan.asked
-    in_use = next((each for each in begun.tasks_before if each.in_use), None)
-    if begun.plan.generate is None and in_use is not None and in_use.hash != asked.hash:
+    asked = started.plan.asked
+    in_use = next((each for each in started.tasks_before if each.in_use), None)
+    if started.plan.generate is None and in_use is not None and in_use.hash != asked.hash:
         notes.append(
             f"{asked.task.name}: the datasets still use the labels of {in_use.model} ({in_use.hash[:15]}); "
             "to change that: "
             + config.command_line(
-                begun.plan.store.path, "use", asked.task.name, "--task-hash", asked.hash[:15]
+                started.plan.store.path, "use", asked.task.name, "--task-hash", asked.hash[:15]
             )
         )
     return notes

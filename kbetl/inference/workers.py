@@ -22,28 +22,28 @@ from kbetl.records import Completion, ParsedAnswer, Request
 from kbetl.store.answers import InUse, fail_again
 from kbetl.store.samples import GeneratedRollout
 
+# Samples that may wait for one answer; further ones keep their worker until it is stored.
 MAX_DUPLICATES = 1000
-"""Samples that may wait for one answer; further ones keep their worker until it is stored."""
 # a commit lasts as long as some ten requests: without extra workers, which send while the answers of others
 # become durable, the server would wait for our disk. Few of them: a slow disk slows down the requests, and a
 # kill loses little
 REQUESTS_PER_EXTRA_WORKER, EXTRA_WORKERS_FROM = 8, 32
+# How often a run looks whether its lock file is still there.
 LOCK_CHECK_S = 0.1
-"""How often a run looks whether its lock file is still there."""
 Key = str | tuple[str, int]
 """See `PreparedRequest.key`."""
+# How long SIGTERM, or a fault that ends the run, waits for requests in flight.
 TERMINATION_GRACE_S = 12.0
-"""How long SIGTERM, or a fault that ends the run, waits for requests in flight."""
 _SAY_STOP_AFTER_S = 0.2
+# Requests whose refusal may stay undecided, as all others may get it too; then each counts as their own.
 MAX_UNDECIDED = 1000
-"""Requests whose refusal may stay undecided, as all others may get it too; then each counts as their own."""
 
 
 @dataclass(frozen=True)
 class InferenceJob:
-    """A task that has begun, and what asks it."""
+    """A task under its locks, and the backend that answers it."""
 
-    begun: BegunTask
+    started: BegunTask
     backend: Backend
     concurrency: int
     """Requests in flight at most; the backend keeps to it."""
@@ -51,7 +51,7 @@ class InferenceJob:
     say: Callable[[str], None]
     """Shows the user one line, such as what Ctrl-C waits for."""
     earlier: Earlier = NOTHING
-    """What the same question has brought before."""
+    """Outcomes of the same question before this run."""
     generate: Generate | None = None
     """Makes a rollout of an answer, stored with it; None: answers are only read."""
 
@@ -108,9 +108,9 @@ class _PauseGate:
 class WorkerPool:
     def __init__(self, job: InferenceJob) -> None:
         self._job = job
-        self._plan, self._budget, self._lock = job.begun.plan, job.begun.budget, job.begun.lock
+        self._plan, self._budget, self._lock = job.started.plan, job.started.budget, job.started.lock
         self._read = self._plan.asked.task.read
-        self._feed = RequestFeed(job.begun.selection, self._plan.prepare(job.begun.run.id))
+        self._feed = RequestFeed(job.started.selection, self._plan.prepare(job.started.run.id))
         self._in_flight: dict[Key, InFlight] = {}
         self._recent: dict[Key, RecentAnswer] = {}
         self._recent_by_lookup: deque[tuple[int, Key, RecentAnswer]] = deque()
@@ -125,7 +125,7 @@ class WorkerPool:
         job = self._job
         job.tally.count_in_flight = lambda: job.backend.in_flight
         job.tally.hold_s = lambda: job.backend.hold_s
-        self._writer = AnswerWriter(self._plan.store.another(), job.begun.run.id, self._say_use)
+        self._writer = AnswerWriter(self._plan.store.another(), job.started.run.id, self._say_use)
         self._pause_gate = _PauseGate(self._writer, self._has_ended)
         with signals_to(self._interrupt):
             try:
@@ -275,16 +275,16 @@ class WorkerPool:
         tally.count_outcome(reading.status, reading.reason, len(samples))
 
     async def _set_aside(self, asked: InFlight) -> None:
-        """Its outcome waits: the next success makes it its own, a stop of the run writes none."""
+        """Sets a refusal aside: the next success makes it the request's own, a stop of the run drops it."""
         self._undecided.append(asked)
         if len(self._undecided) >= MAX_UNDECIDED or len(asked.duplicates) >= MAX_DUPLICATES:
             await self._decide()
 
     async def _end_undecided(self) -> None:
-        """With nothing left to ask they are their own; a stop leaves them as they were before the run.
+        """Stores undecided refusals if nothing is left to ask; a stop of the run stores none of them.
 
-        But what had failed before has failed once more, so that a few that are refused for ever are parked
-        in the end, and do not stop every run.
+        But samples that had failed before have failed once more, so that a few that are refused for ever are
+        parked in the end, and do not stop every run.
         """
         if self._ending is None:
             await self._decide()
@@ -297,7 +297,7 @@ class WorkerPool:
             )
 
     async def _decide(self) -> None:
-        """Each refusal is the request's own: others succeed, or there are no others."""
+        """Stores each undecided refusal as the request's own: others succeed, or there are no others."""
         undecided, self._undecided = self._undecided, []
         for asked in undecided:
             reading = ParsedAnswer("failed", None, asked.undecided)
@@ -307,7 +307,7 @@ class WorkerPool:
     async def _completion(
         self, question: PreparedRequest, request: Request, meter: TryReservation | None
     ) -> Completion:
-        """Sends a request as soon as it may be sent; gives its answer."""
+        """Sends a request as soon as it may be sent; returns its answer."""
         await self._breaker.admit(request)
         try:
             on_billed_failure = partial(self._store_billed_failure, request, question.attempt, meter)
@@ -318,7 +318,7 @@ class WorkerPool:
     async def _store_billed_failure(
         self, request: Request, attempt: int, meter: TryReservation | None, completion: Completion | None
     ) -> None:
-        """A try without a usable answer may have been billed: it is stored before the next is sent."""
+        """Stores a try without a usable answer, which may have been billed, before the next is sent."""
         if completion is not None:
             self._count([completion], request.model)
             item = WriteItem([], request, [completion], attempt=attempt)
@@ -410,7 +410,7 @@ class WorkerPool:
             )
 
     def _end(self, error: KbetlError) -> None:
-        """No new requests from here on; the first reason is the one that is raised."""
+        """Ends new requests; the first error is the one that is raised."""
         if self._ending is None:
             self._ending = error
         self._job.tally.is_ending = True

@@ -1,4 +1,4 @@
-"""The one thread that writes answers and outcomes, in groups: it commits whenever it is idle."""
+"""Writes answers and outcomes in one thread, in groups: it commits whenever it is idle."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kbetl.store.answers import InUse, NewAnswer, NewOutcome, add_answers, recor
 from kbetl.store.samples import GeneratedRollout, add_generated, add_generated_if_new
 from kbetl.store.store import now
 
+# Items per transaction, so that one commit stays well below 50 ms.
 MAX_GROUP = 512
-"""Items per transaction, so that one commit stays well below 50 ms."""
 
+# Hashes fall all over the indexes: their inner pages should stay in memory.
 CACHE_KIB = 32 * 1024
-"""Hashes fall all over the indexes: their inner pages should stay in memory."""
+# Of 16 KB: a page that many groups change is copied back once.
 CHECKPOINT_PAGES = 2000
-"""Of 16 KB: a page that many groups change is copied back once."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,13 +49,13 @@ class WriteItem:
         return self.reused_from or self
 
     def tries(self, run_id: int) -> Iterator[NewAnswer]:
-        """What came back for its request."""
+        """Yields the completions for its request, as they are stored."""
         if self.request is not None:
             for completion in self.completions:
                 yield NewAnswer(self.request, self.attempt, completion, run_id)
 
     def decisions(self) -> Iterator[NewOutcome]:
-        """The outcomes, each with whether an answer decides it."""
+        """Yields the outcomes, each with whether an answer decides it."""
         answered, number = bool(self.answer_item.completions), self.answer_item.try_number
         for outcome in self.outcomes:
             if number is None or outcome.try_number is not None:
@@ -147,9 +147,9 @@ class AnswerWriter:
         self._loop.call_soon_threadsafe(_resolve, [item.committed for item in group], self._failure)
 
     def _write(self, group: Sequence[WriteItem]) -> list[InUse]:
-        """One call of SQLite for all answers, one for all outcomes: each holds up the event loop.
+        """Stores a group by one call of SQLite for all answers, one for all outcomes: each blocks the loop.
 
-        Gives the tasks that come into use.
+        Returns the tasks that come into use.
         """
         at = now()
         add_answers(self._store, [each for item in group for each in item.tries(self._run_id)], at)

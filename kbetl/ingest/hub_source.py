@@ -29,14 +29,14 @@ class Listing:
     paths: Sequence[str]
     """In the order of their rows."""
     features: Any
-    """Column types as the dataset declares them, as JSON; None where it declares none."""
+    """Column types as the dataset declares them, as JSON; None if it declares none."""
 
 
 def find(repo: str, options: IngestOptions) -> Source:
     """One split of a dataset, at the commit that its revision names now; its files are fetched when read.
 
-    Raises SourceError where the Hub cannot be reached, knows no such dataset, revision or split, or does
-    not let us see it, and where the split's files are of a kind that is not read here.
+    Raises SourceError if the Hub cannot be reached, knows no such dataset, revision or split, or does
+    not let us see it, and if the split's files are of a kind that is not read here.
     """
     split = options.split or DEFAULT_SPLIT
     listing = _listing_of_child(repo, options.revision, split)
@@ -71,7 +71,7 @@ def _fetched(repo: str, path: str, revision: str) -> Path:
 
 
 def _listing_of_child(repo: str, revision: str | None, split: str) -> Listing:
-    """`list_split` in a process of its own: `datasets` takes 130 MB that reading rows has no use for."""
+    """`list_split` in a process of its own: `datasets` uses 130 MB, which reading rows does not need."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
         try:
             return child.submit(list_split, repo, revision, split).result()
@@ -100,7 +100,7 @@ def list_split(repo: str, revision: str | None, split: str) -> Listing:
 
 
 def _files_by_datasets(repo: str, revision: str, split: str) -> tuple[list[str], Any]:
-    """The paths of a split's files and its declared features, as `datasets.load_dataset` would take them.
+    """The paths of a split's files and its declared features, as `datasets.load_dataset` would read them.
 
     Of a dataset that holds its rows twice, as KernelBook does in JSON and Parquet, that is one copy.
     """

@@ -41,7 +41,7 @@ def ingest_into(
     options: IngestOptions,
     tally: ReadProgress | None = None,
 ) -> list[IngestReport]:
-    """`ingest` into the store at a path; where no source can be read, no store is made.
+    """`ingest` into the store at a path; if no source can be read, no store is made.
 
     Raises ConfigError as `check_paths` and `with_maps` do, before anything is stored.
     """
@@ -60,7 +60,7 @@ def ingest(
 ) -> list[IngestReport]:
     """Stores the samples of each source, one after the other, as one run.
 
-    A source that cannot be read is reported and the others are done. Raises StoreError where the store
+    A source that cannot be read is reported and the others are read. Raises StoreError if the store
     fails; what was committed stays, and the sources that were not finished have the rows they had.
     """
     reports: list[IngestReport] = []
@@ -134,7 +134,7 @@ def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
 
 
 def _rows(source: Source) -> Iterator[_Row]:
-    """All rows; a file of several that cannot be read is one fault, in the place of its rows."""
+    """All rows; a file of several that cannot be read is one fault instead of its rows."""
     for part in source.parts:
         try:
             for raw in part.rows():
@@ -147,14 +147,14 @@ def _rows(source: Source) -> Iterator[_Row]:
 
 def _fault(name: str, message: str) -> RawRow:
     """The fault of a file, at the line that the message names, less the name and line before it."""
-    place = re.match(rf"{re.escape(name)}:(?:(\d+):)? ", message)
-    if place is None:
+    location = re.match(rf"{re.escape(name)}:(?:(\d+):)? ", message)
+    if location is None:
         return file_error(1, message)
-    return file_error(int(place[1] or 1), message[place.end() :])
+    return file_error(int(location[1] or 1), message[location.end() :])
 
 
 def _first_rows(source: Source, rows: Iterator[_Row], limit: int | None) -> list[_Row]:
-    """The rows up to the first that is one, good or bad. Raises SourceError where nothing could be read."""
+    """The rows up to the first that is one, good or bad. Raises SourceError if nothing could be read."""
     first: list[_Row] = []
     for row in rows:
         first.append(row)

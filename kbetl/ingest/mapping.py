@@ -1,8 +1,7 @@
-"""By which map a source is read, and whether it may be: one reading per sample, and each path in some row."""
+"""Decides by which map a source is read, and checks it: one reading per sample, and each path in some row."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import tempfile
 from collections import Counter
@@ -23,7 +22,7 @@ Found = Source | SourceError
 
 
 def check_paths(sources: Sequence[Found], options: IngestOptions) -> list[Found]:
-    """The sources; a pipe is read into a temporary file where its rows have to be looked at first.
+    """The sources; a pipe is read into a temporary file if its rows have to be looked at first.
 
     Raises ConfigError for a path of the map that no row has.
     """
@@ -51,7 +50,7 @@ def check_paths(sources: Sequence[Found], options: IngestOptions) -> list[Found]
 def with_maps(store: Store, sources: Sequence[Found], options: IngestOptions) -> list[Found]:
     """The sources with the map that each is read by: the one that is given, else the one it was read by.
 
-    Raises ConfigError where samples of another source are stored by another map.
+    Raises ConfigError if samples of another source are stored by another map.
     """
     return [_with_map(store, each, options) if isinstance(each, Source) else each for each in sources]
 
@@ -70,7 +69,7 @@ def _check_readings(store: Store, source: Source, limit: int | None) -> None:
     name, map_ = source.origin.name, source.origin.field_map
     others: Counter[tuple[str, str | None]] = Counter()
     for raw in _rows(source, limit):
-        identity = None if raw.fault is not None else _sample_of(store, raw)
+        identity = None if raw.fault is not None else _sample_of(raw)
         stored = None if identity is None else stored_reading(store, identity, name)
         if stored is not None and stored.map != map_ and stored.other_source is not None:
             others[(stored.other_source, stored.map)] += 1
@@ -83,11 +82,8 @@ def _check_readings(store: Store, source: Source, limit: int | None) -> None:
         )
 
 
-def _sample_of(store: Store, raw: RawRow) -> str | None:
-    line_hash = hashlib.sha256(raw.text).digest()
-    known = store.rows("samples/sample_of_line", {"line_hash": line_hash})
-    if known:
-        return str(known[0][0])
+def _sample_of(raw: RawRow) -> str | None:
+    """Returns the sample hash of a row; None if it is no JSON object."""
     try:
         value = read_json(raw.text).value
     except BadRow:
@@ -96,7 +92,7 @@ def _sample_of(store: Store, raw: RawRow) -> str | None:
 
 
 def _rows(source: Found, limit: int | None) -> Iterator[RawRow]:
-    """The rows of a source as far as they can be read: what cannot be is said when it is stored."""
+    """The rows of a source as far as they can be read; what cannot is reported when the source is stored."""
     if isinstance(source, Source):
         yield from islice((raw for part in source.parts for raw in _readable(part)), limit)
 

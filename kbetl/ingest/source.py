@@ -1,4 +1,4 @@
-"""What a source is: where rows come from, by name."""
+"""Describes a source: where rows come from, by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class IngestOptions:
     split: str | None = None
     revision: str | None = None
     name: str | None = None
-    """Name of the source, in place of its path or `repo:split`."""
+    """Name of the source, instead of its path or `repo:split`."""
     limit: int | None = None
     """Rows to read of each source."""
     field_map: FieldMap | None = None
@@ -32,9 +32,9 @@ class Part:
     name: str
     """FILE of FILE:LINE."""
     rows: Callable[[], Iterator[RawRow]]
-    """Raises SourceError where nothing of the file can be read."""
+    """Raises SourceError if nothing of the file can be read."""
     features: Callable[[], Any] = lambda: None
-    """Declared column types as JSON; None where the file declares none."""
+    """Declared column types as JSON; None if the file declares none."""
     is_stream: bool = False
     """Whether its rows can be read only once."""
 
@@ -46,6 +46,6 @@ class Source:
     origin: SourceInfo
     parts: Sequence[Part]
     notes: Sequence[str] = ()
-    """What was left aside, and why."""
+    """What is not read, and why."""
     size_bytes: int | None = None
-    """Of all its files, as far as they are not compressed; None where that is not known."""
+    """Bytes of all its files, as far as they are not compressed; None if that is not known."""

@@ -65,7 +65,7 @@ def _find(text: str, options: IngestOptions) -> Source:
 
 
 def _mode(path: Path) -> int | None:
-    """What stands at a path, links followed; None where nothing does."""
+    """The file mode at a path, links followed; None if nothing is there."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -139,14 +139,14 @@ def _files_below(folder: Path, notes: list[str]) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise SourceError(f"folder {printable_path(error.filename)} cannot be read: {error.strerror}")
 
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         for name in list(folders):
-            below = Path(place, name)
+            below = Path(parent, name)
             if name.startswith("."):
                 folders.remove(name)
             elif below.is_symlink():
                 notes.append(f"{printable_path(below)}: skipped, a link to a folder")
-        found += [Path(place, name) for name in names if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda file: file.relative_to(folder).parts)
 
 

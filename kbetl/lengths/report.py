@@ -1,4 +1,4 @@
-"""What was measured of a dataset: figures, advice, and why there is none."""
+"""Computes figures and advice from the measured lengths of a dataset."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LengthReport:
     buckets: Sequence[Bucket]
     limits: Sequence[Limit]
     advice: Sequence[Advice]
-    """Empty where text does not reach the rendered text, and where nothing was measured."""
+    """Empty if text does not reach the rendered text, and if nothing was measured."""
     left_over_now: int = 0
     """Samples that this run saw refused by the template, or of which it leaves text out."""
 
@@ -63,7 +63,7 @@ class LengthReport:
 
     @property
     def exit_status(self) -> int:
-        """3 where the template refused a row that was measured now, or leaves text of one out, else 0."""
+        """3 if the template refused a row that was measured now, or leaves text of one out, else 0."""
         return exit_status_for(self.left_over_now)
 
     def counts_of_run(self) -> dict[str, int]:
@@ -99,7 +99,7 @@ class LengthReport:
             yield f"{self.modules:,} modules have no completion and are left out"
 
     def head(self) -> str:
-        """What was measured, in one line."""
+        """Says in one line what was measured."""
         of = f" of {', '.join(map(plain_text, self.sources))}" if self.sources else ""
         return (
             f"{self.dataset}{of}: {self.counts.measured:,} of {self.counts.rollouts:,} rollouts measured, "
@@ -107,7 +107,7 @@ class LengthReport:
         )
 
     def total(self) -> str:
-        """Tokens in all, in one line."""
+        """Says in one line how many tokens there are in all."""
         prompt, completion = self.counts.prompt_tokens, self.counts.completion_tokens
         return f"{prompt:,} prompt + {completion:,} completion = {prompt + completion:,} tokens"
 
@@ -115,7 +115,7 @@ class LengthReport:
 def read_report(
     store: Store, measures: LengthStore, files: TokenizerFiles, chosen: Chosen, measured_now: int
 ) -> LengthReport:
-    """What the store knows of the rollouts that `measures` chose."""
+    """The report on the rollouts that `measures` selected."""
     groups = measures.histogram()
     unreached = measures.unreached()
     return LengthReport(
@@ -198,9 +198,9 @@ class Advice(NamedTuple):
 
 
 def percentiles(groups: Sequence[HistogramBin], wanted: Sequence[float] = PERCENTILES) -> list[Percentile]:
-    """By nearest rank; `groups` come shortest first. Empty where there are no samples.
+    """The percentiles of the lengths, by nearest rank; `groups` come shortest first. Empty without samples.
 
-    >>> percentiles([Group(None, 10, 3), Group(None, 40, 1)], [50, 75, 99])
+    >>> percentiles([HistogramBin(None, 10, 3), HistogramBin(None, 40, 1)], [50, 75, 99])
     [Percentile(percentile=50, total_tokens=10), Percentile(percentile=75, total_tokens=10), \
 Percentile(percentile=99, total_tokens=40)]
     """
@@ -216,7 +216,7 @@ Percentile(percentile=99, total_tokens=40)]
 
 
 def buckets(groups: Sequence[HistogramBin]) -> list[Bucket]:
-    """All buckets from 1,024 up, also the empty ones. Empty where there are no samples."""
+    """All buckets from 1,024 tokens up, also the empty ones. Empty if there are no samples."""
     samples = sum(group.samples for group in groups)
     bounds = zip((-1, *USUAL), (*USUAL, None), strict=True)
     found = []

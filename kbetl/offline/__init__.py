@@ -24,8 +24,8 @@ TASKS = ("difficulty", "prompts")
 def answer(task_name: str, fields: Mapping[str, str]) -> str:
     """The answer to a built-in task about a module, from its `module_name` and `python_code`.
 
-    The same fields give the same text. Raises ConfigError for another task, MissingField where a field
-    is absent, RequestFailed where the code does not parse or holds no module to judge.
+    The same fields give the same text. Raises ConfigError for another task, MissingField if a field
+    is absent, RequestFailed if the code does not parse or holds no module to judge.
     """
     if task_name not in TASKS:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What the source tells without being run: numbers, shapes of inputs, what a call is given."""
+"""Reads numbers, shapes of inputs and arguments of calls from source that is not run."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def _calculated(operator: ast.operator, left: float, right: float) -> int | floa
 
 
 def in_words(value: Plain) -> str:
-    """A plain value as Python spells it, shortened where it is long; it opens and closes no tag."""
+    """A plain value as Python spells it, shortened if it is long; it opens and closes no tag."""
     text = repr(value).replace("<", r"\x3c")
     return text if len(text) <= 60 else f"{text[:50]}..."
 
 
 def settings(operation: Operation) -> tuple[str, ...]:
-    """What a call is given besides tensors, in words: `kernel_size 3`, `argument 2 from out_channels`."""
+    """What a call is passed besides tensors, in words: `kernel_size 3`, `argument 2 from out_channels`."""
     call = operation.call
     if call is None:
         return ()
@@ -103,7 +103,7 @@ def _setting(what: str, value: ast.expr) -> str:
 
 
 def inputs(source: Source) -> Sequence[Input] | None:
-    """What `get_inputs` returns, in order; None where that cannot be told without running it."""
+    """What `get_inputs` returns, in order; None if that cannot be known without running it."""
     function = source.functions.get("get_inputs")
     returned = _returned(function)
     if function is None or not isinstance(returned, ast.List | ast.Tuple):
@@ -113,7 +113,7 @@ def inputs(source: Source) -> Sequence[Input] | None:
 
 
 def constructor_values(source: Source) -> tuple[Sequence[str], Mapping[str, str]] | None:
-    """What `get_init_inputs` gives, by position and by keyword, in words; None where that cannot be told."""
+    """What `get_init_inputs` returns, by position and by keyword, in words; None if that cannot be known."""
     function = source.functions.get("get_init_inputs")
     returned = _returned(function)
     if function is None or not isinstance(returned, ast.List | ast.Tuple):
@@ -140,7 +140,7 @@ def _value_in_words(node: ast.expr, names: Names) -> str:
 
 
 def _returned(function: FunctionNode | None) -> ast.expr | None:
-    """What a function returns last; None where it returns nothing or is none."""
+    """What a function returns last; None if it returns nothing or is none."""
     returns = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)] if function else []
     return returns[-1] if returns else None
 

@@ -60,8 +60,8 @@ def _inputs(source: Source, forward: FunctionNode | None) -> list[str]:
     names = _arguments(forward)
     made = inputs(source)
     if made is None:
-        told = "The source does not tell their shapes."
-        return [f"`{name}`: a value given to `forward`." for name in names] + [told]
+        no_shapes = "The source does not tell their shapes."
+        return [f"`{name}`: a value given to `forward`." for name in names] + [no_shapes]
     lines = []
     for index, one in enumerate(made):
         name = f"`{names[index]}`" if index < len(names) else f"value {index + 1}"

@@ -1,1 +1,1 @@
-"""What a row says. Pure."""
+"""Reads samples, their fields and their facts from rows. Pure."""

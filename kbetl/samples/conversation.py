@@ -91,8 +91,8 @@ class Conversation:
 def conversation_of(row: Row, field_map: FieldMap | None = None) -> Conversation:
     """The conversation of a rollout's row. Raises BadRow, with the field, if trainers could not read it.
 
-    Text in place of a list is one message, of the user or the assistant. Thoughts that stand in a text of
-    the assistant go to its reasoning. `check_turns` says whether trainers take its order.
+    Text instead of a list is one message, of the user or the assistant. Thoughts in a text of the
+    assistant go to its reasoning. `check_turns` checks whether trainers accept its order.
     """
     lost: list[str] = []
     row = read_row(row, field_map).row
@@ -116,10 +116,10 @@ def why_lost(lost: Sequence[str]) -> str:
 
 
 def check_turns(conversation: Conversation) -> None:
-    """Raises BadRow for an order of turns that a trainer does not take.
+    """Raises BadRow for an order of turns that a trainer does not accept.
 
     LLaMA-Factory drops such a row, and many chat templates refuse it: after the system prompt the user (or
-    results of tools, in any number) and the assistant take turns, and the assistant has the last word.
+    results of tools, in any number) and the assistant alternate, and the assistant has the last word.
     """
     messages = conversation.messages
     turns = messages[1:] if messages and messages[0].role == "system" else messages
@@ -210,7 +210,7 @@ def _is_sealed(part: Row) -> bool:
 
 
 def _is_other(text: str | None, reasoning: str | None) -> bool:
-    # the same text is the rule, and a search for a long one in itself takes its time
+    # the same text is the rule, and a search for a long one in itself is slow
     return text is not None and text != reasoning and text.strip() not in (reasoning or "")
 
 

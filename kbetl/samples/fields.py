@@ -1,6 +1,6 @@
-"""Where a row keeps the fields that everything else asks for, whatever wrote it.
+"""Finds the fields that everything else asks for in a row, whatever wrote it.
 
-All functions take the parsed row and are pure. None means that the row has no such field: absent and
+All functions read the parsed row and are pure. None means that the row has no such field: absent and
 null are the same (Arrow adds nulls). A field of a wrong type raises BadRow.
 """
 
@@ -26,9 +26,9 @@ _CALLED_OTHERWISE = {
     "reward": ("score", "scores", "rewards", "final_reward", "total_reward", "reward_score", "return"),
     "completion": ("response", "output", "generation"),
 }
-"""What others call a field, where no letter tells."""
+"""What others call a field, if the spelling does not show it."""
+# Fields of a row in which a near miss is looked for.
 _LOOKED_AT = 100
-"""Fields of a row in which a near miss is looked for."""
 _ALIKE = 0.75
 # Version of how a rollout's messages are read; stored beside its facts. 3: as `samples.messages` reads them.
 READING = 3
@@ -38,7 +38,7 @@ LABELS = ("difficulty", "evaluation_raw")
 
 
 def info(row: Row) -> Row:
-    """The `info` object of a rollout, also where a tool stored it as JSON text; empty if there is none."""
+    """The `info` object of a rollout, also if a tool stored it as JSON text; empty if there is none."""
     value = row.get("info")
     if value is None:
         return {}
@@ -68,7 +68,7 @@ def triton_code(row: Row) -> str | None:
 
 
 def reward(row: Row) -> float | None:
-    """The measured reward as a float; None where there is none (yet), or none that is finite."""
+    """The measured reward as a float; None if there is none (yet), or none that is finite."""
     value = row.get("reward")
     if value is None:
         return None
@@ -81,7 +81,7 @@ def reward(row: Row) -> float | None:
 
 
 class Said(NamedTuple):
-    """What a message says, with the thoughts that stand in its text apart."""
+    """What a message says, with the thoughts in its text apart."""
 
     text: str | None
     """As it came; None if it has no text."""
@@ -93,15 +93,15 @@ class Said(NamedTuple):
     """The mark of a thought in its text that never ends; None if each one does."""
 
 
-def said(message: Row, place: str = "", *, is_assistant: bool = True) -> Said:
-    """What a message says, whichever tool wrote it. Raises BadRow, with `place`, for other content.
+def said(message: Row, path: str = "", *, is_assistant: bool = True) -> Said:
+    """What a message says, whichever tool wrote it. Raises BadRow, with `path`, for other content.
 
     The text of others than the assistant holds no thoughts of a model: all of it is the answer.
     """
     try:
         read = read_message(message)
     except ValueError as error:
-        where = f"field '{place}.content'" if place else "message content"
+        where = f"field '{path}.content'" if path else "message content"
         kind = type_name(message.get("content"))
         raise BadRow(f"{where} is {kind}, not text or a list of parts") from error
     if not is_assistant:
@@ -109,8 +109,8 @@ def said(message: Row, place: str = "", *, is_assistant: bool = True) -> Said:
     split = split_thoughts(read.text or "")
     thoughts = split.thoughts
     if read.reasoning is not None and thoughts is not None:
-        is_told = thoughts.strip() in read.reasoning
-        thoughts = read.reasoning if is_told else f"{read.reasoning}\n\n{thoughts}"
+        is_repeated = thoughts.strip() in read.reasoning
+        thoughts = read.reasoning if is_repeated else f"{read.reasoning}\n\n{thoughts}"
     else:
         thoughts = thoughts if read.reasoning is None else read.reasoning
     return Said(read.text, split.answer, thoughts, split.unclosed)
@@ -128,7 +128,7 @@ class Spoken(NamedTuple):
 def spoken(row: Row) -> Spoken:
     """Completion and reasoning of a rollout, from one reading of its messages.
 
-    Raises BadRow where they have no shape that is read here.
+    Raises BadRow if they have no shape that is read here.
     """
     found = [said(message) for message in _said_by_assistant(row)]
     completion = next((each.answer for each in reversed(found) if each.answer), None)
@@ -205,7 +205,7 @@ def assistant_messages(row: Row) -> Iterator[Row]:
 
 
 def messages(row: Row, field: str) -> Sequence[Row]:
-    """A list of messages; empty where the field is absent, null or plain text.
+    """A list of messages; empty if the field is absent, null or plain text.
 
     Messages of the completion that lack their reasoning have that of their step in `trajectory`.
     """
@@ -219,7 +219,7 @@ def _has_steps(row: Row, field: str) -> bool:
 
 
 def _with_reasoning_of_steps(messages: Sequence[Row], steps: Sequence[Any]) -> Sequence[Row]:
-    """The i-th step made the i-th assistant message; where their texts differ, or their numbers, it did not.
+    """Adds the reasoning of the i-th step to the i-th assistant message, if numbers and texts are the same.
 
     verifiers 0.1.10 to 0.1.13 keep the reasoning there alone.
     """
@@ -243,7 +243,7 @@ def _says_the_same(message: Row, said: Row) -> bool:
 
 
 def response_choice(response: Row) -> Row:
-    """The first choice of a chat completion; empty where it has none."""
+    """The first choice of a chat completion; empty if it has none."""
     choices = response.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, Mapping) else {}
@@ -251,8 +251,8 @@ def response_choice(response: Row) -> Row:
 
 def response_message(response: Row) -> Row:
     """The message of a step's response: of its first choice, or its own (verifiers 0.1.14)."""
-    for place in (response_choice(response), response):
-        message = place.get("message")
+    for holder in (response_choice(response), response):
+        message = holder.get("message")
         if isinstance(message, Mapping):
             return message
     return {}
@@ -283,7 +283,7 @@ _SPEAKERS = {
 }
 
 
-def _turn(message: Row, place: str) -> Row:
+def _turn(message: Row, path: str) -> Row:
     """A turn of ShareGPT, `from` and `value`, as a message; calls of functions are JSON in its value.
 
     Raises BadRow for a speaker that is none.
@@ -293,7 +293,7 @@ def _turn(message: Row, place: str) -> Row:
     speaker, value = message["from"], message.get("value")
     role = _SPEAKERS.get(speaker.lower()) if isinstance(speaker, str) else None
     if role is None:
-        raise BadRow(f"field '{place}' is from {json.dumps(speaker)[:40]}; known are {', '.join(_SPEAKERS)}")
+        raise BadRow(f"field '{path}' is from {json.dumps(speaker)[:40]}; known are {', '.join(_SPEAKERS)}")
     more = {key: each for key, each in message.items() if key not in ("from", "value")}
     if speaker.lower() not in ("function_call", "tool_call"):
         return {"role": role, "content": value, **more}
@@ -301,7 +301,7 @@ def _turn(message: Row, place: str) -> Row:
     try:
         calls = json.loads(split.answer) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        raise BadRow(f"field '{place}.value' is a call of a function that is not JSON") from None
+        raise BadRow(f"field '{path}.value' is a call of a function that is not JSON") from None
     calls = calls if isinstance(calls, list) else [calls]
     thought = {} if split.thoughts is None else {"reasoning_content": split.thoughts}
     return {"role": role, "content": "", **thought, "tool_calls": calls, **more}
@@ -318,9 +318,9 @@ def _text(content: Any) -> str | None:
 
 
 def _first_text(row: Row, keys: Sequence[str]) -> str | None:
-    for place in (info(row), row):
+    for holder in (info(row), row):
         for key in keys:
-            value = place.get(key)
+            value = holder.get(key)
             if value is None:
                 continue
             if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What a message says and how it ended, in every dialect that servers and tools write.
+"""Reads what a message says and how it ended, in every dialect that servers and tools write.
 
 Three questions, for every reader of a message: which of its fields and parts hold what (`read_message`),
 where in a text the model talks to itself (`split_thoughts`), and what its finish reason means (`ending_of`).
@@ -64,24 +64,24 @@ _MARK_WORDS = ("think", "thought", "reasoning", "scratchpad", "inner_", "channel
 _HARMONY = re.compile(r"<\|(start|channel|constrain|message|end|return|call)\|>", re.IGNORECASE)
 _HARMONY_NAME = re.compile(r"\s*(analysis|commentary|final|\w+)?", re.IGNORECASE)
 _HARMONY_BARE = re.compile(r"\s*analysis(?P<thought>.*)assistant\s*final", re.DOTALL)
-"""gpt-oss's channels where a server dropped the special tokens: `analysisWe need ..assistantfinalLow.`"""
+"""gpt-oss's channels if a server dropped the special tokens: `analysisWe need ..assistantfinalLow.`"""
 _QUOTES = "\"'`"
 
 
 class Split(NamedTuple):
-    """A text, taken apart."""
+    """A text, split into answer and thoughts."""
 
     answer: str
-    """What is said to the reader: the text as it is where it holds no mark of a thought, else stripped."""
+    """What is said to the reader: the text as it is if it holds no mark of a thought, else stripped."""
     thoughts: str | None
-    """What the model says to itself, by a blank line where there are several; None if it says nothing."""
+    """What the model says to itself, joined by a blank line if there are several; None if it says nothing."""
     unclosed: str | None
     """The mark of a thought that never ends: all behind it is thought. None if each one ends."""
 
 
 @lru_cache(maxsize=2)  # a row's text is asked about several times in a row; more would hold long texts
 def split_thoughts(text: str) -> Split:
-    """Takes a text apart into what is said to the reader and what the model says to itself.
+    """Splits a text into what is said to the reader and what the model says to itself.
 
     Openings nest. A thought that is never closed goes to the end; a closing without an opening (the
     prompt held it) makes all before it a thought. Of gpt-oss's channels `final` alone is the answer. A mark
@@ -158,7 +158,7 @@ def _marks(text: str, depth: Counter[str]) -> Iterator[_Mark]:
 
 
 def _begins_line(text: str, start: int) -> bool:
-    """Whether only blanks, and not very many, stand before it on its line."""
+    """Whether only blanks, and not very many, are before it on its line."""
     before = text[max(0, start - 200) : start].rpartition("\n")
     return not before[2].strip() and (bool(before[1]) or start < 200)
 
@@ -176,7 +176,7 @@ def _of_token(token: re.Match[str]) -> Iterator[_Mark]:
 
 
 def _end_of_code(fence: re.Match[str], bare: list[re.Match[str]]) -> int:
-    """Where the code of a fence ends; 0 where none of the next bare ones closes it: then it is no fence."""
+    """Where the code of a fence ends; 0 if none of the next bare ones closes it: then it is no fence."""
     first = bisect_right(bare, fence.start(), key=lambda each: each.start())
     closing = next((each for each in bare[first : first + 20] if each[1].startswith(fence[1])), None)
     return 0 if closing is None else closing.end()
@@ -188,7 +188,7 @@ def _is_channel(text: str, mark: re.Match[str]) -> bool:
 
 
 class _Body(NamedTuple):
-    """What stands between two of gpt-oss's marks."""
+    """The text between two of gpt-oss's marks."""
 
     channel: str | None
     """In lower case; None for text outside all channels."""
@@ -200,7 +200,7 @@ class _Body(NamedTuple):
 def _split_channels(text: str) -> Split:
     """gpt-oss's messages, `<|start|>assistant<|channel|>NAME<|message|>BODY<|end|>`: `final` is the answer.
 
-    Where there is none, what stands outside the channels is.
+    If there is none, the text outside the channels is.
     """
     bodies = list(_bodies(text))
     channels = [body.channel for body in bodies if body.channel is not None]
@@ -244,9 +244,9 @@ def _bodies(text: str) -> Iterator[_Body]:
 
 
 def _joined(answer: Iterable[str], thoughts: Iterable[str], unclosed: str | None) -> Split:
-    told = "\n".join(answer).strip()
+    final = "\n".join(answer).strip()
     said = "\n\n".join(stripped for each in thoughts if (stripped := each.strip()))
-    return Split(told, said or None, unclosed)
+    return Split(final, said or None, unclosed)
 
 
 class Said(NamedTuple):
@@ -267,18 +267,18 @@ REASONING_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thin
 
 
 def read_message(message: Mapping[str, Any]) -> Said:
-    """What a message of any server or tool says. Raises ValueError where its content is no text or list."""
+    """What a message of any server or tool says. Raises ValueError if its content is no text or list."""
     content = message.get("content")
     if not (content is None or isinstance(content, str | list)):
         raise ValueError(f"its content is a {type(content).__name__}, not a text")
     found = _NO_PARTS
     if isinstance(content, list):
         found = _Parts()
-        found.take(content)
+        found.add(content)
     text = content if isinstance(content, str) else "".join(found.texts) if found.texts else None
     fields = [_thoughts_of(message[name]) for name in REASONING_FIELDS if name in message]
-    told = [each for each in (*fields, "".join(found.thoughts)) if each]
-    reasoning = next((each for each in told if each.strip()), told[0] if told else None)
+    thoughts = [each for each in (*fields, "".join(found.thoughts)) if each]
+    reasoning = next((each for each in thoughts if each.strip()), thoughts[0] if thoughts else None)
     refusal = message.get("refusal")
     refusal = refusal if isinstance(refusal, str) and refusal else "".join(found.refusals)
     return Said(text, reasoning, refusal or None, tuple(found.others))
@@ -293,7 +293,7 @@ class _Parts:
         self.refusals: list[str] = []
         self.others: list[str] = []
 
-    def take(self, parts: Iterable[Any]) -> None:
+    def add(self, parts: Iterable[Any]) -> None:
         for part in parts:
             if isinstance(part, str):
                 self.texts.append(part)
@@ -327,7 +327,7 @@ def _first_text(part: Mapping[str, Any], keys: Iterable[str]) -> str | None:
         value = part.get(key)
         if isinstance(value, list):
             inner = _Parts()
-            inner.take(value)
+            inner.add(value)
             value = "".join([*inner.texts, *inner.thoughts])
         if isinstance(value, str):
             return value
@@ -359,7 +359,7 @@ def _thoughts_of(value: Any) -> str:
 
 
 Ending = Literal["done", "cut", "declined", "broken", "unknown"]
-"""How an answer ended: whole; at a limit; by the model's or a filter's will; by a fault; who knows how."""
+"""How an answer ended: whole; at a limit; refused by the model or a filter; by a fault; not known."""
 
 _ENDINGS: dict[Ending, tuple[str, ...]] = {
     "done": (

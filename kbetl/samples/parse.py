@@ -1,4 +1,4 @@
-"""Turns a parsed row into a Sample: which kind it is, and what is asked about it most. Pure."""
+"""Turns a parsed row into a Sample: its kind, and the fields that are used most. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kbetl.samples import fields
 from kbetl.samples.reading import FieldMap, Reading, has_prompt, kind_of, read_row
 from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 
+# Per generation, 250 bytes each.
 _REMEMBERED_CODES = 40_000
-"""Per generation, 250 bytes each."""
 _NAMED_FIELDS = 12
 _FIELD_NAME_CHARACTERS = 40
 _ASKED = ("prompt",)
-"""In whose place a near miss may stand."""
+"""Fields that a near miss may have been meant for."""
 _OF_MODULES = ("module_name", "python_code", "pytorch_code")
 _TRACE = "a verifiers trace, not an evals row: `kbetl synth record` reads it"
 _BATCH = "a line of a batch file, not an evals row: `kbetl synth record` reads it"
@@ -63,7 +63,7 @@ class ParsedRow(NamedTuple):
 
 
 def row_with_facts(parsed: Parsed, reading: Reading) -> ParsedRow:
-    """Returns sample and facts of a row from one reading of its messages; raises BadRow as `parse_row` does."""
+    """Returns sample and facts of a row from one reading of its messages. Raises BadRow."""
     kind, spoken = _checked(parsed.value, reading.row)
     facts = None if spoken is None else rollout_facts(parsed.value, reading, spoken)
     return ParsedRow(_sample(parsed, kind, reading), facts)
@@ -117,7 +117,7 @@ def looks_like_a_row(row: Mapping[str, Any]) -> bool:
 
 
 def _checked(row: Mapping[str, Any], read: Mapping[str, Any]) -> tuple[Kind, fields.Spoken | None]:
-    """The kind of a row, with `read` its fields as they are read; of a rollout also what the assistant says."""
+    """Returns the kind of a row, and of a rollout what the assistant says; `read` has its fields as read."""
     for keys, reason in _OTHER_SHAPES:
         if all(row.get(key) is not None for key in keys):
             raise BadRow(reason)

@@ -1,4 +1,4 @@
-"""How a row is read: which of its fields are prompt, completion, reward and the like. Pure.
+"""Decides how a row is read: which of its fields are prompt, completion, reward and the like. Pure.
 
 `read_row` gives a row the names that `samples.fields` and all behind it ask for: as a map of columns says,
 else as the shape says that the row has (OpenAI `messages`, ShareGPT, Alpaca, `prompt` with `response`). A row
@@ -36,7 +36,7 @@ NAMES = (
 )
 """What a map may name."""
 NO_MAP = "none"
-"""What `--map` takes for rows that are to be read as they are."""
+"""The value of `--map` for rows that are to be read as they are."""
 
 _OF_MODULE = ("module_name", "python_code", "triton_code")
 _STEP = re.compile(r'[^.\[\]"\x00-\x1f]+')
@@ -91,7 +91,7 @@ def sql_path(path: str) -> str:
 
 
 def at_path(row: Row, path: str) -> Any:
-    """What stands at a dotted path of a row, as `sql_path` finds it; None where nothing does."""
+    """The value at a dotted path of a row, as `sql_path` finds it; None if there is none."""
     value: Any = row
     for step in path.split("."):
         if isinstance(value, Mapping):
@@ -104,7 +104,7 @@ def at_path(row: Row, path: str) -> Any:
 
 
 def read_row(row: Row, map_: FieldMap | None = None) -> Reading:
-    """The row as a map and its shape say. Raises BadRow where a field that is meant has another type.
+    """The row as a map and its shape say. Raises BadRow if a field that is meant has another type.
 
     A name of the map whose field the row lacks is read as if it were not mapped.
     """
@@ -135,7 +135,7 @@ def has_prompt(row: Row) -> bool:
 
 
 def changed_names(one: Reading, other: Reading) -> frozenset[str]:
-    """The names whose fields two readings of one row have otherwise."""
+    """The names whose values differ between two readings of one row."""
     changed = {name for name in _TO_COMPARE if one.row.get(name) != other.row.get(name)}
     if "info" in changed:
         changed |= {
@@ -219,7 +219,7 @@ def _mapped(row: Row, found: Reading, map_: FieldMap) -> Reading:
         _add_reasoning(read, _text(values["reasoning"], "reasoning", map_["reasoning"]))
     inside = {name: _text(values[name], name, map_[name]) for name in _OF_MODULE if name in values}
     read.update(inside)
-    if inside and fields.info(row):  # what stands there is read first
+    if inside and fields.info(row):  # `info` is read first
         read["info"] = {**fields.info(row), **inside}
     if "reward" in values:
         read["reward"] = values["reward"]
@@ -246,7 +246,7 @@ def _text(value: Any, name: str, path: str) -> str:
 
 
 def _add_reasoning(read: dict[str, Any], reasoning: str) -> None:
-    """Puts reasoning that stands apart into the last message of the assistant."""
+    """Puts reasoning from a field of its own into the last message of the assistant."""
     value = read.get("completion")
     messages = [{"role": "assistant", "content": value}] if isinstance(value, str) else list(value or ())
     for index in range(len(messages) - 1, -1, -1):

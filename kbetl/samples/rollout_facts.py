@@ -1,4 +1,4 @@
-"""The narrow facts of a rollout, from its row: who made it, how it ended, what it took. Pure.
+"""Reads the narrow facts of a rollout from its row: who made it, how it ended, what it used. Pure.
 
 None means that the row does not say. A fact whose value has another type than it should is None too: the
 row keeps it, and nothing is judged by it.
@@ -70,9 +70,9 @@ def rollout_facts(
 ) -> RolloutFacts:
     """Returns the facts of a rollout's row, whichever tool wrote it.
 
-    `reading` is how it is read if a map says that; `spoken` is what the assistant says, if that was read before.
+    `reading` is how it is read if a map says that; `spoken` is what the assistant says, if that is known.
 
-    Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
+    Raises BadRow if prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
     reading = reading or read_row(source)
     row, at = reading.row, reading.completion_at
@@ -133,9 +133,9 @@ def _model(steps: Sequence[Row]) -> str | None:
 
 
 def _is_truncated(row: Row, finish_reason: str | None) -> bool | None:
-    told = row.get("is_truncated")
-    if isinstance(told, bool):
-        return told or ending_of(finish_reason) == "cut"
+    flag = row.get("is_truncated")
+    if isinstance(flag, bool):
+        return flag or ending_of(finish_reason) == "cut"
     return None if finish_reason is None else ending_of(finish_reason) == "cut"
 
 
@@ -158,9 +158,9 @@ _NO_TOKENS: dict[str, int | None] = dict.fromkeys(_TOKENS)
 
 
 def _tokens(row: Row, steps: Sequence[Row], *, has_reasoning: bool) -> dict[str, int | None]:
-    """Totals of the row where it has them, else sums over the steps.
+    """Totals of the row if it has them, else sums over the steps.
 
-    verifiers 0.1.14 writes 0 reasoning tokens whatever the server said: beside reasoning that is no count.
+    verifiers 0.1.14 writes 0 reasoning tokens whatever the server said: with reasoning that is no count.
     """
     totals = [read_usage(row[key]) for key in ("usage", "token_usage") if isinstance(row.get(key), Mapping)]
     if not totals and not steps:
@@ -168,8 +168,8 @@ def _tokens(row: Row, steps: Sequence[Row], *, has_reasoning: bool) -> dict[str,
     each_step = [read_usage(step.get("usage")) for step in steps]
     found: dict[str, int | None] = {}
     for name in _TOKENS:
-        told = (getattr(usage, name) for usage in totals)
-        found[name] = next((count for count in told if count is not None), None)
+        counts = (getattr(usage, name) for usage in totals)
+        found[name] = next((count for count in counts if count is not None), None)
         if found[name] is None and steps:
             found[name] = _sum([getattr(usage, name) for usage in each_step])
     if found["reasoning_tokens"] == 0 and has_reasoning:
@@ -186,14 +186,14 @@ _Times = tuple[float | None, float | None, float | None]
 
 
 def _times(row: Row) -> _Times:
-    """As milliseconds at the top (prime-rl, verifiers to 0.1.9) or in `timing` (0.1.10); later as seconds."""
+    """The times in ms; rows have ms at the top (prime-rl, verifiers to 0.1.9), in `timing` (0.1.10), or s."""
     timing = row.get("timing")
     in_ms = _number(row.get("generation_ms")), _number(row.get("scoring_ms")), _number(row.get("total_ms"))
     if not isinstance(timing, Mapping):
         return in_ms
     if "total_ms" in timing or "generation_ms" in timing:
-        told = (timing.get(name) for name in ("generation_ms", "scoring_ms", "total_ms"))
-        generation_ms, scoring_ms, total_ms = (_number(value) for value in told)
+        values = (timing.get(name) for name in ("generation_ms", "scoring_ms", "total_ms"))
+        generation_ms, scoring_ms, total_ms = (_number(value) for value in values)
         return generation_ms, scoring_ms, total_ms
     in_s = _duration_s(timing.get("generation")), _duration_s(timing.get("scoring")), timing.get("total")
     generation_s, scoring_s, total_s = (_number(value) for value in in_s)
@@ -220,9 +220,9 @@ def _number(value: Any) -> float | None:
 
 def _metrics(row: Row) -> str | None:
     """The object `metrics`, or the numbers at the top of a row that verifiers or prime-rl wrote."""
-    told = row.get("metrics")
-    if isinstance(told, Mapping):
-        return _json(told)
+    metrics = row.get("metrics")
+    if isinstance(metrics, Mapping):
+        return _json(metrics)
     if row.get("example_id") is None:
         return None
     found = {key: row[key] for key in row if key not in _NO_METRICS and type(row[key]) in (int, float)}

@@ -1,4 +1,4 @@
-"""The one place that opens SQLite: the store, its schema, its views, its transactions and its lock."""
+"""Opens SQLite, as no other folder does: the store, its schema, its views, its transactions and its lock."""
 
 from kbetl.store.connection import real_path
 from kbetl.store.lock import TaskLock, is_locked, task_lock

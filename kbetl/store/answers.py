@@ -14,7 +14,7 @@ from kbetl.store.store import Store, now
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """A task as the store remembers it."""
+    """A task as the store has it."""
 
     hash: str
     model: str
@@ -36,7 +36,7 @@ class StoredAnswer(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What the newest answers of a model took on average; None where none told it."""
+    """The average usage of the newest answers of a model; a value is None if no answer reports it."""
 
     tokens_per_character: float | None
     completion_tokens: float | None
@@ -44,7 +44,7 @@ class Usage(NamedTuple):
 
 
 def add_task(store: Store, task: Mapping[str, Any], run_id: int) -> None:
-    """Remembers a task; see `sql/queries/answers.sql` for its fields. Call within a transaction.
+    """Stores a task; see `sql/queries/answers.sql` for its fields. Call within a transaction.
 
     Raises ConfigError if a label of it would have the name of another column of `selectable`.
     """
@@ -84,7 +84,7 @@ class InUse(NamedTuple):
 
 
 def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
-    """Puts tasks in use, by their hashes, if none of their name is; gives those.
+    """Puts tasks in use, by their hashes, if none of their name is; returns those.
 
     Each has an outcome that is ok. Call within the transaction that records it.
     """
@@ -99,7 +99,7 @@ def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
 
 
 def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:
-    """The newest stored answer that is a completion, by (request hash, attempt); none, no entry."""
+    """The newest stored answer that is a completion, by (request hash, attempt); no entry without one."""
     found = store.rows("answers/newest_answers", {"attempts": json.dumps(attempts)})
     return {(request_hash, attempt): _stored_answer(answer) for request_hash, attempt, *answer in found}
 
@@ -123,7 +123,7 @@ def _stored_answer(answer: Sequence[Any]) -> StoredAnswer:
 
 
 class NewAnswer(NamedTuple):
-    """One try that came back, to be kept."""
+    """One try that came back, to be stored."""
 
     request: Request
     attempt: int
@@ -132,7 +132,7 @@ class NewAnswer(NamedTuple):
 
 
 def add_answers(store: Store, tries: Iterable[NewAnswer], at: str) -> None:
-    """Keeps tries, whatever they are worth, each as the next of its attempt. Call within a transaction."""
+    """Stores tries, whatever they are worth, each as the next of its attempt. Call within a transaction."""
     store.execute_many(
         "answers/add_answer",
         (
@@ -151,8 +151,8 @@ def add_answers(store: Store, tries: Iterable[NewAnswer], at: str) -> None:
     )
 
 
-def newest_try(store: Store, request_hash: str, attempt: int) -> int | None:
-    """The number of the newest try at an attempt; None where none came back."""
+def last_try(store: Store, request_hash: str, attempt: int) -> int | None:
+    """The number of the newest stored try at an attempt; None if none is stored."""
     found: int | None = store.rows("answers/newest_try", {"request_hash": request_hash, "attempt": attempt})[
         0
     ][0]
@@ -178,19 +178,19 @@ _COMPLETION_COLUMNS = (
 
 
 class NewOutcome(NamedTuple):
-    """What a task concluded about a sample, to be kept."""
+    """What a task concluded about a sample, to be stored."""
 
     outcome: Outcome
     is_answered: bool
-    """Whether the newest answer to its request settled it, where the outcome names no try."""
+    """Whether it comes from the newest answer to its request, if the outcome names no try."""
 
 
 def record_outcomes(
     store: Store, decisions: Sequence[NewOutcome], at: str, *, labelled_before: Container[str] = ()
 ) -> list[InUse]:
-    """Records what a task concluded, in place of what it concluded before. Call within a transaction.
+    """Records what a task concluded; replaces what it concluded before. Call within a transaction.
 
-    Gives the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
+    Returns the tasks that come into use by it: those with an outcome that is ok, if none of their name is.
     `labelled_before` are hashes of tasks that need no look, as one with an ok outcome was recorded already.
     """
     store.execute_many(
@@ -228,5 +228,5 @@ def fail_again(store: Store, task_hash: str, samples: Iterable[tuple[str, int]])
 
 
 def usage_of(store: Store, model: str, limit: int = 200) -> Usage:
-    """What the newest `limit` answers of a model took."""
+    """The average usage of the newest `limit` answers of a model."""
     return Usage(*store.rows("answers/token_ratio", {"model": model, "limit": limit})[0])

@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 
 from kbetl.prices import pusd_of
 from kbetl.records import Request
-from kbetl.store.reservations import ToReserve, Worst, reserve
+from kbetl.store.reservations import MaxUsage, ToReserve, reserve
 from kbetl.store.store import Store, now
 
 Ending = Literal["answered", "failed", "expired", "released"]
 
 
 class BatchRequest(NamedTuple):
-    """One request that stands in a batch file."""
+    """One request of a batch file."""
 
     id: int
     batch_id: int
@@ -25,22 +25,22 @@ class BatchRequest(NamedTuple):
     run_id: int
     """That run."""
     ending: Ending | None
-    """None: still out."""
+    """None if it is pending."""
     request: str
     """The body as asked."""
 
 
 class PendingRequest(NamedTuple):
-    """A request that is out, and in which file."""
+    """A pending request, and the batch file that it is in."""
 
     id: int
     batch_id: int
     is_at_service: bool
-    """Whether a service was asked to begin the file: its answer costs, whoever takes the request back."""
+    """Whether a service was asked to begin the file: its answer is billed, even after a release."""
 
 
-class TakenBack(NamedTuple):
-    """Requests that were taken back from batch files."""
+class ReleasedRequests(NamedTuple):
+    """How many requests were released from batch files."""
 
     requests: int
     at_service: int
@@ -48,7 +48,7 @@ class TakenBack(NamedTuple):
 
 
 class RequestSample(NamedTuple):
-    """A sample that an answer settles; `status` is what its task concluded so far, None for nothing."""
+    """A sample that a request asks about; `status` is that of its outcome, None if it has none."""
 
     task_hash: str
     sample_hash: str
@@ -56,7 +56,7 @@ class RequestSample(NamedTuple):
 
 
 class NewBatch(NamedTuple):
-    """A batch file that is written whole, and has not got its name yet."""
+    """A batch file that is complete and has no name yet."""
 
     run_id: int
     task_hash: str
@@ -68,7 +68,7 @@ class NewBatch(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What one line of a result file said about a request."""
+    """What one line of a result file says about a request."""
 
     result_hash: bytes
     handed_out_id: int
@@ -99,7 +99,7 @@ class Batch:
     expired: int
     released: int
     base_url: str | None
-    """None, as all that follows, where it was not submitted."""
+    """None, as all that follows, if it was not submitted."""
     api_key_var: str | None
     headers: tuple[str, ...]
     input_file_id: str | None
@@ -120,7 +120,7 @@ class BatchDraft:
         self.clear()
 
     def clear(self) -> None:
-        """Begins a file anew."""
+        """Drops the requests of the file before."""
         with self._store.translate_errors():
             for query in (
                 "batches/drop_handing",
@@ -139,7 +139,7 @@ class BatchDraft:
         """Hash and attempt of all that the file has so far."""
         return self._store.rows("batches/handing_requests")
 
-    def add(self, request: Request, attempt: int, custom_id: str, worst: Worst | None = None) -> None:
+    def add(self, request: Request, attempt: int, custom_id: str, worst: MaxUsage | None = None) -> None:
         """One more request; `worst` is to be reserved when it is handed out."""
         values = {
             "request_hash": request.hash,
@@ -153,15 +153,15 @@ class BatchDraft:
             self._store.execute("batches/add_handing", values)
 
     def add_sample(self, request_hash: str, attempt: int, sample_hash: str) -> None:
-        """One more sample that the request's answer settles."""
+        """Adds a sample that the request asks about."""
         key = {"request_hash": request_hash, "attempt": attempt}
         with self._store.translate_errors():
             self._store.execute("batches/add_handing_sample", {**key, "sample_hash": sample_hash})
 
     def keep(self, batch: NewBatch) -> int:
-        """Records the file and its requests as handed out, in one transaction; gives the batch's id.
+        """Records the file and its requests as handed out, in one transaction; returns the batch's id.
 
-        What an older file has of them is taken back from it; what a budget is to count is reserved.
+        Those that are pending in an older file are released from it; what a budget is to count is reserved.
         """
         store = self._store
         with store.transaction():
@@ -173,24 +173,24 @@ class BatchDraft:
             for request_hash, attempt, tokens, pusd in store.execute(
                 "batches/handing_worst_cases"
             ).fetchall():
-                worst = Worst(tokens, pusd)
+                worst = MaxUsage(tokens, pusd)
                 reserve(store, ToReserve(batch.run_id, request_hash, attempt, batch.model, worst))
         return batch_id
 
 
 def any_handed_out(store: Store) -> bool:
-    """Whether any request is out in a batch file."""
+    """Whether any request is pending in a batch file."""
     return bool(store.rows("batches/any_handed_out")[0][0])
 
 
 def pending_request(store: Store, request_hash: str, attempt: int = 0) -> PendingRequest | None:
-    """The hand-out of a request that is out; None where it is in no batch file that is awaited."""
+    """A request that is pending in a batch file; None if it is pending in none."""
     found = store.rows("batches/is_handed_out", {"request_hash": request_hash, "attempt": attempt})
     return PendingRequest(*found[0]) if found else None
 
 
-def settle_with(store: Store, handed_out_id: int, task_hash: str, sample_hash: str) -> None:
-    """Notes that a request that is out settles one more sample. Call within a transaction."""
+def add_request_sample(store: Store, handed_out_id: int, task_hash: str, sample_hash: str) -> None:
+    """Records that a pending request asks about one more sample. Call within a transaction."""
     store.execute(
         "batches/add_handed_out_sample",
         {"handed_out_id": handed_out_id, "task_hash": task_hash, "sample_hash": sample_hash},
@@ -198,7 +198,7 @@ def settle_with(store: Store, handed_out_id: int, task_hash: str, sample_hash: s
 
 
 def publish(store: Store, batch_id: int) -> None:
-    """Notes that a batch file got its name."""
+    """Records that a batch file has its name."""
     with store.transaction():
         store.execute("batches/publish_batch", {"id": batch_id, "written_at": now()})
 
@@ -206,9 +206,9 @@ def publish(store: Store, batch_id: int) -> None:
 def latest_batch_request(
     store: Store, request_hash: str, attempt: int, batch_id: int | None = None
 ) -> BatchRequest | None:
-    """The hand-out that a result is about; None where the request never was in a batch file.
+    """The request of a batch file that a result is about; None if the request never was in a batch file.
 
-    `batch_id` is the batch that brought it; None where that is not known.
+    `batch_id` is the batch that brought it; None if that is not known.
     """
     key = {"request_hash": request_hash, "attempt": attempt, "batch_id": batch_id}
     found = store.rows("batches/newest_handed_out", key)
@@ -221,13 +221,13 @@ def is_known_result(store: Store, result_hash: bytes) -> bool:
 
 
 def add_result(store: Store, result: BatchResult) -> None:
-    """Remembers that a result was read. Call within a transaction."""
+    """Records that a result was read. Call within a transaction."""
     values = result._asdict()
     store.execute("batches/add_batch_result", {**values, "try": values.pop("try_number"), "read_at": now()})
 
 
 def end_handed_out(store: Store, handed_out_id: int, ending: Ending) -> None:
-    """Notes what became of a request. Call within a transaction."""
+    """Records what became of a request. Call within a transaction."""
     store.execute("batches/end_handed_out", {"id": handed_out_id, "ending": ending, "ended_at": now()})
 
 
@@ -243,23 +243,23 @@ def batches(store: Store, batch_id: int | None = None) -> list[Batch]:
     return [replace(Batch(*row), headers=tuple(json.loads(row[16] or "[]"))) for row in found]
 
 
-def reserved_for_file(store: Store, request_hash: str, attempt: int) -> Worst | None:
-    """What taking a request back from its file would give back to a budget; None for nothing."""
+def reserved_for_file(store: Store, request_hash: str, attempt: int) -> MaxUsage | None:
+    """What a budget has reserved for a pending request, and gets back if it is released; None if nothing."""
     found = store.rows("batches/reserved_for_file", {"request_hash": request_hash, "attempt": attempt})
     if not found:
         return None
     tokens, cost_usd = found[0]
-    return Worst(tokens, None if cost_usd is None else pusd_of(cost_usd))
+    return MaxUsage(tokens, None if cost_usd is None else pusd_of(cost_usd))
 
 
-def release_waiting(store: Store, task_hash: str) -> TakenBack:
-    """Takes back from batch files what waits in a `Selection`."""
+def release_waiting(store: Store, task_hash: str) -> ReleasedRequests:
+    """Releases from batch files the requests that are pending in a `Selection`."""
     with store.transaction():
         at_service = store.execute("batches/count_waiting_at_service", {"task_hash": task_hash}).fetchone()[0]
         values = {"task_hash": task_hash, "ended_at": now()}
-        taken = store.execute("batches/take_back_waiting", values).rowcount
+        released = store.execute("batches/take_back_waiting", values).rowcount
         store.execute("batches/drop_reservations_taken_back")
-    return TakenBack(taken, at_service)
+    return ReleasedRequests(released, at_service)
 
 
 class State(NamedTuple):
@@ -274,22 +274,22 @@ class State(NamedTuple):
 def set_service(
     store: Store, batch_id: int, base_url: str, api_key_var: str | None, headers: Sequence[str]
 ) -> None:
-    """Notes which service a file is about to be submitted to; holds names of variables, never a key."""
+    """Records which service a file is about to be submitted to: names of variables, never a key."""
     values = {"base_url": base_url, "api_key_var": api_key_var, "headers": json.dumps(list(headers))}
     with store.transaction():
         store.execute("batches/set_batch_service", {"id": batch_id, **values})
 
 
 def set_input_file(store: Store, batch_id: int, input_file_id: str) -> None:
-    """Notes that the service has the file."""
+    """Records that the service has the file."""
     with store.transaction():
         store.execute("batches/set_batch_input_file", {"id": batch_id, "input_file_id": input_file_id})
 
 
 def set_create_began(store: Store, batch_id: int, *, began: bool) -> bool:
-    """Notes that the service is about to be asked to begin, or that it refused to.
+    """Records that the service is about to be asked to begin, or that it refused to.
 
-    False, and nothing is noted, where a request of the file was taken back or answered meanwhile.
+    Returns False, and records nothing, if a request of the file was released or answered meanwhile.
     """
     with store.transaction():
         values = {"id": batch_id, "create_began_at": now() if began else None}
@@ -297,19 +297,21 @@ def set_create_began(store: Store, batch_id: int, *, began: bool) -> bool:
 
 
 def set_state(store: Store, batch_id: int, state: State) -> None:
-    """Notes what the service says of a batch."""
+    """Records the state of a batch at its service."""
     with store.transaction():
         store.execute("batches/set_batch_state", {"id": batch_id, **state._asdict(), "checked_at": now()})
 
 
 def set_fetched(store: Store, batch_id: int) -> None:
-    """Notes that all that the service has was read."""
+    """Records that all that the service has was read."""
     with store.transaction():
         store.execute("batches/set_batch_fetched", {"id": batch_id, "fetched_at": now()})
 
 
-def still_out_of(store: Store, batch_id: int, limit: int = 500) -> Iterator[list[tuple[int, str, int]]]:
-    """Chunks of the requests of a file that are still out: hand-out, request and attempt."""
+def pending_requests_of(
+    store: Store, batch_id: int, limit: int = 500
+) -> Iterator[list[tuple[int, str, int]]]:
+    """Yields the pending requests of a file in chunks: id in the file, request hash and attempt."""
     after = 0
     while rows := store.rows("batches/still_out_of_batch", {"id": batch_id, "after": after, "limit": limit}):
         after = rows[-1][0]
@@ -317,7 +319,7 @@ def still_out_of(store: Store, batch_id: int, limit: int = 500) -> Iterator[list
 
 
 def batches_without_rollouts(store: Store) -> list[tuple[int, Mapping[str, Any]]]:
-    """Batches of `synth` whose answers have not all become rollouts, and what wrote them was told."""
+    """Batches of `synth` whose answers have not all become rollouts, each with the options that wrote it."""
     return [
         (batch_id, json.loads(options))
         for batch_id, options in store.rows("batches/batches_without_rollouts")

@@ -32,8 +32,8 @@ from kbetl.store.write_lock import BUSY_TIMEOUT_MS, LockWait
 
 APPLICATION_ID = 0x6B62746C  # "kbtl", in the header of every store
 PAGE_SIZE_BYTES = 16384
+# Stores up to this size are checked page by page before a command writes to them (some 20 ms).
 QUICK_CHECK_BYTES = 32 * 2**20
-"""Stores up to this size are checked page by page before a command writes to them (some 20 ms)."""
 
 _MAGIC = b"SQLite format 3\x00"
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -42,7 +42,7 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 def real_path(path: Path) -> Path:
     """The path as it was given, or where it leads if a part of it is a symbolic link.
 
-    SQLite keeps the WAL beside the real file, so all that looks beside a store must know that name.
+    SQLite keeps the WAL in the folder of the real file, so all that looks for it must know that name.
     Raises StoreError for a link that leads nowhere.
     """
     found = os.path.realpath(path)
@@ -57,7 +57,7 @@ def real_path(path: Path) -> Path:
 def open_read_only(
     path: Path, *, checks_schema: bool = True, checks_views: bool = True
 ) -> sqlite3.Connection:
-    """A connection that cannot write; raises StoreError where there is no store this kbetl can read.
+    """A connection that cannot write; raises StoreError if there is no store that this kbetl can read.
 
     Views of another version would give other rows without a word, so they are refused as an older schema is,
     unless the caller reads nothing that differs between versions.
@@ -142,8 +142,8 @@ def remake_views(connection: sqlite3.Connection) -> list[str]:
 def _inspect(path: Path) -> None:
     """Reads the header alone, so that a file that is no store is not touched even by SQLite.
 
-    Not where this process has the store open already: it was inspected then, and to close a file is to
-    lose all POSIX locks that the process has on it. Another process would take the store for unused,
+    Not if this process has the store open already: it was inspected then, and to close a file is to
+    lose all POSIX locks that the process has on it. Another process would find the store unused,
     and delete its WAL (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     """
     if _is_open_here(path):
@@ -178,7 +178,7 @@ def _inspect(path: Path) -> None:
 def _is_incomplete(path: Path) -> bool:
     """Whether the transaction that makes the store was cut short: its journal says that nothing was before.
 
-    SQLite takes back what the file holds as soon as it is opened for writing.
+    SQLite rolls back what the file holds as soon as it is opened for writing.
     """
     try:
         with _beside(path, "-journal").open("rb") as file:
@@ -219,9 +219,9 @@ def _check_pages(path: Path) -> None:
     """Refuses a small store with a broken page; a large one shows it when the page is read."""
     if path.stat().st_size > QUICK_CHECK_BYTES or _is_open_here(path):
         return
-    if _beside(path, "-journal").exists():  # what was cut short is taken back first
+    if _beside(path, "-journal").exists():  # what was cut short is rolled back first
         return
-    # where nobody has it open, SQLite would leave a WAL beside what is about to be refused
+    # if nobody has it open, SQLite would leave a WAL beside what is about to be refused
     is_alone = not _beside(path, "-wal").exists()
     before = path.stat()
     found = _quick_check(path, "ro&immutable=1" if is_alone else "ro")
@@ -260,7 +260,7 @@ _OPEN_LOCK = threading.Lock()
 
 
 def path_of(connection: sqlite3.Connection) -> Path:
-    """The store of a connection; where nobody named one, the usual one."""
+    """The path of a connection's store; the default one if it was opened without a name."""
     path = connection.path if isinstance(connection, _Connection) else None
     return path or config.DATABASE
 
@@ -340,7 +340,7 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """SQLite's own words do not say which file they are about."""
+    """Adds the path of the file to an SQLite error, which does not name it."""
     try:
         yield
     except sqlite3.DatabaseError as error:

@@ -21,18 +21,18 @@ _TABLES = ("datasets/eligible_table", "datasets/dataset_rows_table", "datasets/w
 
 
 class RolloutRow(NamedTuple):
-    """One row of `filtered`, `unique`, `evals` or `records`; None where there is no such thing."""
+    """One row of `filtered`, `unique`, `evals` or `records`; a value is None if the row has none."""
 
     sample_hash: str
     module_name: str | None
     reward: float | None
-    """The newest known."""
+    """The newest reward of the rollout."""
     difficulty: str | None
     evaluation_raw: str | None
     score: float | None
     """A reward that came later than the row and differs from the row's own."""
     has_labels: int | None
-    """0: the row has no column that is called as a label of ours; None: nobody looked."""
+    """0 if no column of the row has the name of a label of ours; None if that was not checked."""
     text: bytes
     """The row's own JSON text in UTF-8."""
     field_map: str | None = None
@@ -40,7 +40,7 @@ class RolloutRow(NamedTuple):
 
 
 class SyntheticRow(NamedTuple):
-    """One row of `synthetic`; None where the module has no such field."""
+    """One row of `synthetic`; a value is None if the module has no such field."""
 
     sample_hash: str
     prompt: str
@@ -52,12 +52,12 @@ class SyntheticRow(NamedTuple):
 
 
 class DatasetNotes(NamedTuple):
-    """What is worth saying of a dataset's rows, in rows."""
+    """How many of a dataset's rows have a property that the user is to know of."""
 
     sourceless: int
     """In no source any more."""
     repeats: int
-    """More places in a source than one; the row is in the dataset once."""
+    """More positions in a source than one; the row is in the dataset once."""
     nonfinite: int
     """With numbers that were NaN or infinite, and are null."""
     scored: int
@@ -83,7 +83,7 @@ class DatasetQuery:
 
     @property
     def sources(self) -> str | None:
-        """`source_ids` as the queries take them."""
+        """`source_ids` as a JSON list, for the queries; None for the whole store."""
         return None if self.source_ids is None else json.dumps(list(self.source_ids))
 
 
@@ -110,10 +110,10 @@ def mixed_sources(store: Store) -> list[str]:
 
 @contextlib.contextmanager
 def open_rows(store: Store, choice: DatasetQuery) -> Iterator[None]:
-    """Chooses a dataset's rows; inside, the store stands still and the functions below read them.
+    """Selects a dataset's rows; inside, the store does not change and the functions below read them.
 
-    What is chosen lies in temporary tables, also on a connection that only reads, and is forgotten at the
-    end. One choice at a time. Raises ConfigError for a `where` that SQLite does not take.
+    The selection is in temporary tables, also on a connection that only reads, and is dropped at the
+    end. One selection at a time. Raises ConfigError for a `where` that SQLite refuses.
     """
     connection = store.connection
     with store.translate_errors():
@@ -148,7 +148,7 @@ def rank_each(store: Store, ranks: Iterable[tuple[int, Split, int]]) -> None:
 
 
 def rows_by_split(store: Store) -> dict[Split | None, int]:
-    """How many rows are on which side; the side is None where the dataset is not split."""
+    """How many rows are on which side; the side is None if the dataset is not split."""
     return dict(store.rows("datasets/rows_by_split"))
 
 
@@ -166,13 +166,13 @@ def synthetic_rows(store: Store, split: Split | None) -> Iterator[SyntheticRow]:
             yield SyntheticRow(*row)
 
 
-def peculiarities(store: Store, choice: DatasetQuery) -> DatasetNotes:
-    """What is worth saying of the chosen rows."""
+def dataset_notes(store: Store, choice: DatasetQuery) -> DatasetNotes:
+    """Counts the selected rows that the user is to know of."""
     return DatasetNotes(*store.rows("datasets/dataset_notes", {"source_ids": choice.sources})[0])
 
 
 def features_of_sources(store: Store, choice: DatasetQuery) -> list[str | None]:
-    """What each source of the chosen samples declares of its columns, as JSON; None where nothing."""
+    """What each source of the selected samples declares of its columns, as JSON; None if it declares none."""
     parameters = {"source_ids": choice.sources, "kind": choice.kind}
     return [features for (features,) in store.rows("datasets/features_of_sources", parameters)]
 
@@ -194,7 +194,7 @@ def choose_rows(store: Store, choice: DatasetQuery) -> None:
 
 
 def _keep_where(store: Store, kind: str, where: str) -> None:
-    """The condition runs on a connection of its own, which can only read."""
+    """Keeps the rows that a condition holds for; it runs on a connection of its own, which can only read."""
     parameters = {"min_reward": float(store.setting("min_reward"))}
     with store.guarded() as guarded:
         found = select_samples(guarded, [kind], [where], parameters, with_prompts=True)
@@ -238,5 +238,5 @@ def other_labels(store: Store, task: str) -> list[OtherLabels]:
 
 
 def longest_rows(store: Store) -> list[Longest]:
-    """How long the longest of the chosen rows is; empty where not all are measured."""
+    """The lengths of the longest selected row; empty if not all rows are measured."""
     return [Longest(*row) for row in store.rows("datasets/longest_rows")]

@@ -21,16 +21,16 @@ class StoredReading(NamedTuple):
 
 
 class Reread(NamedTuple):
-    """A stored sample, read anew, and what is taken back because of that."""
+    """A stored sample, read anew, and the tasks whose outcomes are dropped because of that."""
 
     sample: Sample
     task_hashes: Sequence[str]
-    """Tasks whose outcomes about it hang on a field that changed."""
+    """Tasks whose outcomes about it depend on a field that changed."""
     drops_lengths: bool
 
 
 class Dropped(NamedTuple):
-    """What was taken back."""
+    """How much was dropped."""
 
     outcomes: int
     lengths: int
@@ -65,7 +65,7 @@ def map_id(store: Store, map_: str | None) -> int | None:
 
 
 def read_anew(store: Store, reread: Reread) -> Dropped:
-    """Changes what is derived from a sample's row, and takes back what hung on it; facts and map come next.
+    """Changes what is derived from a sample's row, and drops what depended on it; facts and map come next.
 
     Call within a transaction.
     """

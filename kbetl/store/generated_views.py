@@ -1,4 +1,4 @@
-"""The one place that makes SQL from names: views of datasets and tasks, columns named after labels.
+"""Makes SQL from names, as no other module does: views of datasets and tasks, columns named after labels.
 
 Each task in use has a view `task_NAME` and columns of `selectable`; both are made from `tasks` alone.
 """
@@ -60,7 +60,7 @@ def counted_views() -> dict[str, str]:
 
 
 def make_dataset_view(connection: sqlite3.Connection, view: str) -> None:
-    """Makes the temporary view `dataset_view` of a public view, in place of the one that there was.
+    """Makes the temporary view `dataset_view` of a public view; replaces the one before.
 
     Raises ValueError if no file in sql/views is named so.
     """

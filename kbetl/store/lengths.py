@@ -36,7 +36,7 @@ class Unmeasured(NamedTuple):
 
 
 class Length(NamedTuple):
-    """What was measured of a rollout; the three counts are None just where the template refused it."""
+    """What was measured of a rollout; the three counts are None only if the template refused it."""
 
     sample_hash: str
     prompt_tokens: int | None
@@ -88,7 +88,7 @@ class LengthStore:
         self._use_known_name()
 
     def choose(self, query: DatasetQuery) -> None:
-        """Takes the rollouts of a dataset; of some sources alone, before its rules apply, unless None."""
+        """Selects the rollouts of a dataset; of some sources alone, before its rules apply, unless None."""
         self._store.connection.execute("pragma temp_store = file")
         with self._store.transaction(writes=False):
             for statement in (

@@ -1,6 +1,6 @@
 """Who pays: one process per task and per question, by locks that the kernel frees at death.
 
-A byte of `STORE-lock` stands for each task's name and for each question (POSIX record locks), so one file
+Each task's name and each question has a byte of `STORE-lock` (POSIX record locks), so one file
 serves all. These locks belong to the process and go when it closes any descriptor of the file: who holds
 one must not open the file again.
 """
@@ -21,13 +21,13 @@ from kbetl.atomic_files import mode_of
 from kbetl.errors import Busy, LockHeld, StoreError
 
 _NAMES_END = 2**48
+# Where the bytes of questions begin; those of names lie below `_NAMES_END`.
 _QUESTIONS = 2**60
-"""Where the bytes of questions begin; those of names lie below `_NAMES_END`."""
 
 _FLOCK = struct.Struct("@hhqqi4x")
 """`struct flock` of 64-bit Linux: kind, whence, start, length, process."""
+# Whoever looks whether a name is locked holds it for an instant himself.
 _TRIES, _PAUSE_S = 4, 0.02
-"""Whoever looks whether a name is locked holds it for an instant himself."""
 
 
 class TaskLock:
@@ -94,7 +94,7 @@ def all_tasks_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_active_runs(path: Path) -> Iterator[None]:
-    """Keeps every task's lock free; raises Busy where one is held. Not for a process that holds one."""
+    """Keeps every task's lock free; raises Busy if one is held. Not for a process that holds one."""
     descriptor = _open(path)
     try:
         if not _locked(descriptor, 0, _NAMES_END, fcntl.LOCK_SH):
@@ -138,7 +138,7 @@ def _open(path: Path) -> int:
 
 
 def _locked(descriptor: int, start: int, length: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Takes a lock if it can be had at once; says whether it did."""
+    """Acquires a lock if it is free; returns whether it did."""
     try:
         fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, length, start)
     except OSError:

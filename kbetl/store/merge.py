@@ -325,7 +325,7 @@ class _Merge:
                 self._store.execute(statement, ids)
         added = self._add("source_samples", "merge/add_their_memberships", **ids, is_appended=is_appended)
         added += self._add("rejected_rows", "merge/add_their_rejected_rows", **ids, is_appended=is_appended)
-        if added:
+        if added and not is_appended:
             self._store.execute("merge/follow_longer_source", ids)
 
     def _same_source(self, theirs: _Source) -> _Mapped | None:

@@ -32,8 +32,8 @@ def schema_of(connection: sqlite3.Connection) -> int:
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Brings a store to the latest schema, its views with it; the old one stays beside it as a backup.
 
-    Whatever ends it on the way, the store is the old or the new. Raises Busy where an older kbetl pays into
-    it, StoreError where the backup cannot be written; the store is untouched then.
+    Whatever ends it before, the store is the old or the new. Raises Busy if an older kbetl pays into
+    it, StoreError if the backup cannot be written; the store is untouched then.
     """
     with contextlib.ExitStack() as held, immediate(connection):
         schema = schema_of(connection)
@@ -122,7 +122,7 @@ def ended(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _back_up(path: Path, schema: int) -> Path:
-    """The store as it was, beside it; SQLite copies by a connection that does not write itself."""
+    """Copies the store as it is, beside it, on a connection that does not write; returns the copy's path."""
     try:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             return back_up(connection, path, f".schema{schema}.backup", mode_of(path))
@@ -137,15 +137,15 @@ def _number(name: str) -> int:
     return int(name.split("_", 1)[0])
 
 
+# Pages copied between two looks for Ctrl-C.
 STEP_PAGES = 1000
-"""Pages copied between two looks for Ctrl-C."""
 
 
 def back_up(connection: sqlite3.Connection, path: Path, suffix: str, mode: int) -> Path:
-    """Copies what a connection sees to PATH + suffix, or PATH.2 + suffix where that is taken; its path.
+    """Copies what a connection sees to PATH + suffix, or PATH.2 + suffix if that exists; returns the path.
 
     `mode` is that of the store. `connection` must not be writing. Raises sqlite3.Error or OSError, and
-    leaves nothing, where the copy cannot be written.
+    leaves nothing, if the copy cannot be written.
     """
 
     def fill(part: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a task has cost in a store, and the reservations of requests that have not said it yet."""
+"""Reads what a task has cost in a store; stores the reservations of requests whose cost is not known yet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kbetl.prices import Price, usd
 from kbetl.store.store import Store, now
 
 
-class Worst(NamedTuple):
-    """The most that one try may take."""
+class MaxUsage(NamedTuple):
+    """The most tokens and money that one try can use."""
 
     tokens: int
     """Prompt and completion."""
     pusd: int | None
-    """Picodollars; None where no price is known."""
+    """Picodollars; None if no price is known."""
 
 
 class ToReserve(NamedTuple):
@@ -25,32 +25,32 @@ class ToReserve(NamedTuple):
     request_hash: str
     attempt: int
     model: str
-    worst: Worst
+    worst: MaxUsage
 
 
 class AnswersOfModel(NamedTuple):
-    """What answers of one model took; those that a reservation counts are left out."""
+    """Usage of the answers of one model, without those that a reservation counts."""
 
     model: str
-    is_told: bool
-    """Whether these answers told what they cost."""
-    told_pusd: float
-    """Whole picodollars, as answers told them."""
+    has_cost: bool
+    """Whether these answers report their cost."""
+    reported_pusd: float
+    """Whole picodollars, as the answers report them."""
     computed_pusd: float
-    """What tokens and the price of their run make beyond that."""
+    """Whole picodollars that tokens and the price of their run make beyond that."""
     unpriced_fresh_tokens: int
     """Tokens of answers whose run knew no price, here and in the next two."""
     unpriced_cached_tokens: int
     unpriced_completion_tokens: int
     longest_unpriced: int
     """Prompt tokens of the longest of them."""
-    unpriced_told_pusd: float
-    """What they told."""
+    unpriced_reported_pusd: float
+    """Whole picodollars that they report."""
     tokens: int
 
 
 class AnswerWithoutUsage(NamedTuple):
-    """An answer that told no tokens; `lacks_cost`: nor what it cost."""
+    """An answer that reports no tokens; `lacks_cost`: nor its cost."""
 
     model: str
     lacks_cost: bool
@@ -90,11 +90,11 @@ class OrphanedReservations(NamedTuple):
     requests: int
     tokens: int
     cost_usd: float | None
-    """US dollars at most; None where no price was known."""
+    """US dollars at most; None if no price was known."""
 
 
 def add_price(store: Store, run_id: int, model: str, price: Price) -> None:
-    """Keeps the price that a run reckons with. Call within a transaction."""
+    """Stores the price that a run counts with. Call within a transaction."""
     store.execute(
         "reservations/add_price",
         {
@@ -110,7 +110,7 @@ def add_price(store: Store, run_id: int, model: str, price: Price) -> None:
 
 
 def reserve(store: Store, to_reserve: ToReserve) -> int:
-    """Reserves the most that a try may take; gives the reservation's id. Call within a transaction."""
+    """Reserves the most that a try can use; returns the reservation's id. Call within a transaction."""
     worst = to_reserve.worst
     cursor = store.execute(
         "reservations/add_reservation",
@@ -128,7 +128,7 @@ def reserve(store: Store, to_reserve: ToReserve) -> int:
 
 
 def release(store: Store, reservation_id: int) -> None:
-    """Gives a reservation back: its answer is stored and told what it took, or nothing was billed.
+    """Drops a reservation: its answer is stored and reports its usage, or nothing was billed.
 
     Call within the transaction that stores the answer.
     """
@@ -136,7 +136,7 @@ def release(store: Store, reservation_id: int) -> None:
 
 
 def charge_in_full(store: Store, reservation_id: int, try_number: int) -> None:
-    """The answer is stored and told no usage: the reservation stays, in its place.
+    """Keeps a reservation as the usage of its answer, which is stored and reports none.
 
     Call within the transaction that stores the answer.
     """
@@ -144,27 +144,27 @@ def charge_in_full(store: Store, reservation_id: int, try_number: int) -> None:
 
 
 def open_reservation(store: Store, run_id: int, request_hash: str, attempt: int = 0) -> int | None:
-    """The oldest reservation of a run for a request that no answer came for; None where there is none."""
+    """The oldest reservation of a run for a request without an answer; None if there is none."""
     key = {"run_id": run_id, "request_hash": request_hash, "attempt": attempt}
     found = store.rows("reservations/open_reservation", key)
     return found[0][0] if found else None
 
 
 def answers_by_model(store: Store, task: str) -> list[AnswersOfModel]:
-    """What all runs of a task's name took, as far as answers told it."""
+    """Usage by model of all runs of a task's name, as far as answers report it."""
     found = [AnswersOfModel(*row) for row in store.rows("reservations/spent_by_answers", {"task": task})]
-    return [each._replace(is_told=bool(each.is_told)) for each in found]
+    return [each._replace(has_cost=bool(each.has_cost)) for each in found]
 
 
-def untold_answers(store: Store, task: str) -> Iterator[AnswerWithoutUsage]:
-    """The answers of all runs of a task's name that told no tokens."""
+def answers_without_usage(store: Store, task: str) -> Iterator[AnswerWithoutUsage]:
+    """The answers of all runs of a task's name that report no tokens."""
     with store.translate_errors():
         for model, lacks_cost, request in store.execute("reservations/spent_untold", {"task": task}):
             yield AnswerWithoutUsage(model, bool(lacks_cost), request)
 
 
 def reserved_by_model(store: Store, task: str) -> list[ReservedOfModel]:
-    """What counts in full for a task's name: requests that were sent and told no usage."""
+    """What is charged in full for a task's name: requests that were sent and whose usage is not known."""
     return [ReservedOfModel(*row) for row in store.rows("reservations/spent_reserved", {"task": task})]
 
 
@@ -184,5 +184,5 @@ def orphaned_reservations(store: Store, task: str | None = None) -> list[Orphane
 
 
 def drop_reserved_of_ended(store: Store, batch_id: int) -> None:
-    """Gives back what a batch reserved of which nothing more will come. Call within a transaction."""
+    """Drops a batch's reservations for requests that no answer will come for. Call within a transaction."""
     store.execute("reservations/drop_reservations_of_ended", {"batch_id": batch_id})

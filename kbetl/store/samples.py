@@ -1,4 +1,4 @@
-"""The one door by which samples come in: batches, memberships of a source, rejected rows."""
+"""Writes all samples that come into the store: batches, memberships of a source, rejected rows."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from kbetl.samples.rollout_facts import RolloutFacts
 from kbetl.store.field_maps import Reread, StoredReading, map_id, read_anew, stored_reading
 from kbetl.store.store import Store, now
 
+# Text of rows per transaction. Between two the store is free for others; the fewer rows in each, the more
+# often the same pages of indexes are written: at 180,000 rows of 5 KB, 16 MB cost a tenth more than 40 MB.
 BATCH_BYTES = 24 * 2**20
-"""Text of rows per transaction. Between two the store is free for others; the fewer rows in each, the more
-often the same pages of indexes are written: at 180,000 rows of 5 KB, 16 MB cost a tenth more than 40 MB."""
 BATCH_ROWS = 20_000
-_PLACE = ("position", "sample_hash", "line_hash")
+_MEMBERSHIP = ("position", "sample_hash", "line_hash")
 _REJECTION = ("position", "location", "reason", "content_hash")
 _FACTS = tuple(name for name in RolloutFacts.__slots__ if name != "other_reasoning")
 CACHE_KIB = 32 * 1024
+# While all lines are sorted: SQLite sorts in as much memory as its cache may have, beside the cache.
 SORTING_KIB = 4 * 1024
-"""While all lines are sorted: SQLite sorts in as much memory as its cache may have, beside the cache."""
+# 128 MB of WAL between checkpoints: pages of indexes that many batches change are copied once.
 CHECKPOINT_PAGES = 8000
-"""128 MB of WAL between checkpoints: pages of indexes that many batches change are copied once."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """A source as `sources` describes it; None where that table allows null."""
+    """A source as `sources` describes it; None if that table allows null."""
 
     name: str
     uri: str
@@ -70,7 +70,7 @@ class ReadCounts:
     read_anew: int = 0
     """Of the known those that another map reads now."""
     dropped_outcomes: int = 0
-    """Outcomes that hung on a field of theirs that changed."""
+    """Outcomes that depended on a field of theirs that changed."""
     dropped_lengths: int = 0
 
 
@@ -92,7 +92,7 @@ class _Batch:
         self.originals: list[tuple[str, SourceLine]] = []
         self.lines: dict[bytes, KnownSample] = {}
         """Samples by the SHA-256 of their line, of the lines not seen before."""
-        self.places: list[tuple[int, str, bytes | None]] = []
+        self.memberships: list[tuple[int, str, bytes | None]] = []
         self.rejections: list[tuple[int, str, str, bytes | None]] = []
         self.mapped: list[str] = []
         """Samples that are read by the source's map."""
@@ -107,7 +107,7 @@ class SampleWriter:
     Samples are committed batch by batch. Which of them belong to the source, which lines they are, and
     which rows were rejected, is kept in temp tables and becomes the source's in one transaction by
     `replace` or `add`; until then the source has what it had. Positions count all rows from
-    `first_position`: where rows come in as they are written, the next ones go on where the last ended.
+    `first_position`: if rows come in as they are written, the next ones go on after the last.
     """
 
     def __init__(
@@ -133,12 +133,12 @@ class SampleWriter:
             store.execute("samples/add_source", source_columns(origin))
             self._source_id: int = store.execute("samples/source_id", {"name": origin.name}).fetchone()[0]
             asked = {"source_id": self._source_id, "kind": origin.kind}
-            had, is_of_other_door = store.execute("samples/source_doors", asked).fetchone()
+            had, is_of_other_command = store.execute("samples/source_doors", asked).fetchone()
             self._map_id = map_id(store, origin.field_map)
         self.had_samples = bool(had)
         """Whether the source had samples before."""
-        self.is_of_other_door = bool(had and is_of_other_door)
-        """Whether some came in otherwise: by `synth record` where this is `ingest`, and vice versa."""
+        self.is_of_other_command = bool(had and is_of_other_command)
+        """Whether another command wrote some of them: `synth record` if this is `ingest`, and vice versa."""
         self._has_known_lines = bool(store.execute("samples/has_known_lines").fetchone()[0])
         self._looked_up: dict[bytes, KnownSample | None] = {}
         with store.transaction(writes=False):
@@ -185,11 +185,11 @@ class SampleWriter:
         return self._store.rows("field_maps/task_templates")
 
     def reread(self, reread: Reread) -> None:
-        """The sample that is added next is stored, and is read otherwise now."""
+        """Notes that the sample that is added next is stored, and is read otherwise now."""
         self._batch.rereads[reread.sample.hash] = reread
 
     def add_known(self, known: KnownSample) -> None:
-        """The next row is a sample that is stored already, or was added before."""
+        """Adds the next row, a sample that is stored already or was added before."""
         self._place(known, None)
 
     def add_sample(
@@ -199,7 +199,7 @@ class SampleWriter:
         facts: RolloutFacts | None = None,
         original: SourceLine | None = None,
     ) -> None:
-        """The next row is this sample, from a line with this SHA-256.
+        """Adds the next row, which is this sample, from a line with this SHA-256.
 
         `facts` are those of a rollout; `original` is given where its row is not the line.
         """
@@ -221,9 +221,9 @@ class SampleWriter:
         self._place(known, line_hash)
 
     def reject(self, location: str, reason: str, content_hash: bytes | None) -> bool:
-        """The next row cannot be a sample; gives whether an earlier run rejected the same content.
+        """Rejects the next row; returns whether an earlier run rejected the same content.
 
-        `content_hash` is the SHA-256 of the row as it was read; None where there is no row.
+        `content_hash` is the SHA-256 of the row as it was read; None if there is no row.
         """
         is_known = bool(
             self._store.execute("samples/is_rejected", {"content_hash": content_hash}).fetchone()[0]
@@ -239,16 +239,16 @@ class SampleWriter:
         return self.counts.modules + self.counts.rollouts + self.counts.records > 0
 
     def replace(self, features: Any = None) -> int:
-        """Makes the rows that came in the source's, in place of those it had; writes only what differs.
+        """Replaces the source's rows by those that came in; writes only what differs.
 
-        Gives how many samples are no longer in the source.
+        Returns how many samples are no longer in the source.
         """
         return self._finish("replace", features)
 
     def add(self, features: Any = None) -> None:
         """Adds the rows that came in to the source's.
 
-        Each to its own position; where the source has something else in one of those, those that it
+        Each to its own position; if the source has something else in one of those, those that it
         lacks go after its last position.
         """
         self._finish("add", features)
@@ -260,7 +260,7 @@ class SampleWriter:
             self.counts.rollouts += 1
         else:
             self.counts.records += 1
-        self._batch.places.append((self._next_position(), known.hash, line_hash))
+        self._batch.memberships.append((self._next_position(), known.hash, line_hash))
         self._commit_if_full()
 
     def _next_position(self) -> int:
@@ -271,7 +271,7 @@ class SampleWriter:
 
     def _commit_if_full(self) -> None:
         batch = self._batch
-        if batch.size_bytes >= BATCH_BYTES or len(batch.places) + len(batch.rejections) >= BATCH_ROWS:
+        if batch.size_bytes >= BATCH_BYTES or len(batch.memberships) + len(batch.rejections) >= BATCH_ROWS:
             self._commit()
 
     def _commit(self) -> None:
@@ -283,10 +283,10 @@ class SampleWriter:
             if batch.mapped:
                 mapped = ({"sample_hash": each, "field_map_id": self._map_id} for each in batch.mapped)
                 store.execute_many("field_maps/add_mapped_sample", mapped)
-            store.execute_many("samples/add_incoming_sample", _named(_PLACE, batch.places))
+            store.execute_many("samples/add_incoming_sample", _named(_MEMBERSHIP, batch.memberships))
             store.execute_many("samples/add_incoming_rejection", _named(_REJECTION, batch.rejections))
         self.counts.new += new
-        self.counts.known += len(batch.places) - new
+        self.counts.known += len(batch.memberships) - new
         self.counts.rejected += len(batch.rejections)
         self.counts.read_anew += len(dropped)
         self.counts.dropped_outcomes += sum(each.outcomes for each in dropped)
@@ -309,9 +309,9 @@ class SampleWriter:
             _set_cache(self._store, CACHE_KIB)
             self._store.execute("samples/keep_incoming_samples", placed)
             self._store.execute("samples/keep_incoming_rejections", placed)
-            if self.is_of_other_door and not self.has_samples:
+            if self.is_of_other_command and not self.has_samples:
                 return dropped
-            if self.is_of_other_door:
+            if self.is_of_other_command:
                 self._store.execute("samples/mix_source", source)
             self._store.execute("samples/describe_source", source_columns(self._origin, features))
         return dropped
@@ -339,7 +339,7 @@ def source_columns(origin: SourceInfo, features: Any = None) -> dict[str, Any]:
 
 
 def _prepare(store: Store) -> None:
-    """Sets up the connection: room for hot pages, few checkpoints, temp tables on disk."""
+    """Sets up the connection: a cache for hot pages, few checkpoints, temp tables on disk."""
     _set_cache(store, CACHE_KIB)
     store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     store.connection.execute("pragma temp_store = file")
@@ -352,7 +352,7 @@ def _set_cache(store: Store, size_kib: int) -> None:
 
 
 def _write_facts(store: Store, batch: _Batch) -> None:
-    """What goes beside the samples: in the order of the keys, so that pages are written once."""
+    """Writes what belongs to the samples, in the order of the keys, so that pages are written once."""
     store.execute_many(
         "samples/add_rollout_facts", sorted(batch.facts, key=lambda facts: facts["sample_hash"])
     )
@@ -400,10 +400,10 @@ class GeneratedRollout:
 
 
 def add_generated(store: Store, rollouts: Sequence[GeneratedRollout]) -> None:
-    """Keeps the rollouts of answers that came just now, at the next places of their source.
+    """Stores the rollouts of answers that came just now, at the next positions of their source.
 
     All of one task; each is made of the newest answer to its request that is no fault, and none of these
-    became a rollout before. Call within a transaction, with the answers kept.
+    became a rollout before. Call within a transaction, with the answers stored.
     """
     if rollouts:
         first = _free_position(store, rollouts[0].source_id)
@@ -412,7 +412,7 @@ def add_generated(store: Store, rollouts: Sequence[GeneratedRollout]) -> None:
 
 
 def add_generated_if_new(store: Store, rollout: GeneratedRollout, try_number: int | None) -> None:
-    """Keeps the rollout of an answer that may be one already: then nothing is added.
+    """Stores the rollout of an answer, unless it is stored already.
 
     Without a `try_number` it is the newest answer that is no fault. Call within a transaction.
     """
@@ -429,13 +429,13 @@ def _free_position(store: Store, source_id: int) -> int:
 def _add_generations(
     store: Store, rollouts: Sequence[GeneratedRollout], first: int, try_number: int | None
 ) -> int:
-    """Gives the number of those that were none yet. One statement: each step holds up other threads."""
-    told = [
+    """Returns how many were not stored yet. One statement: each step holds up other threads."""
+    generations = [
         (position, each.problem_hash, each.attempt, each.request_hash, try_number)
         for position, each in enumerate(rollouts, first)
     ]
     values = {"source_id": rollouts[0].source_id, "task_hash": rollouts[0].task_hash}
-    return store.execute("samples/add_generations", {**values, "rollouts": json.dumps(told)}).rowcount
+    return store.execute("samples/add_generations", {**values, "rollouts": json.dumps(generations)}).rowcount
 
 
 def _add_samples(store: Store, rollouts: Sequence[GeneratedRollout], first: int) -> None:
@@ -443,14 +443,14 @@ def _add_samples(store: Store, rollouts: Sequence[GeneratedRollout], first: int)
     store.execute_many(
         "samples/add_rollout_facts", (facts_columns(each.sample.hash, each.facts) for each in rollouts)
     )
-    places = [(position, each.sample.hash) for position, each in enumerate(rollouts, first)]
+    memberships = [(position, each.sample.hash) for position, each in enumerate(rollouts, first)]
     source_id = rollouts[0].source_id
-    store.execute("samples/add_memberships", {"source_id": source_id, "places": json.dumps(places)})
+    store.execute("samples/add_memberships", {"source_id": source_id, "places": json.dumps(memberships)})
     store.execute("samples/touch_source", {"source_id": source_id, "ingested_at": now()})
 
 
 def run_source(store: Store, origin: SourceInfo) -> int:
-    """The id of the source that generated rollouts go to; made where it is not there.
+    """The id of the source that generated rollouts go to; makes the source if it is missing.
 
     Call within a transaction.
     """

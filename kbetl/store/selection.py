@@ -36,7 +36,7 @@ class Selection:
     """The samples a run is about, and those of them that it asks, as temp tables on disk."""
 
     rows_query = "selection/waiting_rows"
-    """What gives those that wait, with their rows."""
+    """The query of the pending samples with their rows."""
 
     def __init__(self, store: Store, task_hash: str, attempts: int = 1) -> None:
         """`attempts` answers are wanted about each sample."""
@@ -44,15 +44,15 @@ class Selection:
         self.task_hash = task_hash
         self.attempts = attempts
         self.waiting = 0
-        """Samples that the run asks, each as often as it asks; set by `wait`."""
+        """Samples that the run asks, each as often as it asks; set by `fill`."""
         self.missing = 0
-        """Samples that it would ask without a limit; set by `wait`."""
+        """Samples that it would ask without a limit; set by `fill`."""
         self.parked = 0
-        """Samples that failed too often in a row to be asked once more; set by `wait`."""
+        """Samples that failed too often in a row to be asked once more; set by `fill`."""
         self.handed_out = 0
-        """Samples that wait for a batch file instead; set by `wait`."""
+        """Samples that are pending in a batch file instead; set by `fill`."""
         self.empty = 0
-        """Rollouts without an answer; set by `drop_empty`."""
+        """Rollouts without an answer; set by `drop_without_completion`."""
         with store.translate_errors():
             for query in (
                 "selection/drop_waiting",
@@ -71,7 +71,7 @@ class Selection:
         return found
 
     def choose(self, sample_hashes: Iterator[str]) -> None:
-        """Takes the samples in the order in which they come."""
+        """Selects samples, in the order in which they come."""
         with self.store.transaction(writes=False):
             self.store.execute_many("selection/add_chosen", ({"sample_hash": each} for each in sample_hashes))
 
@@ -97,10 +97,10 @@ class Selection:
     ) -> None:
         """Finds what a run asks: samples with one of the statuses again, `wants_new` those without any.
 
-        What failed in PARKED_AFTER runs in a row is left out where new ones are wanted.
-        What waits for a batch file is left out, but where the run `takes_back` what was handed out.
+        What failed in PARKED_AFTER runs in a row is left out if new ones are wanted.
+        What is pending in a batch file is left out, unless the run `takes_back` what was handed out.
         `wants_rollouts` counts as new what was answered and has not become a rollout.
-        `before_run` leaves out what an answer of that run or a later one settled.
+        `before_run` leaves out samples that have an outcome from an answer of that run or a later one.
         """
         with self.store.translate_errors():
             cursor = self.store.execute(
@@ -172,5 +172,5 @@ class Selection:
         )
 
 
+# Runs in a row that a sample failed in, after which a plain run asks it no more.
 PARKED_AFTER = 3
-"""Runs in a row that a sample failed in, after which a plain run asks it no more."""

@@ -41,7 +41,7 @@ def now() -> str:
 
 @dataclass(slots=True)
 class OpenRun:
-    """A run that is being recorded. `status` is what it ends with where nothing is raised."""
+    """A run that is being recorded. `status` is what it ends with if nothing is raised."""
 
     id: int
     status: int = 0
@@ -82,7 +82,7 @@ class Store:
 
     @classmethod
     def read(cls, path: Path, *, checks_schema: bool = True, checks_views: bool = True) -> Self:
-        """Opens for reading alone. Raises StoreError where there is no store, and makes none."""
+        """Opens for reading alone. Raises StoreError if there is no store, and makes none."""
         path = connection.real_path(path)
         opened = connection.open_read_only(path, checks_schema=checks_schema, checks_views=checks_views)
         return cls(path, opened)
@@ -108,7 +108,7 @@ class Store:
         self.close()
 
     def check_not_replaced(self) -> None:
-        """Raises StoreError where the file was moved, removed or replaced under the open connection.
+        """Raises StoreError if the file was moved, removed or replaced under the open connection.
 
         The open file still has everything, and goes with this process: a copy of it is left beside, one.
         """
@@ -133,8 +133,8 @@ class Store:
     def transaction(self, *, writes: bool = True) -> Iterator[None]:
         """From `begin` to commit; rolls back on any exception, and names the store in SQLite's errors.
 
-        It waits for another writer as long as that takes, and says so. Raises StoreError where the file
-        is not in its place any more after the commit. Without `writes` it is for temp tables alone.
+        It waits for another writer without a limit, and says so. Raises StoreError if its path does not
+        lead to the file any more after the commit. Without `writes` it is for temp tables alone.
         """
         with self.translate_errors():
             if writes:
@@ -222,8 +222,8 @@ class Store:
     ) -> Iterator[OpenRun]:
         """Records a command from its beginning to its end, whatever ends it; see `begin_run`, `end_run`.
 
-        `counts` and `cost_usd` are asked at the end. Where an exception ends it, that one is raised and
-        says the status, also where the end can no longer be recorded or another writer is in the way.
+        `counts` and `cost_usd` are asked at the end. If an exception ends it, that one is raised and
+        says the status, also if the end cannot be recorded any more or another writer blocks it.
         """
         run = OpenRun(self.begin_run(command, options, task=task))
         try:
@@ -238,7 +238,7 @@ class Store:
     def begin_run(
         self, command: str, options: Parameters, *, task: str | None = None, task_hash: str | None = None
     ) -> int:
-        """Records that a command began; gives the run's id. `options` must hold no secrets."""
+        """Records that a command began; returns the run's id. `options` must hold no secrets."""
         words, name = COMMAND_LINE.get(), tuple(command.split())
         is_own = words[: len(name)] == name  # the stages of `demo` and `batch fetch` are runs of another name
         with self.transaction():
@@ -272,7 +272,7 @@ class Store:
             )
 
     def last_run(self, task: str) -> Run | None:
-        """The newest run that asked about a task; None where there was none."""
+        """The newest run that asked about a task; None if there was none."""
         found = self.rows("store/last_run", {"task": task, "is_left_over": 0})
         return _run(found[0]) if found else None
 

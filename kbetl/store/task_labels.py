@@ -59,7 +59,7 @@ def labels_in_use(store: Store, names: Sequence[str]) -> list[TaskLabels]:
 
 
 def labels_of_sample(store: Store, labels: Sequence[TaskLabels], sample_hash: str) -> dict[str, Any]:
-    """What each task says of a sample, by its name; None where it has no label of it."""
+    """The label of each task for a sample, by the task's name; None if it has none."""
     found = {}
     for label in labels:
         parameters = {"task_hash": label.task_hash, "sample_hash": sample_hash}

@@ -29,10 +29,10 @@ _PRAGMAS_ABOUT_A_NAME = frozenset(
 _PRAGMAS_THAT_READ = frozenset(
     ("database_list", "compile_options", "user_version", "application_id", "journal_mode", "page_count")
 )
-"""These change the store, or the connection, where they are given a value."""
+"""These change the store, or the connection, if they are given a value."""
 _FORBIDDEN_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"))
+# Virtual machine steps between calls of the progress handler: under a millisecond.
 _STEPS_BETWEEN_CHECKS = 20_000
-"""Virtual machine steps between calls of the progress handler: under a millisecond."""
 _FAULTS_OF_THE_STORE = frozenset(
     ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOTADB")
 )
@@ -142,8 +142,8 @@ def _go_on() -> int:
 
 
 _TRIALS = ("(\n{}\n)", "\n{}\n")
-"""Where a condition must stand. In brackets it can be no more than an expression; without them it can close
-none that it did not open, as `1) or (1` would: what passes both is one whole expression."""
+"""Where a condition must be valid. In brackets it can be no more than an expression; without them it can
+close none that it did not open, as `1) or (1` would: what passes both is one whole expression."""
 
 
 def select_samples(
@@ -158,7 +158,7 @@ def select_samples(
 
     Modules without code, which are bare prompts, come `with_prompts` alone.
     `connection` is a guarded one; a condition is a `where` over the columns of `selectable`. Raises
-    ConfigError where SQLite does not take one, or where it is not one whole expression.
+    ConfigError if SQLite refuses one, or if it is not one whole expression.
     """
     parts = [
         f"and samples.hash in (select samples.sample_hash from selectable as samples where (\n{condition}\n))"
@@ -180,9 +180,9 @@ def select_samples(
 def check_conditions(
     conditions: Sequence[str], database: Path | None = None, labels_to_come: Collection[str] = ()
 ) -> None:
-    """Raises ConfigError for a condition that the store at `database` would not take.
+    """Raises ConfigError for a condition that the store at `database` would refuse.
 
-    Where there is none yet, or one that has to be migrated first, an empty one is tried. `labels_to_come` are
+    If there is none yet, or one that has to be migrated first, an empty one is tried. `labels_to_come` are
     tasks that will have labels by the time when the condition is used: what is called like one passes.
     """
     if not conditions:
@@ -210,12 +210,12 @@ def _try_out(connection: sqlite3.Connection, condition: str, parameters: Mapping
     # a quoted name that is no column is text to SQLite, and text is more than any number
     quoted = [name.replace('""', '"') for name in _QUOTED.findall(condition) if name]
     _refuse_unused_labels(connection, condition, quoted)
-    for place in _TRIALS:
+    for trial in _TRIALS:
         try:
             with _blamed(condition):
                 connection.execute(
                     "select samples.sample_hash from selectable as samples where "
-                    f"{place.format(condition)} limit 0",
+                    f"{trial.format(condition)} limit 0",
                     parameters,
                 )
         except UnknownColumn as unknown:
@@ -243,7 +243,7 @@ class UnknownColumn(ConfigError):
     """A condition names a column that `selectable` does not have."""
 
     def __init__(self, message: str, name: str) -> None:
-        """`name` is that of the column, as it stands in the condition."""
+        """`name` is that of the column, as the condition spells it."""
         super().__init__(message)
         self.name = name
 

@@ -1,4 +1,4 @@
-"""The write lock of a store: waited for as long as another writer has it, and said who that may be.
+"""Waits for the write lock of a store as long as another writer has it, and reports who that may be.
 
 SQLite lets one connection write at a time. Its own busy handler waits without a word and then fails;
 whoever has paid for an answer has nowhere else to put it.
@@ -15,15 +15,15 @@ from pathlib import Path
 
 from kbetl.errors import Busy
 
+# How long SQLite waits for anything else than the write lock, such as a store that is being recovered.
 BUSY_TIMEOUT_MS = 60_000
-"""How long SQLite waits for anything else than the write lock, such as a store that is being recovered."""
+# Of one try at the lock: between two of them Ctrl-C is heard.
 TICK_MS = 200
-"""Of one try at the lock: between two of them Ctrl-C is heard."""
+# How long nothing moves before that is reported; a commit of another kbetl lasts some milliseconds.
 SAY_AFTER_S = 2.0
-"""How long nothing moves before that is said; a commit of another kbetl takes some milliseconds."""
 
+# The byte of STORE-shm that a writer locks (https://www.sqlite.org/walformat.html, section 2.3.1).
 _WAL_WRITE_LOCK = 120
-"""The byte of STORE-shm that a writer locks (https://www.sqlite.org/walformat.html, section 2.3.1)."""
 
 
 class LockWait:
@@ -79,7 +79,7 @@ class LockWait:
 
 
 def waiting_line(path: Path) -> str:
-    """What is said once nothing moves for a while."""
+    """The line that is shown once nothing moves for a while."""
     return (
         f"store {path}: nothing can be written: {_holder(path)} holds its write lock; waiting until it is "
         "free. If it is stopped or has an open transaction, let it commit, or end it"
@@ -107,7 +107,7 @@ def _file_of(connection: sqlite3.Connection) -> Path:
 
 
 def _holder(path: Path) -> str:
-    """Who has the write lock, as far as the system tells: `process 4711 (sqlite3)`.
+    """The process that has the write lock, as far as the system knows it: `process 4711 (sqlite3)`.
 
     Read from /proc/locks: to open the file for asking would drop the locks of this process at closing.
     """
@@ -120,7 +120,7 @@ def _holder(path: Path) -> str:
     for line in lines:
         words = line.split()
         if len(words) == 8 and words[3] == "WRITE" and words[5] == file and _covers(words[6], words[7]):
-            return _named(int(words[4]))
+            return _process_name(int(words[4]))
     return _UNKNOWN
 
 
@@ -131,7 +131,7 @@ def _covers(start: str, end: str) -> bool:
     return int(start) <= _WAL_WRITE_LOCK and (end == "EOF" or int(end) >= _WAL_WRITE_LOCK)
 
 
-def _named(process: int) -> str:
+def _process_name(process: int) -> str:
     """The process with its short name; its command line may hold what is secret."""
     try:
         name = Path(f"/proc/{process}/comm").read_text(encoding="utf-8", errors="replace").strip()

@@ -179,7 +179,7 @@ def store_prompts(store: Store, path: Path, run_id: int, counts: dict[str, int])
             writer.reject(line.location, line.reason, line.line_hash)
             rejections.add(line.location, line.reason)
     check_prompts(path, rejections, has_prompts=writer.has_samples)
-    writer.add() if writer.counts.rejected or writer.is_of_other_door else writer.replace()
+    writer.add() if writer.counts.rejected or writer.is_of_other_command else writer.replace()
     found = writer.counts
     counts |= {"read": found.read, "new": found.new, "known": found.known, "rejected": found.rejected}
     read = ", ".join(f"{what} {count}" for what, count in counts.items())

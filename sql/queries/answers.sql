@@ -21,7 +21,7 @@ values (
 
 -- name: add_task
 -- Remembers a task the first time it is run; how it is read and what it is about follow its file.
--- :hash identity   :reader JSON   :restriction its `where`, null where it has none   :run_id the run
+-- :hash identity   :reader JSON   :restriction its `where`, null if it has none   :run_id the run
 insert into tasks (
   hash, name, about, model, parameters, in_use, restriction, reader, closing, created_at, run_id, system, template,
   label_name
@@ -55,7 +55,7 @@ from tasks
 order by tasks.name, tasks.in_use desc, tasks.created_at desc, tasks.hash
 
 -- name: fail_again
--- One more run in a row that a sample failed in, where it had failed before; else nothing.
+-- One more run in a row that a sample failed in, if it had failed before; else nothing.
 -- :sample_hash   :task_hash   :attempt
 update outcomes
 set failures = failures + 1
@@ -65,7 +65,7 @@ where sample_hash = :sample_hash
   and status = 'failed'
 
 -- name: newest_answers
--- The newest answer to each attempt that is a completion; no row where there is none.
+-- The newest answer to each attempt that is a completion; no row if there is none.
 -- :attempts  JSON list of [request hash, attempt]
 select
   answers.request_hash,
@@ -96,14 +96,14 @@ where answers.request_hash = asked.value ->> 0
 order by asked.key
 
 -- name: newest_try
--- The number of the newest try at an attempt, from 0; null where there is none. :request_hash, :attempt
+-- The number of the newest try at an attempt, from 0; null if there is none. :request_hash, :attempt
 select max(answers.try)
 from answers
 where answers.request_hash = :request_hash and answers.attempt = :attempt
 
 -- name: set_outcome
--- What a task concluded about a sample, in place of what it concluded before.
--- :try  which answer settled it; null with :is_answered 1: the newest answer that is no fault
+-- What a task concluded about a sample; replaces what it concluded before.
+-- :try  which answer decided it; null with :is_answered 1: the newest answer that is no fault
 insert into outcomes (
   sample_hash, task_hash, attempt, status, try, request_hash, parser_version, decided_at, reason, value, failures
 )
@@ -168,8 +168,8 @@ where tasks.name = :name
 order by tasks.in_use desc, tasks.created_at desc, tasks.hash
 
 -- name: token_ratio
--- What the newest answers of a model took: tokens per character of the request, tokens per answer; null
--- where none told its tokens. :model   :limit number of answers
+-- What the newest answers of a model used: tokens per character of the request, tokens per answer; null
+-- if none reports its tokens. :model   :limit number of answers
 select
   cast(sum(recent.prompt_tokens) as real) / sum(recent.request_characters) as tokens_per_character,
   avg(recent.completion_tokens) as completion_tokens,

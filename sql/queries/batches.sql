@@ -11,7 +11,7 @@ insert into batch_results (result_hash, handed_out_id, result_id, try, reason, r
 values (:result_hash, :handed_out_id, :result_id, :try, :reason, :run_id, :read_at)
 
 -- name: add_handed_out_sample
--- One more sample that a request in a batch file settles. :handed_out_id   :task_hash   :sample_hash
+-- One more sample that a request in a batch file asks about. :handed_out_id   :task_hash   :sample_hash
 insert into handed_out_samples (handed_out_id, task_hash, sample_hash)
 values (:handed_out_id, :task_hash, :sample_hash)
 on conflict (sample_hash, task_hash, handed_out_id) do nothing
@@ -23,12 +23,12 @@ insert into temp.handing (request_hash, attempt, custom_id, request, tokens, pus
 values (:request_hash, :attempt, :custom_id, :request, :tokens, :pusd)
 
 -- name: add_handing_sample
--- One more sample that a request of that file settles. :request_hash, :attempt, :sample_hash
+-- One more sample that a request of that file asks about. :request_hash, :attempt, :sample_hash
 insert into temp.handing_samples (request_hash, attempt, sample_hash)
 values (:request_hash, :attempt, :sample_hash)
 
 -- name: any_handed_out
--- 1 where a request is out in a batch file, else 0.
+-- 1 if a request is pending in a batch file, else 0.
 select exists (select 1 from handed_out where handed_out.ending is null)
 
 -- name: batches_by_id
@@ -68,7 +68,7 @@ group by batches.id
 order by batches.id
 
 -- name: batches_without_rollouts
--- Batch files of `synth` whose answers have not all become rollouts, with what the run that wrote them was told.
+-- Batch files of `synth` whose answers have not all become rollouts, with the options of the run that wrote them.
 select
   batches.id,
   runs.options
@@ -93,7 +93,7 @@ where runs.command = 'batch write synth'
 order by batches.id
 
 -- name: copy_price
--- A run that reads answers reckons with the price of the run that handed their requests out.
+-- Gives a run that reads answers the price of the run that handed their requests out.
 -- :run_id that reads   :from_run_id that handed out
 insert into prices (run_id, model, input_usd, cached_input_usd, output_usd, below_prompt_tokens, source)
 select
@@ -109,7 +109,7 @@ where prices.run_id = :from_run_id
 on conflict (run_id, model) do nothing
 
 -- name: count_waiting_at_service
--- How many requests of samples that wait are out in files that a service was asked to begin. :task_hash
+-- How many requests of selected samples are pending in files that a service was asked to begin. :task_hash
 select count(distinct handed_out.id)
 from temp.waiting
 join handed_out_samples
@@ -131,7 +131,7 @@ drop table if exists temp.handing
 drop table if exists temp.handing_samples
 
 -- name: drop_reservations_taken_back
--- Gives back what was reserved for requests that were taken back from files that no service was given.
+-- Drops the reservations of requests that were released from files that no service was given.
 delete from reservations
 where reservations.try is null
   and exists (
@@ -161,7 +161,7 @@ from temp.handing
 order by handing.line
 
 -- name: handing_samples_table
--- The samples that their answers will settle.
+-- The samples that they ask about.
 create temp table handing_samples (
   request_hash text not null,
   attempt integer not null,
@@ -176,13 +176,13 @@ create temp table handing (
   attempt integer not null,
   custom_id text not null,
   request text not null,
-  tokens integer,  -- at most, where a budget reserves it; null without one, as the next
+  tokens integer,  -- at most, if a budget reserves it; null without one, as the next
   pusd integer,  -- picodollars at most
   unique (request_hash, attempt)
 ) strict
 
 -- name: handing_worst_cases
--- The worst case of each request of the batch file that is being written, where a budget reserves it.
+-- The most that each request of the batch file that is being written can use, if a budget reserves it.
 select
   handing.request_hash,
   handing.attempt,
@@ -193,8 +193,8 @@ where handing.tokens is not null
 order by handing.line
 
 -- name: is_handed_out
--- The hand-out of a request that is out in a batch file, and whether a service was asked to begin that file;
--- no row where it is in none. :request_hash, :attempt
+-- A request that is pending in a batch file, and whether a service was asked to begin that file;
+-- no row if it is in none. :request_hash, :attempt
 select
   handed_out.id,
   handed_out.batch_id,
@@ -219,14 +219,14 @@ from batch_results
 where batch_results.result_hash = :result_hash
 
 -- name: keep_handed_out
--- Remembers the requests of a batch file as handed out. :batch_id
+-- Records the requests of a batch file as handed out. :batch_id
 insert into handed_out (batch_id, request_hash, attempt, custom_id, request)
 select :batch_id, handing.request_hash, handing.attempt, handing.custom_id, handing.request
 from temp.handing
 order by handing.line
 
 -- name: keep_handed_out_samples
--- Remembers the samples that they settle. :task_hash
+-- Records the samples that they ask about. :task_hash
 insert into handed_out_samples (handed_out_id, task_hash, sample_hash)
 select handed_out.id, :task_hash, handing_samples.sample_hash
 from temp.handing_samples
@@ -238,8 +238,8 @@ where true
 on conflict (sample_hash, task_hash, handed_out_id) do nothing
 
 -- name: newest_handed_out
--- The hand-out that a result is about: that of its batch, else the one that is out, else the newest.
--- :request_hash, :attempt   :batch_id the batch that brought it, null where that is not known
+-- The batch request that a result is about: that of its batch, else the pending one, else the newest.
+-- :request_hash, :attempt   :batch_id the batch that brought it, null if that is not known
 select
   handed_out.id,
   handed_out.batch_id,
@@ -269,7 +269,7 @@ set written_at = :written_at
 where id = :id
 
 -- name: reserved_for_file
--- What was reserved for a request that is out in a file which no service was given: taking it back gives that back.
+-- What is reserved for a request that is pending in a file which no service was given: its release frees that.
 -- :request_hash, :attempt
 select
   reservations.tokens,
@@ -289,7 +289,7 @@ order by reservations.id
 limit 1
 
 -- name: samples_of_request
--- The samples that an answer to a request settles, with the tasks that ask and what they concluded so far
+-- The samples that a request asks about, with the tasks that ask and what they concluded so far
 -- (null: nothing). :request_hash, :attempt
 select distinct
   handed_out_samples.task_hash,
@@ -306,7 +306,7 @@ where handed_out.request_hash = :request_hash
 order by handed_out_samples.task_hash, handed_out_samples.sample_hash
 
 -- name: set_batch_create_began
--- The service is about to be asked to begin, which it is not where a request of the file was taken back or answered;
+-- The service is about to be asked to begin, which it is not if a request of the file was released or answered;
 -- or (null) has refused. :id   :create_began_at
 update batches
 set create_began_at = :create_began_at
@@ -356,7 +356,7 @@ set task_hash = :task_hash
 where id = :run_id
 
 -- name: still_out_of_batch
--- The requests of a batch file that are still out. :id of the batch   :after id of a hand-out   :limit
+-- The pending requests of a batch file. :id of the batch   :after id of a request in it   :limit
 select
   handed_out.id,
   handed_out.request_hash,

@@ -16,7 +16,7 @@ from batches
 order by batches.id
 
 -- name: broken_references
--- Rows that name an answer, a place or a row that is not there, or that count wrongly: what is wrong, in words.
+-- Rows that name an answer, a position or a row that is not there, or that count wrongly: what is wrong, in words.
 -- Foreign keys are not among them: SQLite checks those.
 select 'batch result about request ' || handed_out.request_hash || ': its answer, try ' || batch_results.try
   || ', is not there' as problem

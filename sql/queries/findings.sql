@@ -1,5 +1,5 @@
 -- name: add_finding
--- What one solution's code shows, in place of what an older checker found. :findings JSON list
+-- What one solution's code shows; replaces what an older checker found. :findings JSON list
 insert into findings (solution_hash, version, findings, launches, operators)
 values (:solution_hash, :version, :findings, :launches, :operators)
 on conflict (solution_hash) do update set

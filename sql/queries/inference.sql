@@ -61,7 +61,7 @@ select
 
 -- name: decided_since
 -- How many outcomes a task has had since a run began, without those that failed: they are asked again. What was paid
--- for is known by its run, whatever the clock said; what an older answer settled, by the time alone.
+-- for is known by its run, whatever the clock said; what an older answer decided, by the time alone.
 -- :task_hash   :run_id the run   :since when it began, UTC, ISO 8601
 select count(*)
 from outcomes
@@ -113,7 +113,7 @@ where hash = :task_hash
   and not exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok')
 
 -- name: run_of_process
--- The run about a task that a process is at, and the task; no row where it is at none. :pid
+-- The run about a task that a process has open, and the task; no row if it has none. :pid
 select runs.id, runs.task
 from runs
 where runs.pid = :pid

@@ -4,7 +4,7 @@ insert into temp.read_again (task_hash, sample_hash, attempt, status, value, rea
 values (:task_hash, :sample_hash, :attempt, :status, :value, :reason, :parser_version)
 
 -- name: answers_to_read
--- The outcomes of a task that an answer settled, with that answer, after an attempt at a sample. :task_hash
+-- The outcomes of a task that an answer decided, with that answer, after an attempt at a sample. :task_hash
 -- :after sample hash, '' for the first   :after_attempt number   :limit number of outcomes
 select
   outcomes.sample_hash,
@@ -31,7 +31,7 @@ order by outcomes.sample_hash, outcomes.attempt
 limit :limit
 
 -- name: apply_read_again
--- Puts the new conclusions in place of the old ones. :decided_at UTC, ISO 8601
+-- Replaces the old conclusions by the new ones. :decided_at UTC, ISO 8601
 update outcomes
 set
   status = read_again.status,
@@ -49,7 +49,7 @@ where outcomes.task_hash = read_again.task_hash
 drop table if exists temp.read_again
 
 -- name: read_again_table
--- What reading answers again would conclude, where it differs from what is stored.
+-- What reading answers again would conclude, if that differs from what is stored.
 create temp table read_again (
   task_hash text not null,  -- as in outcomes
   sample_hash text not null,

@@ -5,12 +5,12 @@ values (:run_id, :model, :input_usd, :cached_input_usd, :output_usd, :below_prom
 on conflict (run_id, model) do nothing
 
 -- name: add_reservation
--- Reserves the most that one try may take: :tokens, :cost_usd in US dollars (null: the run knows no price).
+-- Reserves the most that one try can use: :tokens, :cost_usd in US dollars (null: the run knows no price).
 insert into reservations (run_id, request_hash, attempt, model, tokens, cost_usd, reserved_at)
 values (:run_id, :request_hash, :attempt, :model, :tokens, :cost_usd, :reserved_at)
 
 -- name: drop_reservation
--- Gives a reservation back: its answer told what it took, or nothing was billed. :id
+-- Drops a reservation: its answer reports its usage, or nothing was billed. :id
 delete from reservations
 where id = :id
 
@@ -29,13 +29,13 @@ where reservations.try is null
   )
 
 -- name: keep_reservation
--- Says which answer a reservation is for that told no usage, so that it is counted once. :id   :try
+-- Records which answer without usage a reservation is for, so that it is counted once. :id   :try
 update reservations
 set try = :try
 where id = :id
 
 -- name: open_reservation
--- The oldest reservation of a request's attempt for which no answer came; no row where there is none.
+-- The oldest reservation of a request's attempt for which no answer came; no row if there is none.
 -- :run_id   :request_hash   :attempt
 select reservations.id
 from reservations
@@ -49,7 +49,7 @@ limit 1
 
 -- name: reserved_by_run
 -- By run, the requests that were sent under a budget and that nothing is known of since: killed, cut off, timed out.
--- is_open: the run has no end: it runs, or was killed. What waits for a batch file is left out. :task null: every task
+-- is_open: the run has no end: it runs, or was killed. Without what is pending in batch files. :task null: every task
 select
   runs.id as run_id,
   runs.command as command,
@@ -77,10 +77,10 @@ group by runs.id, runs.command, runs.task, runs.pid, runs.status
 order by runs.id
 
 -- name: spent_by_answers
--- What the answers to a task took so far, by model and by the run's own price, in whole picodollars (1e-12 US
--- dollars) and tokens; answers that a reservation counts are left out. told_pusd is what they told, computed_pusd what
+-- What the answers to a task used so far, by model and by the run's own price, in whole picodollars (1e-12 US
+-- dollars) and tokens, without answers that a reservation counts. told_pusd is what they report, computed_pusd what
 -- tokens and price make beyond that. Answers whose run knew no price, or none for such a long prompt, are unpriced:
--- their tokens, for a price known now, and what they told. is_told: they told a cost; those of 0 are apart. :task
+-- their tokens, for a price known now, and what they report. is_told: they report a cost; those of 0 are apart. :task
 select
   told.model as model,
   told.cost_usd is not null as is_told,
@@ -138,8 +138,8 @@ group by told.model, told.cost_usd is not null, told.cost_usd > 0
 order by told.model, told.cost_usd is not null, told.cost_usd > 0
 
 -- name: spent_handed_out
--- Requests of a task's name that wait for a batch file, or that a service was asked to answer before they were taken
--- back and has not, as far as no reservation counts them: the model and the request as asked. :task
+-- Requests of a task's name that are pending in a batch file, or that a service was asked to answer before they were
+-- released and has not, as far as no reservation counts them: the model and the request as asked. :task
 select
   batches.model as model,
   handed_out.request as request
@@ -169,7 +169,7 @@ where
   )
 
 -- name: spent_reserved
--- What counts in full for a task, by model: requests that were sent and told no usage. Tokens, whole picodollars
+-- What counts in full for a task, by model: requests that were sent and reported no usage. Tokens, whole picodollars
 -- (1e-12 US dollars), and the tokens of those that were reserved without a price. :task
 select
   reservations.model as model,
@@ -184,8 +184,8 @@ group by reservations.model
 order by reservations.model
 
 -- name: spent_untold
--- Answers to a task that told no cost, or no tokens, and that no reservation counts: the request, to reckon the most
--- that it may have taken. lacks_cost: neither cost nor tokens. The offline model takes none. :task
+-- Answers to a task that report no cost, or no tokens, and that no reservation counts: the request, to compute the
+-- most that it may have used. lacks_cost: neither cost nor tokens. The offline model uses none. :task
 select
   answers.model as model,
   answers.cost_usd is null as lacks_cost,

@@ -1,5 +1,5 @@
 -- name: add_generations
--- Notes which places of a source answers that became rollouts have, of each answer that has none yet.
+-- Records the positions in a source of answers that became rollouts, of each answer that has none yet.
 -- :source_id   :task_hash   :rollouts JSON list of [position, problem_hash, attempt, request_hash, try];
 -- a null try is the newest answer that is no fault
 insert into generations (source_id, position, task_hash, problem_hash, attempt, request_hash, try)
@@ -36,7 +36,7 @@ insert into incoming_samples (position, sample_hash, line_hash)
 values (:position, :sample_hash, :line_hash)
 
 -- name: add_memberships
--- Puts samples at places of a source. :source_id   :places JSON list of [position, sample_hash]
+-- Puts samples at positions of a source. :source_id   :places JSON list of [position, sample_hash]
 insert into source_samples (source_id, position, sample_hash)
 select
   :source_id,
@@ -58,7 +58,7 @@ values (:hash, :line)
 on conflict (hash) do nothing
 
 -- name: add_other_reasoning
--- Reasoning that stands beside the messages of a rollout, unless it is there. :sample_hash   :reasoning
+-- Reasoning of a rollout that its messages lack, unless it is stored. :sample_hash   :reasoning
 insert into other_reasoning (sample_hash, reasoning)
 values (:sample_hash, :reasoning)
 on conflict (sample_hash) do nothing
@@ -157,7 +157,7 @@ where source_samples.source_id = :source_id
 
 -- name: describe_source
 -- What is known of a source after its memberships were written. Columns as in `sources`;
--- what a run once said of itself stays where nothing newer is said.
+-- what a run once said of itself stays if nothing newer is said.
 update sources
 set
   uri = :uri,
@@ -197,7 +197,7 @@ where source_id = :source_id
   )
 
 -- name: first_position_for_incoming
--- Where the rows of the running ingest go when they are added to a source: 0 where each can stand at its
+-- Where the rows of the running ingest go when they are added to a source: 0 if each can have its
 -- own position, else the position after the last. :source_id
 select
   case
@@ -234,7 +234,7 @@ select
   end as first
 
 -- name: free_position
--- The first place of a source that is free to its end. :source_id
+-- The position after the last of a source. :source_id
 select coalesce(max(source_samples.position) + 1, 0) as position
 from source_samples
 where source_samples.source_id = :source_id
@@ -246,7 +246,7 @@ select exists (select 1 from known_lines)
 -- name: incoming_rejections_table
 -- The rejected rows of the ingest that is running; temporary.
 create temp table if not exists incoming_rejections (
-  position integer primary key,  -- place in the source, from 0
+  position integer primary key,  -- in the source, from 0
   location text not null,  -- FILE:LINE
   reason text not null,
   content_hash blob  -- SHA-256 of the row as it was read; null for the fault of a file
@@ -255,7 +255,7 @@ create temp table if not exists incoming_rejections (
 -- name: incoming_samples_table
 -- The samples of the ingest that is running, in order; temporary.
 create temp table if not exists incoming_samples (
-  position integer primary key,  -- place in the source, from 0, rejected rows counted
+  position integer primary key,  -- in the source, from 0, rejected rows counted
   sample_hash text not null,
   line_hash blob  -- SHA-256 of its line; null for a line seen before
 ) strict

@@ -69,8 +69,8 @@ drop table if exists temp.waiting
 -- Of the chosen samples those without an outcome, those that failed, and those whose status is asked again;
 -- each as often as answers are wanted about it, all of one sample together.
 -- :task_hash   :attempts wanted about each   :statuses JSON list of statuses to ask again ("failed" among them)
--- :wants_new 0 or 1   :wants_rollouts 0, or 1 where an answer that has not become a rollout is wanting
--- :before_run leaves out what an answer of that run or a later one settled; null leaves out nothing
+-- :wants_new 0 or 1   :wants_rollouts 0, or 1 if an answer that has not become a rollout counts as new
+-- :before_run leaves out what an answer of that run or a later one decided; null leaves out nothing
 insert into temp.waiting (position, sample_hash, attempt, why)
 with recursive wanted (attempt) as (
   select 0
@@ -158,7 +158,7 @@ where not exists (
 )
 
 -- name: leave_handed_out
--- Takes out of what waits the samples whose request is out in a batch file. :task_hash
+-- Removes from what is pending the samples whose request is pending in a batch file. :task_hash
 delete from temp.waiting
 where exists (
   select 1
@@ -171,7 +171,7 @@ where exists (
 )
 
 -- name: leave_parked
--- Takes out of what waits the samples that are parked. :task_hash   :parked_after runs in a row that failed
+-- Removes from what is pending the samples that are parked. :task_hash   :parked_after runs in a row that failed
 delete from temp.waiting
 where waiting.why = 'failed'
   and exists (

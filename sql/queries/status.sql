@@ -25,7 +25,7 @@ select
 from unique_best
 
 -- name: costs_by_task
--- What was paid for, by task and model. cost_usd is null where no answer told its cost, computed_usd where tokens and
+-- What was paid for, by task and model. cost_usd is null if no answer reports its cost, computed_usd if tokens and
 -- price make nothing beyond that; reserved_usd is what requests without usage may have cost at most.
 select
   costs.task,
@@ -57,7 +57,7 @@ group by ratings.difficulty
 order by ratings.difficulty
 
 -- name: failures_by_reason
--- Outcomes of the tasks in use that are not ok, the most frequent reasons first; where none of a name is in use yet,
+-- Outcomes of the tasks in use that are not ok, the most frequent reasons first; if none of a name is in use yet,
 -- those of the newest.
 select
   failures.task,
@@ -84,7 +84,7 @@ order by runs.id
 limit 1
 
 -- name: handed_out_by_task
--- What is out in batch files, by task: different samples, and files.
+-- What is pending in batch files, by task: different samples, and files.
 select
   waiting_for_batch.task,
   count(distinct waiting_for_batch.sample_hash) as samples,
@@ -129,7 +129,7 @@ group by tasks.name, tasks.hash, outcomes.status
 order by tasks.name, tasks.in_use desc, tasks.created_at, tasks.hash, outcomes.status
 
 -- name: parked_by_task
--- Samples that failed in so many runs in a row that a plain run leaves them out, by task in use; where none of a name
+-- Samples that failed in so many runs in a row that a plain run leaves them out, by task in use; if none of a name
 -- is in use yet, by the newest. :parked_after
 select
   tasks.name as task,
@@ -219,7 +219,7 @@ from source_counts
 order by source_counts.source_id
 
 -- name: unfinished_runs
--- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run took the place of:
+-- Runs that did not end with 0 (a null status: it runs, or was killed) and that no later run made up for:
 -- one of the same question, for ingest of the same sources, for synth record of the same paths, for the reading of
 -- prompts by synth run of the same file, else of the same command. An ingest is made good too by later ones that ended with 0 and had each of its sources.
 -- A merge that ended with 3 is done: what disagrees is no row left over. Runs of other stores are theirs to go on with.

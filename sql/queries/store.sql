@@ -1,5 +1,5 @@
 -- name: begin_run
--- A command began. :options JSON object   :task, :task_hash null where it asks about none
+-- Records that a command began. :options JSON object   :task, :task_hash null if it asks about none
 -- :command_line what goes on with it, null if nothing is known
 insert into runs (command, options, started_at, pid, task, task_hash, kbetl_version, command_line)
 values (:command, :options, :started_at, :pid, :task, :task_hash, :kbetl_version, :command_line)
@@ -31,7 +31,7 @@ set
 where id = :run_id
 
 -- name: last_finished_run
--- The newest run that asked about a task what was missing, and what its question was: where no run is left over, a
+-- The newest run that asked about a task what was missing, and what its question was: if no run is left over, a
 -- resumed one goes on with its model, server and parameters. Retries are left out: their parameters may be others.
 -- :task its name   :task_hash null: of those that ended with 0; else of all that asked this
 select
@@ -117,7 +117,7 @@ order by runs.id desc
 limit 1
 
 -- name: setting
--- The value of a setting, no row where there is none. :key its name
+-- The value of a setting, no row if there is none. :key its name
 select settings.value
 from settings
 where settings.key = :key

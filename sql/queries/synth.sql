@@ -68,14 +68,14 @@ create temp table examples (
   example text not null,  -- example_id as text; integral numbers without a fraction
   sample_hash text not null,  -- the rollout
   source_id integer not null,  -- a source that holds it
-  position integer not null,  -- its first place there
-  attempt integer,  -- which attempt, where it was generated here and settled it; else null
+  position integer not null,  -- its first position there
+  attempt integer,  -- which attempt, if it was generated here and decided it; else null
   primary key (example, sample_hash, source_id, position)
 ) strict, without rowid
 
 -- name: fill_examples
--- Every place of every rollout that names its example. An attempt is that of the answer by which it was settled:
--- one that was asked again and took another answer's place does not count.
+-- Every position of every rollout that names its example. An attempt is that of the answer that decided it:
+-- one that was asked again and replaced another answer does not count.
 insert into temp.examples (example, sample_hash, source_id, position, attempt)
 select
   case
@@ -131,7 +131,7 @@ from samples
 where samples.hash = :sample_hash
 
 -- name: rollouts_of_example
--- The different rollouts that an example may mean, each with a place; three at most, to name them.
+-- The different rollouts that an example may mean, each with a position; three at most, to name them.
 -- :example   :source name of one source, null for any   :attempt number, null for any
 select
   examples.sample_hash,
@@ -147,7 +147,7 @@ order by sources.id, min(examples.position), examples.sample_hash
 limit 3
 
 -- name: rollouts_of_source
--- How many places a source of rollouts has, different rollouts in them, and places of those that were cut.
+-- How many positions a source of rollouts has, different rollouts in them, and positions of those that were cut.
 -- :name of the source
 select
   count(source_samples.position) as places,
@@ -160,7 +160,7 @@ where sources.name = :name
 group by sources.id
 
 -- name: said_by_rollout
--- The model and the environment that a rollout itself names; null where it names none.
+-- The model and the environment that a rollout itself names; null if it names none.
 -- :hash  the sample
 select
   rollout_facts.model,

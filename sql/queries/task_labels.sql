@@ -32,7 +32,7 @@ where not exists (
 )
 
 -- name: tasks_by_name
--- The task of each name that is in use, with its model and how its answers are read; hash is null where none is in use.
+-- The task of each name that is in use, with its model and how its answers are read; hash is null if none is in use.
 select
   tasks.name,
   max(iif(tasks.in_use = 1, tasks.hash, null)) as hash,

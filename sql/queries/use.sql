@@ -4,7 +4,7 @@ select count(*) as samples
 from filtered
 
 -- name: label_changes
--- What changes for the datasets if one task takes the place of another. :before null where there was none   :after
+-- What changes for the datasets if one task replaces another. :before null if there was none   :after
 -- labels that differ, samples that have a label only after, samples that had one only before
 with old as (
   select outcomes.sample_hash as sample_hash, outcomes.value as value

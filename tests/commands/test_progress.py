@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from kbetl.cli.progress import Rate, Shown, shown_measuring, shown_reading, shown_run
 from kbetl.inference import RunProgress
-from kbetl.lengths import MeasureProgress as MeasureTally
-from kbetl.row_writer import ReadProgress as ReadTally
+from kbetl.lengths import MeasureProgress
+from kbetl.row_writer import ReadProgress
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -65,8 +65,8 @@ def test_a_narrow_terminal_keeps_counts_money_and_time_left(tally, rate_per_s, w
 )
 def test_reading_and_measuring_keep_counts_and_time_left(rows, size_bytes, share, source, width):
     done = int(size_bytes * share)
-    reading = ReadTally(source, size_bytes, done, rows)
-    measuring = MeasureTally(waiting=size_bytes // 1000, done=done // 1000, tokens=size_bytes)
+    reading = ReadProgress(source, size_bytes, done, rows)
+    measuring = MeasureProgress(waiting=size_bytes // 1000, done=done // 1000, tokens=size_bytes)
     for shown in (
         shown_reading(reading, 1e4, size_bytes / 3600),
         shown_measuring(measuring, size_bytes / 3_600_000, 1e6),

@@ -21,7 +21,7 @@ from kbetl.inference.budget import (
 )
 from kbetl.prices import Price, pusd_of, usd
 from kbetl.records import Request
-from kbetl.store.reservations import Worst
+from kbetl.store.reservations import MaxUsage
 
 amounts = st.integers(0, 10**13)
 limits = st.none() | amounts
@@ -33,9 +33,9 @@ tries = st.tuples(amounts, st.integers(0, 10**6), ends, st.floats(0, 1), st.inte
 def test_spent_and_reserved_never_pass_the_ceiling(pusd, tokens, plan):
     """In any order of sending and settling; and all that was given back can be used again."""
     room = Balance(Limit(pusd, tokens))
-    in_flight: list[tuple[Worst, str, float]] = []
+    in_flight: list[tuple[MaxUsage, str, float]] = []
     for worst_pusd, worst_tokens, end, share, older in plan:
-        worst = Worst(worst_tokens, worst_pusd)
+        worst = MaxUsage(worst_tokens, worst_pusd)
         if room.fits(worst):
             room.reserve(worst)
             in_flight.append((worst, end, share))
@@ -49,7 +49,7 @@ def test_spent_and_reserved_never_pass_the_ceiling(pusd, tokens, plan):
     assert min(room.reserved_pusd, room.reserved_tokens) >= 0
 
 
-def _end(room: Balance, worst: Worst, end: str, share: float) -> None:
+def _end(room: Balance, worst: MaxUsage, end: str, share: float) -> None:
     before = (room.used_pusd, room.used_tokens)
     taken = BilledUsage(
         None if end == "no cost" else int((worst.pusd or 0) * share),
@@ -122,7 +122,7 @@ def test_the_worst_case_is_the_dearest_that_the_tokens_can_be():
     price = Price(1.0, 3.0, 2.0, "x", below_prompt_tokens=5000)
     asked = request(max_tokens=10)
     tokens = max_prompt_tokens(asked)
-    assert max_usage(asked, price) == Worst(tokens + 10, tokens * 3 * 10**6 + 10 * 2 * 10**6)
-    assert max_usage(asked, None) == Worst(tokens + 10, None)
+    assert max_usage(asked, price) == MaxUsage(tokens + 10, tokens * 3 * 10**6 + 10 * 2 * 10**6)
+    assert max_usage(asked, None) == MaxUsage(tokens + 10, None)
     with pytest.raises(ConfigError, match="another price from 5,000 on"):
         max_usage(request("y" * 5000, max_tokens=10), price)

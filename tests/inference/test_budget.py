@@ -413,9 +413,9 @@ def test_what_was_reserved_for_a_file_is_settled_one_by_one(case):
 
         with store.transaction():
             for request in requests[:3]:
-                worst = budget().worst_case(request)
+                worst = budget().max_usage(request)
                 reserve(store, ToReserve(run_id, request.hash, 0, "m", worst))
-        assert not budget().balance.fits(budget().worst_case(requests[3]))
+        assert not budget().balance.fits(budget().max_usage(requests[3]))
         told = Completion("{}", "h", 1.0, prompt_tokens=9, completion_tokens=1)
         with store.transaction():
             for request, completion in ((requests[0], told), (requests[1], Completion("{}", "h", 1.0))):
@@ -427,7 +427,7 @@ def test_what_was_reserved_for_a_file_is_settled_one_by_one(case):
         balance = budget().balance
         assert (balance.spent_tokens, balance.reserved_tokens) == (
             10,
-            budget().worst_case(requests[1]).tokens,
+            budget().max_usage(requests[1]).tokens,
         )
 
 

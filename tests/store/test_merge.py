@@ -127,6 +127,27 @@ def test_samples_come_with_what_belongs_to_their_row(ours, theirs):
     assert (report.added["samples"], report.disagreements) == (3, [])
 
 
+def test_maps_come_with_their_samples_and_findings_by_code(ours, theirs):
+    """By the text of the map, whatever its id; a sample that both read, by different maps, is named."""
+    samples = {name: theirs.rollout(name, 0.9) for name in ("both", "unmapped", "new")}
+    for name in ("both", "unmapped"):
+        ours.rollout(name, 0.9)
+    ours.add("field_maps", map='{"a":"b"}')
+    same = ours.add("field_maps", map='{"c":"d"}', reward="$.d")
+    ours.add("mapped_samples", sample_hash=samples["both"], field_map_id=same)
+    there = theirs.add("field_maps", map='{"c":"d"}', reward="$.d")
+    for sample in samples.values():
+        theirs.add("mapped_samples", sample_hash=sample, field_map_id=there)
+    code = "0" * 64
+    theirs.add("findings", solution_hash=code, version=1, findings="[]", launches=1)
+    theirs.add("solutions", sample_hash=samples["new"], solution_hash=code)
+    report = merged(ours, theirs)
+    assert set(ours.rows("select * from mapped_samples")) == {(samples["both"], same), (samples["new"], same)}
+    assert ours.rows("select * from findings") == theirs.rows("select * from findings")
+    assert ours.rows("select * from solutions") == theirs.rows("select * from solutions")
+    assert report.disagreeing == {"samples": 1}
+
+
 def test_runs_keep_their_origin_and_are_left_out_of_what_goes_on(ours, theirs):
     """Rule 4: a run that was killed elsewhere is nobody's to resume; its end comes later; costs count it."""
     task = ours.task()
@@ -634,6 +655,11 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
     assert "its rows break a rule" in capfd.readouterr().err
     assert content(store)[3:] == before[3:]
     checked(store)
+    capfd.readouterr()
+    shouting = crafted("shouting", "update sources set name = 'a' || char(10) || char(27) || '[31m'")
+    assert run(["merge", shouting, "-d", str(store), "-q", "--label", "x\x1b\n"]) == 0
+    said = capfd.readouterr()
+    assert "\x1b" not in said.out + said.err
     harmless = crafted(
         "harmless",
         "create trigger hostile after insert on samples begin delete from samples; end",

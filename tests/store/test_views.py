@@ -10,7 +10,7 @@ from fill_disk import TIME, Filling
 from kbetl.prices import Price
 from kbetl.resources import sql_names
 from kbetl.store import Store
-from kbetl.store.reservations import ToReserve, Worst, add_price, reserve
+from kbetl.store.reservations import MaxUsage, ToReserve, add_price, reserve
 
 
 @pytest.mark.parametrize("view", sql_names("views"))
@@ -236,8 +236,8 @@ def test_costs_keeps_what_was_computed_and_reserved_apart(store):
     with store.store.transaction():
         add_price(store.store, asking, "m", price)
         request_hash = "r1:" + "0" * 64
-        reserve(store.store, ToReserve(asking, request_hash, 0, "m", Worst(500, 4_000_000_000)))
-        reserve(store.store, ToReserve(asking, request_hash, 0, "m", Worst(100, None)))
+        reserve(store.store, ToReserve(asking, request_hash, 0, "m", MaxUsage(500, 4_000_000_000)))
+        reserve(store.store, ToReserve(asking, request_hash, 0, "m", MaxUsage(100, None)))
     store.store.connection.execute("update reservations set reserved_at = ?", [TIME])
     told = {"prompt_tokens": 100, "completion_tokens": 10}
     for number, answer in enumerate(
