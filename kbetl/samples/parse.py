@@ -31,6 +31,7 @@ _OTHER_SHAPES = (
     (("custom_id", "body"), _BATCH),
 )
 """Fields of what other tools write, and what it is."""
+_MARKERS = frozenset(keys[0] for keys, _ in _OTHER_SHAPES)
 
 
 def parse_row(parsed: Parsed, field_map: FieldMap | None = None) -> Sample:
@@ -99,15 +100,17 @@ def _sample(parsed: Parsed, kind: Kind, reading: Reading) -> Sample:
 
 def looks_like_a_row(row: Mapping[str, Any]) -> bool:
     """Whether an object has any field of a row, good or bad; settings and metadata have none."""
-    other = (keys[0] for keys, _ in _OTHER_SHAPES)
-    return any(key in row for key in ("completion", "messages", "conversations", *fields.PYTHON_CODE, *other))
+    return any(
+        key in row for key in ("completion", "messages", "conversations", *fields.PYTHON_CODE, *_MARKERS)
+    )
 
 
 def _kind(row: Mapping[str, Any], read: Mapping[str, Any]) -> Kind:
     """The kind of a row, with `read` its fields as they are read."""
-    for keys, reason in _OTHER_SHAPES:
-        if all(row.get(key) is not None for key in keys):
-            raise BadRow(reason)
+    if not _MARKERS.isdisjoint(row):
+        for keys, reason in _OTHER_SHAPES:
+            if all(row.get(key) is not None for key in keys):
+                raise BadRow(reason)
     kind = kind_of(read)
     if kind == "record":
         _check_record(row, read)
@@ -127,10 +130,13 @@ def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:
     """Raises BadRow for a module without its code, and for a whole table in one object."""
     if not row:
         raise BadRow("an object without fields")
-    for key, other, why in (("python_code", "module_name", "code"), ("module_name", "python_code", "a name")):
-        blank = isinstance(read.get(key), str) and not read[key].strip()
-        if blank and isinstance(read.get(other), str):
-            raise BadRow(f"a module without {why}: field '{key}' is blank")
+    top = {key: read[key] for key in (*_OF_MODULES, "entry_point") if key in read}
+    name, code = fields.module_name(top), fields.python_code(top)
+    key = next((key for key in ("python_code", "pytorch_code") if key in top), None)
+    if (name or "").strip() and key is not None:
+        raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
+    if name is not None and (code or "").strip():
+        raise BadRow("a module without a name: its name is blank")
     if all(isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in row.values()):
         raise BadRow("a table in one object? Write one row per line (pandas: orient='records', lines=True)")
 

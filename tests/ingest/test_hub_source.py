@@ -178,7 +178,7 @@ def test_files_of_a_split_are_read_in_order_and_rejected_by_name(
     result = run("ingest", "siro1/evals", env=hub.environment)
 
     assert result.returncode == 3
-    assert result.stderr.startswith("siro1/evals/data/train-00001-of-00002.jsonl:2: neither a module")
+    assert result.stderr.startswith("siro1/evals/data/train-00001-of-00002.jsonl:2: an object without fields")
     names = fetch(
         tmp_path,
         "select module_name from source_samples join samples on hash = sample_hash order by position",
