@@ -82,7 +82,8 @@ def _is_index(key: str, value: Any) -> bool:
     `__index_level_0__` is pandas' own name, in Parquet; `Unnamed: 0` is what it calls a column of CSV without
     a name, which holds an index where it holds whole numbers. An index that has a name is content.
     """
-    if key[:2] not in ("__", "Un") or (found := _INDEX.fullmatch(key)) is None:
+    found = _INDEX.fullmatch(key)
+    if found is None:
         return False
     return found[1] is not None or (isinstance(value, int) and not isinstance(value, bool))
 
@@ -90,7 +91,8 @@ def _is_index(key: str, value: Any) -> bool:
 def excluded_paths(row: Mapping[str, Any], *, counts_index: bool = False) -> Leaves:
     """Which keys of this row are left out, as a tree for `canonical_json`."""
     tree = next((tree for key, tree in _TREES.items() if row.get(key) is not None), _PLAIN_TREE)
-    index = [] if counts_index else [key for key, value in row.items() if _is_index(key, value)]
+    likely = () if counts_index else [key for key in row if key[:2] in ("__", "Un")]
+    index = [key for key in likely if _is_index(key, row[key])]
     return {**tree, **{key: {} for key in index}} if index else tree
 
 

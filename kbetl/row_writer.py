@@ -17,9 +17,8 @@ from kbetl.json_codec import Parsed, read_json
 from kbetl.readers.lines import RawRow
 from kbetl.records import Sample
 from kbetl.samples.fields import near_miss
-from kbetl.samples.parse import field_names, reading_of, sample_of
+from kbetl.samples.parse import field_names, parse_row_with_facts, reading_of
 from kbetl.samples.reading import NAMES, Reading, changed_names, stored_map
-from kbetl.samples.rollout_facts import rollout_facts
 from kbetl.store.field_maps import Reread
 from kbetl.store.samples import ReadCounts, SampleWriter
 from kbetl.tasks.task import template_names
@@ -205,12 +204,13 @@ def counts_of(reports: Sequence[IngestReport]) -> dict[str, Any]:
     return {report.name: asdict(report.counts) for report in reports if report.error is None}
 
 
-def write_row(intake: SampleWriter, raw: RawRow, location: str, report: IngestReport) -> None:
-    """Stores one row, or rejects it; a line seen before costs a hash and a look-up."""
+def write_row(
+    intake: SampleWriter, raw: RawRow, line_hash: bytes, location: str, report: IngestReport
+) -> None:
+    """Stores one row, or rejects it; `line_hash` is the SHA-256 of its text. A known line is not parsed."""
     try:
         if raw.fault is not None:
             raise BadRow(raw.fault)
-        line_hash = hashlib.sha256(raw.text).digest()
         known = intake.sample_of_line(line_hash)
         if known is not None:
             intake.add_known(known)
@@ -227,10 +227,7 @@ def content_of(raw: RawRow) -> bytes | None:
 
 def _add(intake: SampleWriter, parsed: Parsed, line_hash: bytes, report: IngestReport) -> None:
     """Stores a row that was read. Raises BadRow where it cannot be a sample."""
-    reading = reading_of(parsed, intake.field_map)
-    sample = sample_of(parsed, reading)
-    is_rollout = sample.kind == "rollout"
-    facts = rollout_facts(parsed.value, reading) if is_rollout else None
+    sample, facts, reading = parse_row_with_facts(parsed, intake.field_map)
     if intake.compares_maps:
         _read_anew(intake, parsed, reading, sample)
     intake.add_sample(sample, line_hash, facts)
@@ -238,7 +235,7 @@ def _add(intake: SampleWriter, parsed: Parsed, line_hash: bytes, report: IngestR
         report.shapes[reading.shape] += 1
     if reading.missing:
         report.missing.update(reading.missing)
-    if is_rollout and sample.reward is None:
+    if facts is not None and sample.reward is None:
         report.unrewarded += 1
         near = near_miss(parsed.value, ("reward",))
         if near is not None:

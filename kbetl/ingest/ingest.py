@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +21,9 @@ from kbetl.store.field_maps import any_read_otherwise
 from kbetl.store.samples import SampleWriter
 
 _LEADING_FAULTS = 1000
+# Rows whose lines are looked up by one statement: the more, the nearer in the index is the next one.
+_GROUP_ROWS = 1000
+_GROUP_BYTES = 2**18
 
 
 class _Row(NamedTuple):
@@ -101,15 +105,32 @@ def _ingest_one(
         intake = SampleWriter(store, source.origin, run_id, compares_maps=compares)
         report.counts = intake.counts
         is_whole = True
-        for row in islice(chain(first, rows), bounds.limit):
-            write_row(intake, row.raw, row.location, report)
-            bounds.tally.count(row.raw)
-            is_whole = is_whole and not row.raw.is_of_file
+        for group in _groups(islice(chain(first, rows), bounds.limit)):
+            line_hashes = [hashlib.sha256(row.raw.text).digest() for row in group]
+            intake.look_up(line_hashes)
+            for row, line_hash in zip(group, line_hashes, strict=True):
+                write_row(intake, row.raw, line_hash, row.location, report)
+                bounds.tally.count(row.raw)
+            is_whole = is_whole and not any(row.raw.is_of_file for row in group)
         is_meant_whole = bounds.limit is None and source.origin.kind != "stdin"
         features = source.parts[0].features()
         finish_source(intake, report, is_whole=is_whole, is_meant_whole=is_meant_whole, features=features)
     except SourceError as error:
         report.error = str(error)
+
+
+def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """The rows in order, as many at once as are looked up at once."""
+    group: list[_Row] = []
+    size_bytes = 0
+    for row in rows:
+        group.append(row)
+        size_bytes += len(row.raw.text)
+        if len(group) >= _GROUP_ROWS or size_bytes >= _GROUP_BYTES:
+            yield group
+            group, size_bytes = [], 0
+    if group:
+        yield group
 
 
 def _rows(source: Source) -> Iterator[_Row]:

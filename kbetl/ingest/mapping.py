@@ -85,9 +85,9 @@ def _check_readings(store: Store, source: Source, limit: int | None) -> None:
 
 def _sample_of(store: Store, raw: RawRow) -> str | None:
     line_hash = hashlib.sha256(raw.text).digest()
-    known = store.rows("samples/sample_of_line", {"line_hash": line_hash})
+    known = store.rows("samples/samples_of_lines", {"line_hashes": line_hash, "count": 1})
     if known:
-        return str(known[0][0])
+        return str(known[0][1])
     try:
         value = read_json(raw.text).value
     except BadRow:

@@ -125,17 +125,36 @@ def prompt(row: Row) -> str | None:
     return asked[0][1] if len(asked) == 1 else "\n\n".join(f"{role}: {text}" for role, text in asked)
 
 
+class Spoken(NamedTuple):
+    """What the assistant says in a rollout."""
+
+    completion: str | None
+    """Its last text, less thoughts; None if it holds no such text."""
+    reasoning: str | None
+    """The thoughts of all its messages, joined by a blank line; None if there are none."""
+
+
+def spoken(row: Row) -> Spoken:
+    """Completion and reasoning of a rollout, from one reading of its messages.
+
+    Raises BadRow where they have no shape that is read here.
+    """
+    found = [said(message) for message in _said_by_assistant(row)]
+    completion = next((each.answer for each in reversed(found) if each.answer), None)
+    if completion is None and row.get("completion") == "":
+        completion = ""
+    thoughts = (each.reasoning for each in found)
+    return Spoken(completion, "\n\n".join(text for text in thoughts if text and text.strip()) or None)
+
+
 def completion(row: Row) -> str | None:
     """The last text of the assistant in a rollout, less thoughts; None if it holds no such text."""
-    answers = [said(message).answer for message in _said_by_assistant(row)]
-    found = next((text for text in reversed(answers) if text), None)
-    return "" if found is None and row.get("completion") == "" else found
+    return spoken(row).completion
 
 
 def reasoning(row: Row) -> str | None:
     """The reasoning of all assistant messages, joined by a blank line; None if it holds none."""
-    texts = (said(message).reasoning for message in _said_by_assistant(row))
-    return "\n\n".join(text for text in texts if text and text.strip()) or None
+    return spoken(row).reasoning
 
 
 def plain_completion(value: Any) -> str | None:

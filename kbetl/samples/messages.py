@@ -271,8 +271,9 @@ def read_message(message: Mapping[str, Any]) -> Said:
     content = message.get("content")
     if not (content is None or isinstance(content, str | list)):
         raise ValueError(f"its content is a {type(content).__name__}, not a text")
-    found = _Parts()
+    found = _NO_PARTS
     if isinstance(content, list):
+        found = _Parts()
         found.take(content)
     text = content if isinstance(content, str) else "".join(found.texts) if found.texts else None
     fields = [_thoughts_of(message[name]) for name in REASONING_FIELDS if name in message]
@@ -315,6 +316,7 @@ class _Parts:
             self.others.append(kind)
 
 
+_NO_PARTS = _Parts()
 _THOUGHT_KINDS = ("thinking", "reasoning", "thought", "redacted_thinking", "summary_text")
 _THOUGHT_KEYS = ("thinking", "reasoning", "text", "summary", "content", "thought")
 

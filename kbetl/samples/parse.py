@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kbetl import records
 from kbetl.errors import BadRow
@@ -13,6 +13,7 @@ from kbetl.json_codec import Parsed
 from kbetl.records import Kind, Sample
 from kbetl.samples import fields
 from kbetl.samples.reading import FieldMap, Reading, has_prompt, kind_of, read_row
+from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 
 _REMEMBERED_CODES = 40_000
 """Per generation, 250 bytes each."""
@@ -40,7 +41,11 @@ def parse_row(parsed: Parsed, field_map: FieldMap | None = None) -> Sample:
     Raises BadRow with the reason for what is no object, for what another command reads, and for a row whose
     fields have wrong types or contradict each other.
     """
-    return sample_of(parsed, reading_of(parsed, field_map))
+    reading = reading_of(parsed, field_map)
+    kind = _kind(parsed.value, reading.row)
+    if kind == "rollout":
+        _spoken(reading.row)
+    return _sample(parsed, kind, reading)
 
 
 def reading_of(parsed: Parsed, field_map: FieldMap | None = None) -> Reading:
@@ -48,13 +53,24 @@ def reading_of(parsed: Parsed, field_map: FieldMap | None = None) -> Reading:
     return read_row(_object(parsed), field_map)
 
 
-def sample_of(parsed: Parsed, reading: Reading) -> Sample:
-    """The sample that a row is, read so. Raises BadRow as `parse_row` does."""
-    row = reading.row
-    kind = _kind(parsed.value, row)
-    if kind == "rollout":
-        _check_rollout(row)
-    return _sample(parsed, kind, reading)
+class ParsedRow(NamedTuple):
+    """What a row says."""
+
+    sample: Sample
+    facts: RolloutFacts | None
+    """None unless it is a rollout."""
+    reading: Reading
+
+
+def parse_row_with_facts(parsed: Parsed, field_map: FieldMap | None = None) -> ParsedRow:
+    """`parse_row` and `rollout_facts` from one reading of the messages; raises BadRow as they do."""
+    reading = reading_of(parsed, field_map)
+    kind = _kind(parsed.value, reading.row)
+    if kind != "rollout":
+        return ParsedRow(_sample(parsed, kind, reading), None, reading)
+    spoken = _spoken(reading.row)
+    facts = rollout_facts(parsed.value, reading, spoken)
+    return ParsedRow(_sample(parsed, kind, reading), facts, reading)
 
 
 def parse_prompt(parsed: Parsed) -> Sample:
@@ -117,13 +133,12 @@ def _kind(row: Mapping[str, Any], read: Mapping[str, Any]) -> Kind:
     return kind
 
 
-def _check_rollout(row: Mapping[str, Any]) -> None:
-    """Reads what later stages read, so that a wrong type is found here."""
+def _spoken(row: Mapping[str, Any]) -> fields.Spoken:
+    """What the assistant says in a rollout; reads all that later stages read, to find a wrong type now."""
     fields.messages(row, "prompt")
-    fields.messages(row, "completion")
-    fields.completion(row)
-    fields.reasoning(row)
+    spoken = fields.spoken(row)
     fields.triton_code(row)
+    return spoken
 
 
 def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:

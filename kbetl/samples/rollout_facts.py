@@ -24,6 +24,7 @@ _NO_METRICS = frozenset(
     ("example_id", "reward", "generation_ms", "scoring_ms", "total_ms", "uuid", "advantage", "row_id", "id")
 )
 """Numbers at the top of a row that are no metrics: prime-rl and verifiers put each metric there."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _KIND = re.compile(r"([A-Za-z_][\w.]*)\(.*\)", re.DOTALL)
 """An exception as Python shows it."""
 
@@ -64,8 +65,12 @@ class RolloutFacts:
     """SQLite path of the completion in the row; None if it is `$.completion`."""
 
 
-def rollout_facts(source: Row, reading: Reading | None = None) -> RolloutFacts:
+def rollout_facts(
+    source: Row, reading: Reading | None = None, spoken: fields.Spoken | None = None
+) -> RolloutFacts:
     """The facts of a rollout's row, whichever tool wrote it; `reading` is how it is read if a map says that.
+
+    `spoken` is what it says, where that was read.
 
     Raises BadRow where prompt, completion or reasoning have no shape that `samples.fields` reads.
     """
@@ -75,7 +80,7 @@ def rollout_facts(source: Row, reading: Reading | None = None) -> RolloutFacts:
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))
-    reasoning, completion = fields.reasoning(row), fields.completion(row)
+    completion, reasoning = spoken or fields.spoken(row)
     tokens = _tokens(row, steps, has_reasoning=reasoning is not None)
     times = _times(row)
     return RolloutFacts(
@@ -240,4 +245,4 @@ def _text(value: Any) -> str | None:
 
 def _json(value: Any) -> str | None:
     """A value as JSON; None for null and for what is empty."""
-    return json.dumps(value, ensure_ascii=False) if value else None
+    return _encode(value) if value else None

@@ -139,21 +139,39 @@ class SampleWriter:
         """Whether the source had samples before."""
         self.is_of_other_door = bool(had and is_of_other_door)
         """Whether some came in otherwise: by `synth record` where this is `ingest`, and vice versa."""
+        self._has_known_lines = bool(store.execute("samples/has_known_lines").fetchone()[0])
+        self._looked_up: dict[bytes, KnownSample | None] = {}
         with store.transaction(writes=False):
             store.execute("samples/clear_incoming_samples")
             store.execute("samples/clear_incoming_rejections")
 
+    def look_up(self, line_hashes: Iterable[bytes]) -> None:
+        """Finds out which samples the next lines are, by their SHA-256, before each is asked for.
+
+        In the order of the indexes, which in a large store are far larger than any cache.
+        """
+        if not self._has_known_lines or self.compares_maps:
+            return
+        asked = sorted(set(line_hashes))
+        lines = {"line_hashes": b"".join(asked), "count": len(asked)}
+        found = {asked[number]: name for number, name in self._store.rows("samples/samples_of_lines", lines)}
+        names = json.dumps(sorted(set(found.values())))
+        kinds: dict[str, Kind] = dict(self._store.rows("samples/kinds", {"sample_hashes": names}))
+        known = {line_hash: KnownSample(name, kinds[name]) for line_hash, name in found.items()}
+        self._looked_up = {line_hash: known.get(line_hash) for line_hash in asked}
+
     def sample_of_line(self, line_hash: bytes) -> KnownSample | None:
         """The sample that a line with this SHA-256 is; None for a line not seen before."""
         known = self._batch.lines.get(line_hash)
-        if known is not None:
+        if known is not None or not self._has_known_lines:
             return known
         if self.compares_maps:
             key = {"line_hash": line_hash, "field_map_id": self._map_id}
             found = self._store.execute("field_maps/mapped_sample_of_line", key).fetchone()
-        else:
-            found = self._store.execute("samples/sample_of_line", {"line_hash": line_hash}).fetchone()
-        return None if found is None else KnownSample(*found)
+            return None if found is None else KnownSample(*found)
+        if line_hash not in self._looked_up:
+            self.look_up([line_hash])
+        return self._looked_up[line_hash]
 
     def other_reading(self, sample_hash: str) -> StoredReading | None:
         """How a stored sample is read by another map than the source's; None if it is not."""

@@ -239,6 +239,10 @@ select coalesce(max(source_samples.position) + 1, 0) as position
 from source_samples
 where source_samples.source_id = :source_id
 
+-- name: has_known_lines
+-- Whether any line was read before.
+select exists (select 1 from known_lines)
+
 -- name: incoming_rejections_table
 -- The rejected rows of the ingest that is running; temporary.
 create temp table if not exists incoming_rejections (
@@ -317,6 +321,13 @@ where :first = 0
 order by incoming_samples.position
 on conflict (source_id, position) do nothing
 
+-- name: kinds
+-- What samples are, module or rollout. :sample_hashes JSON list, best in ascending order
+-- The index holds the kind: the wide rows are not touched.
+select samples.hash, samples.kind
+from json_each(:sample_hashes) as asked
+cross join samples indexed by samples_by_hash on samples.hash = asked.value
+
 -- name: mix_source
 -- A source has samples from `ingest` and from `synth record` from now on; it stays what it was called at first.
 -- :source_id
@@ -324,18 +335,24 @@ update sources
 set is_mixed = 1
 where id = :source_id
 
--- name: sample_of_line
--- Which sample a line is, no row for a line not seen before. :line_hash SHA-256 of its bytes
+-- name: samples_of_lines
+-- Which samples lines are, by the number of the line from 0; no row for a line not seen before.
+-- :line_hashes their SHA-256s, one behind the other, best in ascending order   :count how many
 -- A line of which `synth record` built its rollouts is no row by itself.
--- The index holds the kind: the wide rows are not touched.
-select known_lines.sample_hash, samples.kind
-from known_lines
-join samples indexed by samples_by_hash on samples.hash = known_lines.sample_hash
-where known_lines.line_hash = :line_hash
-  and not exists (
+with recursive lines (number) as (
+  values (0)
+  union all
+  select lines.number + 1
+  from lines
+  where lines.number + 1 < :count
+)
+select lines.number, known_lines.sample_hash
+from lines
+cross join known_lines on known_lines.line_hash = substr(:line_hashes, 1 + 32 * lines.number, 32)
+where not exists (
     select 1
     from original_lines
-    where original_lines.hash = :line_hash
+    where original_lines.hash = known_lines.line_hash
   )
 
 -- name: source_doors

@@ -5,45 +5,50 @@
 -- code leaves out bare prompts.
 -- What failed in three runs in a row is parked: `--retry failed` asks it.
 -- What is handed out in batch files is left out; `waiting_for_batch` has it.
+-- Rows in the order of their hashes, as outcomes and facts are: each page of these is read once. What a template
+-- asks for is found out once for each task.
 create view pending as
+with asked as materialized (
+  select
+    tasks.hash as hash,
+    tasks.name as name,
+    tasks.about as about,
+    tasks.restriction as restriction,
+    replace(tasks.template, ' ', '') like '%{{python_code}}%' as reads_code,
+    replace(tasks.template, ' ', '') like '%{{completion}}%' as reads_completion
+  from tasks
+  where tasks.in_use = 1
+)
 select
   samples.hash as sample_hash,
-  tasks.name as task,
-  tasks.hash as task_hash,
+  asked.name as task,
+  asked.hash as task_hash,
   samples.module_name as module_name,
   case when outcomes.status is null then 'new' else 'failed' end as why
-from tasks
-join json_each('["' || replace(tasks.about, ',', '","') || '"]') as about
-join samples on samples.kind = about.value
+from asked
+join json_each('["' || replace(asked.about, ',', '","') || '"]') as about
+join samples indexed by samples_by_hash on samples.kind = about.value
 left join outcomes
   on outcomes.sample_hash = samples.hash
-  and outcomes.task_hash = tasks.hash
+  and outcomes.task_hash = asked.hash
   and outcomes.attempt = 0
-where tasks.in_use = 1
+where (samples.kind <> 'module' or not asked.reads_code or samples.code_hash is not null)  -- a bare prompt has no code
   and (
-    samples.kind <> 'module'
-    or replace(tasks.template, ' ', '') not like '%{{python_code}}%'
-    or exists (
-      select 1
-      from samples as coded indexed by samples_by_hash  -- a bare prompt has no code; the index spares the wide rows
-      where coded.hash = samples.hash and coded.code_hash is not null
-    )
+    asked.restriction is not 'reward > :min_reward'
+    or coalesce(
+      (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
+      samples.reward
+    ) > (select settings.value from settings where settings.key = 'min_reward')
   )
   and (outcomes.status is null or (outcomes.status = 'failed' and outcomes.failures < 3))
   and (
-    tasks.restriction is null
-    or (tasks.restriction <> 'reward > :min_reward' and outcomes.status = 'failed')
-    or (
-      tasks.restriction = 'reward > :min_reward'
-      and coalesce(
-        (select scores.reward from scores where scores.sample_hash = samples.hash order by scores.id desc limit 1),
-        samples.reward
-      ) > (select settings.value from settings where settings.key = 'min_reward')
-    )
+    asked.restriction is null
+    or asked.restriction = 'reward > :min_reward'
+    or outcomes.status = 'failed'
   )
   and not (
     samples.kind = 'rollout'
-    and replace(tasks.template, ' ', '') like '%{{completion}}%'
+    and asked.reads_completion
     and exists (
       select 1
       from rollout_facts
@@ -55,7 +60,7 @@ where tasks.in_use = 1
     from handed_out_samples
     join handed_out on handed_out.id = handed_out_samples.handed_out_id
     where handed_out_samples.sample_hash = samples.hash
-      and handed_out_samples.task_hash = tasks.hash
+      and handed_out_samples.task_hash = asked.hash
       and handed_out.attempt = 0
       and handed_out.ending is null
   )

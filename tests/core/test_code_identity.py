@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbetl import code_identity
+from kbetl import resources
 from kbetl.code_identity import canonical_code
 from kbetl.records import code_hash
+from kbetl.samples.fields import python_code
 
 SAME = {
     "blanks between tokens": ("a = b+c", "a=b + c"),
@@ -214,23 +221,58 @@ def test_golden_hashes(expected: str, code: str) -> None:
     assert code_hash(code) == expected
 
 
-def _in_one_pass(python_code: str) -> str:
-    """The same text token by token, remembering nothing."""
+_PLAIN_TOKEN = re.compile(
+    r"""
+    (?: [ \t\f] | \#[^\n]* | \\\n(?=.) )*
+    ( \n(?:[ \t\f]*(?:\#[^\n]*)? \n)* [ \t\f]*
+    | (?:[rRbBuUfFtT]{1,2}(?=["']))?
+      (?:  ""\"(?:[^"\\]|\\.|"(?!""))* ""\"
+         | '''(?:[^'\\]|\\.|'(?!''))* '''
+         | (?!""\")"(?:[^"\\\n]|\\.)* "
+         | (?!''')'(?:[^'\\\n]|\\.)* '
+         | ["'].*
+      )
+    | [A-Za-z_\x80-\U0010ffff][A-Za-z_0-9\x80-\U0010ffff]*
+    | 0[xX][0-9a-fA-F_]+ | 0[oO][0-7_]+ | 0[bB][01_]+
+    | (?:[0-9](?:_?[0-9])* \.?(?:[0-9](?:_?[0-9])* )?  | \.[0-9](?:_?[0-9])* )
+      (?:[eE][+-]?[0-9](?:_?[0-9])* )? [jJ]?
+    | \*\*=? | //=? | >>=? | <<=? | \.\.\. | -> | := | [-+*/%@&|^=<>!]=
+    | .
+    )
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""The tokens as they are defined, without what makes reading them fast."""
+
+
+def _plainly(python_code: str) -> str:
+    """What `canonical_code` is defined to give, token by token."""
     text = python_code.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    made, line, indents, nesting, indent = [], [], [0], 0, ""
-    for token in code_identity._TOKEN.findall("\n" + text + "\n"):
+    made: list[str] = []
+    line: list[str] = []
+    depths = [0]
+    nesting, indent = 0, ""
+
+    def end_line() -> None:
+        width = len(indent.rpartition("\f")[2].expandtabs(8))
+        while width < depths[-1]:
+            depths.pop()
+        if width > depths[-1]:
+            depths.append(width)
+        made.append(f"{len(depths) - 1} {' '.join(line)}\n")
+        line.clear()
+
+    for token in _PLAIN_TOKEN.findall("\n" + text + "\n"):
         if token[0] != "\n":
             line.append(token)
-            nesting = max(nesting + code_identity._NESTING.get(token, 0), 0)
+            nesting = max(nesting + (token in "([{") - (token in ")]}"), 0)
         elif not nesting:
             if line:
-                made.append(
-                    f"{code_identity._depth(code_identity._width(indent), indents)} {' '.join(line)}\n"
-                )
-            line, indent = [], token.rpartition("\n")[2]
-    return "".join(made) + (
-        f"{code_identity._depth(code_identity._width(indent), indents)} {' '.join(line)}\n" if line else ""
-    )
+                end_line()
+            indent = token.rpartition("\n")[2]
+    if line:
+        end_line()
+    return "".join(made)
 
 
 _PIECES = [
@@ -269,8 +311,36 @@ _PIECES = [
 ]
 
 
-@given(st.lists(st.sampled_from([*_PIECES, " "]), max_size=30).map("".join))
-def test_remembered_lines_change_no_result(text: str) -> None:
-    """A line that was seen elsewhere means what it means here, also beside strings that are never closed."""
-    assert canonical_code(text) == _in_one_pass(text)
-    assert canonical_code(text + "\n" + text) == _in_one_pass(text + "\n" + text)
+@given(st.lists(st.sampled_from([*_PIECES, " "]), max_size=30).map("".join) | st.text(max_size=100))
+def test_any_text_is_read_as_the_tokens_are_defined(text: str) -> None:
+    """Also beside strings and brackets that are never closed."""
+    assert canonical_code(text) == _plainly(text)
+    assert canonical_code(text + "\n" + text) == _plainly(text + "\n" + text)
+
+
+def _codes_of(path: Path) -> Iterator[str]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        code = python_code(json.loads(line))
+        if code is not None:
+            yield code
+
+
+def test_golden_text_of_modules() -> None:
+    """One SHA-256 over the canonical code of the demo's modules, which no version may change."""
+    codes = list(_codes_of(resources.ROOT / "data" / "sample.jsonl"))
+    assert [canonical_code(code) for code in codes] == [_plainly(code) for code in codes]
+    text = "".join(map(canonical_code, codes))
+    expected = "106a8984673187eafc72614237963ed548a7b2f28c215dc3bf3102056470b22d"
+    assert hashlib.sha256(text.encode()).hexdigest() == expected
+
+
+def test_source_files_are_read_as_the_tokens_are_defined() -> None:
+    """Long, real Python: this package."""
+    for path in sorted(resources.PACKAGE.rglob("*.py")):
+        code = path.read_text(encoding="utf-8")
+        assert canonical_code(code) == _plainly(code), path
+
+
+def test_real_modules_are_read_as_the_tokens_are_defined(shared: Path) -> None:
+    for code in _codes_of(shared / "data" / "kernelbench" / "kernelbench.jsonl"):
+        assert canonical_code(code) == _plainly(code)

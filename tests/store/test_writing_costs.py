@@ -105,7 +105,7 @@ def per_row(case: Case, do: Any, rows: int) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("do", "rows", "statements", "bytes_written"),
     [
-        (ingesting, 400, 4, 1_550),  # 1,477 bytes of a small rollout
+        (ingesting, 400, 3.01, 1_550),  # sample, facts, temporary table; 1,539 bytes of a small rollout
         (asking, 30, 5.5, 75_000),  # one commit for each answer, as none waits: 18 pages
         (exporting, 200, 0, 0),
     ],
@@ -114,3 +114,33 @@ def per_row(case: Case, do: Any, rows: int) -> tuple[float, float]:
 def test_a_row_takes_no_more_statements_and_bytes_than_before(case, do, rows, statements, bytes_written):
     taken = per_row(case, do, rows)
     assert (taken[0] <= statements, taken[1] <= bytes_written) == (True, True), taken
+
+
+def reading_again(case: Case, first: int, count: int) -> Counted:
+    case.ingest(rollouts(first + count)[first:], f"{first}.jsonl")
+    with counted(case) as found:
+        assert case.kbetl("ingest", f"{first}.jsonl").status == 0
+    return found
+
+
+def test_a_known_row_takes_a_statement_and_writes_nothing(case):
+    """One puts it into the temporary table; lines are looked up by the thousand."""
+    taken = per_row(case, reading_again, 400)
+    assert (taken[0] <= 1.01, taken[1]) == (True, 0), taken
+
+
+def test_a_first_ingest_looks_up_no_line(case):
+    asked: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    sqlite3.connect = traced  # type: ignore[assignment]
+    try:
+        case.ingest(rollouts(100))
+    finally:
+        sqlite3.connect = connect
+    assert not [statement for statement in asked if "known_lines on" in statement]
