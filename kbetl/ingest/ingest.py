@@ -18,7 +18,7 @@ from kbetl.store import Store
 from kbetl.store.samples import SampleWriter
 
 _LEADING_FAULTS = 1000
-# Rows whose lines are looked up by one statement: the more, the nearer in the index is the next one.
+# Rows whose lines one statement looks up, and their text: more at once take more memory and no less time.
 _GROUP_ROWS = 1000
 _GROUP_BYTES = 2**18
 

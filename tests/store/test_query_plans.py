@@ -17,8 +17,8 @@ from kbetl.store.connection import empty_in_memory
 
 PLANS = {
     "samples/samples_of_lines": "known_lines USING PRIMARY KEY (line_hash=?); "
-    "original_lines USING COVERING INDEX sqlite_autoindex_original_lines_1 (hash=?)",
-    "samples/kinds": "samples USING COVERING INDEX samples_by_hash (hash=?)",
+    "original_lines USING COVERING INDEX sqlite_autoindex_original_lines_1 (hash=?); "
+    "samples USING COVERING INDEX samples_by_hash (hash=?)",
     "samples/is_rejected": "rejected_rows USING COVERING INDEX rejected_rows_by_content (content_hash=?)",
     "samples/drop_other_memberships": "source_samples USING PRIMARY KEY (source_id=?); "
     "incoming_samples USING INTEGER PRIMARY KEY (rowid=?)",
