@@ -146,18 +146,13 @@ class SampleWriter:
             store.execute("samples/clear_incoming_rejections")
 
     def look_up(self, line_hashes: Iterable[bytes]) -> None:
-        """Finds out which samples the next lines are, by their SHA-256, before each is asked for.
-
-        In the order of the indexes, which in a large store are far larger than any cache.
-        """
+        """Finds out which samples the next lines are, by their SHA-256, before each is asked for."""
         if not self._has_known_lines or self.compares_maps:
             return
         asked = sorted(set(line_hashes))
         lines = {"line_hashes": b"".join(asked), "count": len(asked)}
-        found = {asked[number]: name for number, name in self._store.rows("samples/samples_of_lines", lines)}
-        names = json.dumps(sorted(set(found.values())))
-        kinds: dict[str, Kind] = dict(self._store.rows("samples/kinds", {"sample_hashes": names}))
-        known = {line_hash: KnownSample(name, kinds[name]) for line_hash, name in found.items()}
+        found = self._store.rows("samples/samples_of_lines", lines)
+        known = {asked[number]: KnownSample(name, kind) for number, name, kind in found}
         self._looked_up = {line_hash: known.get(line_hash) for line_hash in asked}
 
     def sample_of_line(self, line_hash: bytes) -> KnownSample | None:

@@ -6,17 +6,18 @@
 -- What failed in three runs in a row is parked: `--retry failed` asks it.
 -- What is handed out in batch files is left out; `waiting_for_batch` has it.
 -- Rows in the order of their hashes, as outcomes and facts are: each page of these is read once. What a template
--- asks for is found out once for each task.
+-- asks for, and about which kinds, is found out once for each task.
 create view pending as
 with asked as materialized (
   select
     tasks.hash as hash,
     tasks.name as name,
-    tasks.about as about,
+    kinds.value as about,
     tasks.restriction as restriction,
     replace(tasks.template, ' ', '') like '%{{python_code}}%' as reads_code,
     replace(tasks.template, ' ', '') like '%{{completion}}%' as reads_completion
   from tasks
+  join json_each('["' || replace(tasks.about, ',', '","') || '"]') as kinds
   where tasks.in_use = 1
 )
 select
@@ -26,8 +27,7 @@ select
   samples.module_name as module_name,
   case when outcomes.status is null then 'new' else 'failed' end as why
 from asked
-join json_each('["' || replace(asked.about, ',', '","') || '"]') as about
-join samples indexed by samples_by_hash on samples.kind = about.value
+join samples indexed by samples_by_hash on samples.kind = asked.about
 left join outcomes
   on outcomes.sample_hash = samples.hash
   and outcomes.task_hash = asked.hash
