@@ -14,7 +14,7 @@ from kbetl.json_codec import Parsed, read_json
 from kbetl.readers.lines import RawRow
 from kbetl.records import Sample
 from kbetl.samples.fields import near_miss
-from kbetl.samples.parse import field_names, reading_of, row_with_facts
+from kbetl.samples.parse import field_names, parse_row_with_facts, reading_of
 from kbetl.samples.reading import NAMES, Reading, changed_names, stored_map
 from kbetl.store.field_maps import Reread
 from kbetl.store.samples import ReadCounts, SampleWriter
@@ -220,9 +220,8 @@ def content_of(raw: RawRow) -> bytes | None:
 
 
 def _add(intake: SampleWriter, parsed: Parsed, line_hash: bytes, report: IngestReport) -> None:
-    """Stores a row that was read. Raises BadRow if it cannot be a sample."""
-    reading = reading_of(parsed, intake.field_map)
-    sample, facts = row_with_facts(parsed, reading)
+    """Stores a row that was read. Raises BadRow where it cannot be a sample."""
+    sample, facts, reading = parse_row_with_facts(parsed, intake.field_map)
     if intake.compares_maps:
         _read_anew(intake, parsed, reading, sample)
     intake.add_sample(sample, line_hash, facts)

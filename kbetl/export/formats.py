@@ -53,7 +53,8 @@ def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> N
     if format_ not in FORMATS:
         raise ConfigError(f"--format {format_}: choose from {', '.join(FORMATS)}")
     if not DATASETS[dataset].has_completions and (format_ != "rows" or not has_reasoning):
-        raise ConfigError(f"{dataset} has no completions: only --format rows, with all columns")
+        has = "has prompts and" if DATASETS[dataset].kind == "module" else "has"
+        raise ConfigError(f"{dataset} {has} no completions: only --format rows, with all columns")
 
 
 def check_labels(dataset: str, format_: str, labels: Collection[str]) -> None:

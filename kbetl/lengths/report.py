@@ -17,7 +17,7 @@ from kbetl.store.lengths import (
     HistogramBin,
     LengthCounts,
     LengthStore,
-    modules_without_length,
+    samples_without_length,
     seq_len,
 )
 from kbetl.text import hidden_line, plain_text
@@ -41,6 +41,8 @@ class LengthReport:
     """Samples that this run measured, or saw refused."""
     modules: int
     """Modules left out: they have no completion."""
+    records: int
+    """Records left out, likewise."""
     refusals: Sequence[FieldFault]
     unreached: Sequence[FieldFault]
     percentiles: Sequence[Percentile]
@@ -97,6 +99,8 @@ class LengthReport:
             )
         if self.modules:
             yield f"{self.modules:,} modules have no completion and are left out"
+        if self.records:
+            yield f"{self.records:,} records have no completion and are left out"
 
     def head(self) -> str:
         """Says in one line what was measured."""
@@ -118,6 +122,7 @@ def read_report(
     """The report on the rollouts that `measures` selected."""
     groups = measures.histogram()
     unreached = measures.unreached()
+    without = samples_without_length(store, chosen.source_ids)
     return LengthReport(
         dataset=chosen.dataset,
         sources=chosen.sources,
@@ -126,7 +131,8 @@ def read_report(
         revision=files.revision,
         counts=measures.counts(),
         measured_now=measured_now,
-        modules=modules_without_length(store, chosen.source_ids),
+        modules=without.modules,
+        records=without.records,
         refusals=measures.refusals(),
         unreached=unreached,
         percentiles=percentiles(groups),

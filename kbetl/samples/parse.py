@@ -32,6 +32,7 @@ _OTHER_SHAPES = (
     (("custom_id", "body"), _BATCH),
 )
 """Fields of what other tools write, and what it is."""
+_MARKERS = frozenset(keys[0] for keys, _ in _OTHER_SHAPES)
 
 
 def parse_row(parsed: Parsed, field_map: FieldMap | None = None) -> Sample:
@@ -40,7 +41,11 @@ def parse_row(parsed: Parsed, field_map: FieldMap | None = None) -> Sample:
     Raises BadRow with the reason for what is no object, for what another command reads, and for a row whose
     fields have wrong types or contradict each other.
     """
-    return sample_of(parsed, reading_of(parsed, field_map))
+    reading = reading_of(parsed, field_map)
+    kind = _kind(parsed.value, reading.row)
+    if kind == "rollout":
+        _spoken(reading.row)
+    return _sample(parsed, kind, reading)
 
 
 def reading_of(parsed: Parsed, field_map: FieldMap | None = None) -> Reading:
@@ -48,25 +53,24 @@ def reading_of(parsed: Parsed, field_map: FieldMap | None = None) -> Reading:
     return read_row(_object(parsed), field_map)
 
 
-def sample_of(parsed: Parsed, reading: Reading) -> Sample:
-    """Returns the sample that a row is, read so. Raises BadRow as `parse_row` does."""
-    kind, _ = _checked(parsed.value, reading.row)
-    return _sample(parsed, kind, reading)
-
-
 class ParsedRow(NamedTuple):
     """What a row says."""
 
     sample: Sample
     facts: RolloutFacts | None
-    """None if it is no rollout."""
+    """None unless it is a rollout."""
+    reading: Reading
 
 
-def row_with_facts(parsed: Parsed, reading: Reading) -> ParsedRow:
-    """Returns sample and facts of a row from one reading of its messages. Raises BadRow."""
-    kind, spoken = _checked(parsed.value, reading.row)
-    facts = None if spoken is None else rollout_facts(parsed.value, reading, spoken)
-    return ParsedRow(_sample(parsed, kind, reading), facts)
+def parse_row_with_facts(parsed: Parsed, field_map: FieldMap | None = None) -> ParsedRow:
+    """`parse_row` and `rollout_facts` from one reading of the messages; raises BadRow as they do."""
+    reading = reading_of(parsed, field_map)
+    kind = _kind(parsed.value, reading.row)
+    if kind != "rollout":
+        return ParsedRow(_sample(parsed, kind, reading), None, reading)
+    spoken = _spoken(reading.row)
+    facts = rollout_facts(parsed.value, reading, spoken)
+    return ParsedRow(_sample(parsed, kind, reading), facts, reading)
 
 
 def parse_prompt(parsed: Parsed) -> Sample:
@@ -112,23 +116,25 @@ def _sample(parsed: Parsed, kind: Kind, reading: Reading) -> Sample:
 
 def looks_like_a_row(row: Mapping[str, Any]) -> bool:
     """Whether an object has any field of a row, good or bad; settings and metadata have none."""
-    other = (keys[0] for keys, _ in _OTHER_SHAPES)
-    return any(key in row for key in ("completion", "messages", "conversations", *fields.PYTHON_CODE, *other))
+    return any(
+        key in row for key in ("completion", "messages", "conversations", *fields.PYTHON_CODE, *_MARKERS)
+    )
 
 
-def _checked(row: Mapping[str, Any], read: Mapping[str, Any]) -> tuple[Kind, fields.Spoken | None]:
-    """Returns the kind of a row, and of a rollout what the assistant says; `read` has its fields as read."""
-    for keys, reason in _OTHER_SHAPES:
-        if all(row.get(key) is not None for key in keys):
-            raise BadRow(reason)
+def _kind(row: Mapping[str, Any], read: Mapping[str, Any]) -> Kind:
+    """The kind of a row, with `read` its fields as they are read."""
+    if not _MARKERS.isdisjoint(row):
+        for keys, reason in _OTHER_SHAPES:
+            if all(row.get(key) is not None for key in keys):
+                raise BadRow(reason)
     kind = kind_of(read)
     if kind == "record":
         _check_record(row, read)
-    return kind, _check_rollout(read) if kind == "rollout" else None
+    return kind
 
 
-def _check_rollout(row: Mapping[str, Any]) -> fields.Spoken:
-    """Reads what later stages read, so that a wrong type is found here."""
+def _spoken(row: Mapping[str, Any]) -> fields.Spoken:
+    """What the assistant says in a rollout; reads all that later stages read, to find a wrong type now."""
     fields.messages(row, "prompt")
     spoken = fields.spoken(row)
     fields.triton_code(row)
@@ -139,10 +145,13 @@ def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:
     """Raises BadRow for a module without its code, and for a whole table in one object."""
     if not row:
         raise BadRow("an object without fields")
-    for key, other, why in (("python_code", "module_name", "code"), ("module_name", "python_code", "a name")):
-        blank = isinstance(read.get(key), str) and not read[key].strip()
-        if blank and isinstance(read.get(other), str):
-            raise BadRow(f"a module without {why}: field '{key}' is blank")
+    top = {key: read[key] for key in (*_OF_MODULES, "entry_point") if key in read}
+    name, code = fields.module_name(top), fields.python_code(top)
+    key = next((key for key in ("python_code", "pytorch_code") if key in top), None)
+    if (name or "").strip() and key is not None:
+        raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
+    if name is not None and (code or "").strip():
+        raise BadRow("a module without a name: its name is blank")
     if all(isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in row.values()):
         raise BadRow("a table in one object? Write one row per line (pandas: orient='records', lines=True)")
 

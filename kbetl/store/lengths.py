@@ -153,10 +153,16 @@ class LengthStore:
         return [FieldFault(*row) for row in self._store.rows("lengths/chosen_unreached", self._key)]
 
 
-def modules_without_length(store: Store, source_ids: Sequence[int] | None) -> int:
-    """How many modules there are, in these sources or in all; they have no completion to measure."""
-    found: int = store.rows("lengths/modules_without_length", _sources(source_ids))[0][0]
-    return found
+class WithoutLength(NamedTuple):
+    """Samples that have no completion to measure."""
+
+    modules: int
+    records: int
+
+
+def samples_without_length(store: Store, source_ids: Sequence[int] | None) -> WithoutLength:
+    """How many samples of these sources, or of all, have no completion."""
+    return WithoutLength(*store.rows("lengths/samples_without_length", _sources(source_ids))[0])
 
 
 def _sources(source_ids: Sequence[int] | None) -> dict[str, str | None]:

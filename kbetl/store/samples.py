@@ -154,10 +154,8 @@ class SampleWriter:
             return
         asked = sorted(set(line_hashes))
         lines = {"line_hashes": b"".join(asked), "count": len(asked)}
-        found = {asked[number]: name for number, name in self._store.rows("samples/samples_of_lines", lines)}
-        names = json.dumps(sorted(set(found.values())))
-        kinds: dict[str, Kind] = dict(self._store.rows("samples/kinds", {"sample_hashes": names}))
-        known = {line_hash: KnownSample(name, kinds[name]) for line_hash, name in found.items()}
+        found = self._store.rows("samples/samples_of_lines", lines)
+        known = {asked[number]: KnownSample(name, kind) for number, name, kind in found}
         self._looked_up = {line_hash: known.get(line_hash) for line_hash in asked}
 
     def sample_of_line(self, line_hash: bytes) -> KnownSample | None:

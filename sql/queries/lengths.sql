@@ -111,11 +111,13 @@ create temp table measuring (
   sample_hash text not null unique
 ) strict
 
--- name: modules_without_length
--- The number of modules, which have no completion to measure. :source_ids JSON list, null for the whole store
-select count(*) as modules
+-- name: samples_without_length
+-- Modules and records, which have no completion to measure. :source_ids JSON list of the sources they are from, null for any
+select
+  coalesce(sum(samples.kind = 'module'), 0) as modules,
+  coalesce(sum(samples.kind = 'record'), 0) as records
 from samples indexed by samples_by_hash
-where samples.kind = 'module'
+where samples.kind in ('module', 'record')
   and (
     :source_ids is null
     or exists (

@@ -321,13 +321,6 @@ where :first = 0
 order by incoming_samples.position
 on conflict (source_id, position) do nothing
 
--- name: kinds
--- What samples are, module or rollout. :sample_hashes JSON list, best in ascending order
--- The index holds the kind: the wide rows are not touched.
-select samples.hash, samples.kind
-from json_each(:sample_hashes) as asked
-cross join samples indexed by samples_by_hash on samples.hash = asked.value
-
 -- name: mix_source
 -- A source has samples from `ingest` and from `synth record` from now on; it stays what it was called at first.
 -- :source_id
@@ -339,6 +332,7 @@ where id = :source_id
 -- Which samples lines are, by the number of the line from 0; no row for a line not seen before.
 -- :line_hashes their SHA-256s, one behind the other, best in ascending order   :count how many
 -- A line of which `synth record` built its rollouts is no row by itself.
+-- The index holds the kind: the wide rows are not touched.
 with recursive lines (number) as (
   values (0)
   union all
@@ -346,9 +340,10 @@ with recursive lines (number) as (
   from lines
   where lines.number + 1 < :count
 )
-select lines.number, known_lines.sample_hash
+select lines.number, known_lines.sample_hash, samples.kind
 from lines
 cross join known_lines on known_lines.line_hash = substr(:line_hashes, 1 + 32 * lines.number, 32)
+cross join samples indexed by samples_by_hash on samples.hash = known_lines.sample_hash
 where not exists (
     select 1
     from original_lines

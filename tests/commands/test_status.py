@@ -93,6 +93,7 @@ def test_everything_is_said(store):
                 "samples": 7,
                 "modules": 1,
                 "rollouts": 6,
+                "records": 0,
                 "rejected": 1,
                 "ingested_at": TIME,
             }

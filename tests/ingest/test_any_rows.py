@@ -354,6 +354,8 @@ def test_records_are_a_dataset(case):
     assert case.rows("select count(*) from records") == [(10,)]
     assert case.rows("select records, rollouts, modules from source_counts") == [(10, 0, 0)]
     assert "10 records" in case.kbetl("status").out
+    counted = case.kbetl("lengths", "--tokenizer", Path(__file__).parents[2] / "data" / "tokenizer")
+    assert "10 records have no completion and are left out" in counted.text
     refused = case.kbetl("export", "records", "-o", "x.jsonl", "--format", "messages")
     assert (refused.status, "records has no completions" in refused.err) == (2, True)
 
@@ -363,6 +365,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "a name and a code of another sort": ({"name": "Jo", "code": 7, "info": "x"}, "record"),
     "a pair with a prompt": ({"prompt": "q", "chosen": "a", "rejected": "b"}, "record"),
     "code without a name": ({"python_code": "x = 1"}, "record"),
+    "code in info alone": ({"info": {"module_name": "A", "python_code": "a"}}, "record"),
     "code and a name": ({"python_code": "x = 1", "module_name": "A"}, "module"),
     "messages without an answer": ({"messages": [{"role": "user", "content": "q"}]}, "module"),
     "a prompt with a reference": ({"prompt": "q", "answer": "42"}, "module"),

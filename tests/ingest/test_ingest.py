@@ -155,7 +155,7 @@ def test_shuffled_and_renamed_rows_are_known(run: Run, tmp_path: Path, name: str
 
 
 def test_row_that_is_gone_leaves_the_source_and_stays_stored(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "rows.jsonl", [module(1), {"bad": 1}, module(2)])
+    write(tmp_path / "rows.jsonl", [module(1), {"completion": 1}, module(2)])
     run("ingest", "rows.jsonl")
     write(tmp_path / "rows.jsonl", [module(2)])
 
@@ -209,7 +209,7 @@ def test_limit_reads_the_first_rows_and_adds_only(run: Run, tmp_path: Path) -> N
 
 def test_standard_input_adds_what_the_source_lacks(run: Run, tmp_path: Path) -> None:
     first = "".join(json.dumps(row) + "\n" for row in (module(1), module(2)))
-    second = "".join(json.dumps(row) + "\n" for row in (module(3), module(2), {"bad": 1}))
+    second = "".join(json.dumps(row) + "\n" for row in (module(3), module(2), {"completion": 1}))
 
     run("ingest", "-", input=first)
     again = run("ingest", "-", input=first)
@@ -341,7 +341,7 @@ def test_options_that_do_not_fit_are_refused(
 
 
 def test_quiet_says_only_the_counts(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "rows.jsonl", [module(1), {"bad": 1}])
+    write(tmp_path / "rows.jsonl", [module(1), {"completion": 1}])
 
     result = run("ingest", "rows.jsonl", "-q")
 
@@ -350,7 +350,7 @@ def test_quiet_says_only_the_counts(run: Run, tmp_path: Path) -> None:
 
 
 def test_each_ingest_is_a_run_with_its_counts(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "rows.jsonl", [module(1), {"bad": 1}])
+    write(tmp_path / "rows.jsonl", [module(1), {"completion": 1}])
 
     run("ingest", "rows.jsonl", "-n", 2)
 

@@ -18,7 +18,7 @@ from kbetl import resources
 from kbetl.cli import run
 from kbetl.errors import StoreError
 from kbetl.store import Store, task_lock
-from kbetl.store.migrations import latest_schema
+from kbetl.store.migrations import latest_schema, statements
 
 __all__ = ["later_sql"]
 
@@ -211,6 +211,40 @@ def test_a_killed_migration_leaves_the_old_store_or_the_new(tmp_path, later_sql,
     assert content(path, before) == content(before, before)
     assert rows(path, "pragma integrity_check") == [("ok",)]
     assert not [name for name in names(tmp_path) if name.endswith(".partial")]
+
+
+CHECKS_CHANGE = {
+    "before the text of the checks changes": "pragma writable_schema = on",
+    "when one of two is changed": "'check (about in",
+    "before the schema is read anew": "pragma writable_schema = reset",
+    "before another table is made": "create table field_maps",
+    "at the end": None,
+}
+"""Statements of the migration before which the process is killed."""
+
+
+@pytest.mark.parametrize("when", CHECKS_CHANGE)
+def test_a_store_killed_while_its_checks_change_is_the_old_or_the_new(tmp_path, when):
+    """The checks of large tables change in their text alone; rows of the third kind are taken after it."""
+    mark, found = CHECKS_CHANGE[when], list(statements(resources.sql("migrations/0003_served_models")))
+    number = next((n for n, each in enumerate(found) if mark is not None and mark in each), len(found))
+    path, before = old_store(tmp_path / "kbetl.db", 2), old_store(tmp_path / "before.db", 2)
+    done = python(KILLED_WITHIN_STATEMENTS, path, resources.SQL, number)
+    assert version(path) == (latest_schema() if mark is None else 2), done.stderr
+    if mark is not None:
+        assert schema_text(path) == schema_text(before)
+        assert content(path, before) == content(before, before)
+    Store.open(path).close()
+    fresh = tmp_path / "fresh.db"
+    Store.open(fresh).close()
+    assert schema_text(path) == schema_text(fresh)
+    assert rows(path, "pragma integrity_check") == [("ok",)]
+    assert content(path, before) == content(before, before)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        kinds = "insert into samples (hash, kind, code_point, name_point, row) values (?, ?, 0, 0, '{}')"
+        connection.execute(kinds, (f"s1:{'0' * 64}", "record"))
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+            connection.execute(kinds, (f"s1:{'1' * 64}", "thing"))
 
 
 def test_two_processes_migrate_one_store_once(tmp_path, later_sql):

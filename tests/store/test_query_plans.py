@@ -17,8 +17,8 @@ from kbetl.store.connection import empty_in_memory
 
 PLANS = {
     "samples/samples_of_lines": "known_lines USING PRIMARY KEY (line_hash=?); "
-    "original_lines USING COVERING INDEX sqlite_autoindex_original_lines_1 (hash=?)",
-    "samples/kinds": "samples USING COVERING INDEX samples_by_hash (hash=?)",
+    "original_lines USING COVERING INDEX sqlite_autoindex_original_lines_1 (hash=?); "
+    "samples USING COVERING INDEX samples_by_hash (hash=?)",
     "samples/is_rejected": "rejected_rows USING COVERING INDEX rejected_rows_by_content (content_hash=?)",
     "samples/drop_other_memberships": "source_samples USING PRIMARY KEY (source_id=?); "
     "incoming_samples USING INTEGER PRIMARY KEY (rowid=?)",
@@ -29,7 +29,8 @@ PLANS = {
     "answers/newest_try": "answers USING COVERING INDEX sqlite_autoindex_answers_1 "
     "(request_hash=? AND attempt=?)",
     "answers/set_outcome": "answers USING INDEX sqlite_autoindex_answers_1 (request_hash=? AND attempt=?)",
-    "check/whole_samples": "samples",
+    "check/whole_samples": "samples; mapped_samples USING PRIMARY KEY (sample_hash=?) LEFT-JOIN; "
+    "field_maps USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN",
     "status/sample_counts": "samples USING COVERING INDEX samples_by_hash; TEMP B-TREE FOR GROUP BY; "
     "scores USING COVERING INDEX scores_by_sample (sample_hash=?); settings USING PRIMARY KEY (key=?)",
     "status/pending_by_task": "tasks USING INDEX tasks_in_use; samples USING COVERING INDEX samples_by_hash; "
