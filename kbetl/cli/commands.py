@@ -18,6 +18,7 @@ from kbetl.cli.push import push
 from kbetl.cli.reparse import reparse
 from kbetl.cli.run import run
 from kbetl.cli.synth import synth
+from kbetl.cli.tables import tables
 from kbetl.cli.use import use
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -36,6 +37,7 @@ COMMANDS: tuple[click.Command, ...] = (
     push,
     run,
     query.query,
+    tables,
     status.status,
     check.check,
     docs,
