@@ -22,6 +22,7 @@ from kbetl.cli.report import report
 from kbetl.cli.run import run
 from kbetl.cli.show import show
 from kbetl.cli.synth import synth
+from kbetl.cli.tables import tables
 from kbetl.cli.tasks import tasks
 from kbetl.cli.use import use
 
@@ -46,6 +47,7 @@ COMMANDS: tuple[click.Command, ...] = (
     query.query,
     show,
     report,
+    tables,
     status.status,
     check.check,
     docs,

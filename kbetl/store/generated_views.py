@@ -72,6 +72,12 @@ def make_dataset_view(connection: sqlite3.Connection, view: str) -> None:
     )
 
 
+def count_rows(connection: sqlite3.Connection, relation: str) -> int:
+    """How many rows a table or view has, by the name that the schema has of it."""
+    rows: int = connection.execute(f"select count(*) from {_quoted(relation)}").fetchone()[0]
+    return rows
+
+
 def wanted_views(connection: sqlite3.Connection) -> dict[str, str]:
     """The views that a store should have, by name, each with the text that SQLite keeps of it."""
     in_use = connection.execute(_IN_USE).fetchall()

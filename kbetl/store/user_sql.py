@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import re
 import signal
@@ -66,7 +67,7 @@ def read_only_query(path: Path) -> Iterator[sqlite3.Connection]:
         except sqlite3.Error as error:
             if raised:
                 raise raised[0] from None
-            raise _translate_errors(error, path) from error
+            raise _translate_errors(error, path, connection) from error
         except KbetlError:  # the store that reads along has named SQLite's error already
             if raised:
                 raise raised[0] from None
@@ -105,14 +106,30 @@ def _signals_kept() -> Iterator[list[BaseException]]:
             signal.signal(number, handler)
 
 
-def _translate_errors(error: sqlite3.Error, path: Path) -> BadQuery | StoreError:
+def _translate_errors(
+    error: sqlite3.Error, path: Path, connection: sqlite3.Connection
+) -> BadQuery | StoreError:
     # errors of the module itself, such as a parameter without a value, carry no code of SQLite
     name = getattr(error, "sqlite_errorname", None) or ""
     if any(name == fault or name.startswith(f"{fault}_") for fault in _FAULTS_OF_THE_STORE):
         return StoreError(f"store {path}: {explain(error)}")
     if name == "SQLITE_AUTH":
         return BadQuery(f"SQL: {_one_line(error)}; a query can only read this store")
-    return BadQuery(f"SQL: {_one_line(error)}")
+    return BadQuery(f"SQL: {_one_line(error)}{_nearest(error, connection)}")
+
+
+_NO_SUCH = re.compile(r"no such (?:table|column): (?:\w+\.)?(.+)")
+
+
+def _nearest(error: sqlite3.Error, connection: sqlite3.Connection) -> str:
+    """The table, view or column that was probably meant; empty for any other error."""
+    unknown = _NO_SUCH.fullmatch(str(error))
+    if unknown is None:
+        return ""
+    connection.set_authorizer(None)  # what follows is ours
+    names = [name for (name,) in connection.execute(query("schema/known_names"))]
+    near = difflib.get_close_matches(unknown[1].lower(), names, n=1)
+    return f"; did you mean {blanked(near[0])}?" if near else ""
 
 
 def _one_line(error: Exception) -> str:

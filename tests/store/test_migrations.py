@@ -97,6 +97,23 @@ def test_a_migrated_store_equals_a_fresh_one(tmp_path, capfd, schema):
     assert rows(path, keys) == rows(fresh, keys)
 
 
+def test_a_task_whose_name_is_a_column_keeps_it_without_a_view(tmp_path, capfd):
+    """Older versions let every name pass; its labels are in `labels` as all others are."""
+    path = old_store(tmp_path / "kbetl.db", 2)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update tasks set name = 'reward' where name = 'prompts'")
+    assert run(["batch", "status", "--offline", "-d", str(path)]) == 0
+    assert rows(path, "select distinct name, label_name from tasks order by name") == [
+        ("difficulty", "difficulty"),
+        ("reward", None),
+    ]
+    assert rows(path, "select name from sqlite_schema where name glob 'task_*' and type = 'view'") == [
+        ("task_difficulty",)
+    ]
+    assert rows(path, "select count(*) > 0 from labels where task = 'reward'") == [(1,)]
+    assert run(["query", "select reward from selectable limit 1", "-d", str(path)]) == 0
+
+
 @pytest.mark.parametrize("schema", RELEASED)
 def test_a_store_of_an_old_schema_holds_what_its_kbetl_filled_it_with(tmp_path, schema):
     """So that the tests here are about something."""

@@ -39,6 +39,8 @@ from preloaded import run_preloaded
 
 from kbetl.cli import cli
 from kbetl.cli.commands import COMMANDS
+from kbetl.resources import sql_names
+from kbetl.tables import table_comments, view_comment
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -59,10 +61,7 @@ _VARIES = (
     (r"\d\.\d MB", "0.8 MB"),
 )
 """What differs from run to run, or between versions of SQLite, and how it is shown."""
-_COLUMN = re.compile(r"^  (\w+) (?:text|integer|real|blob|any)\b.*?-- (.*)$", re.MULTILINE)
-_ADDED = re.compile(r"^alter table (\w+) add column$(\n.*)", re.MULTILINE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"$`\\]*\"")
-_TABLE = re.compile(r"^create table (\w+) \((.*?)^\) strict", re.DOTALL | re.MULTILINE)
 
 
 def _leaves(command: click.Command) -> list[tuple[str, ...]]:
@@ -250,26 +249,19 @@ def _run(command: str, folder: Path, environment: dict[str, str]) -> subprocess.
 
 def tables() -> Iterator[str]:
     """Every table of the migrations, column by column; those that a later one added are last."""
-    scripts = [path.read_text("utf-8") for path in sorted((ROOT / "sql" / "migrations").glob("*.sql"))]
-    for script in scripts:
-        for name, body in _TABLE.findall(script):
-            added = [line for each in scripts for line in _ADDED.findall(each) if line[0] == name]
-            yield f"**`{name}`**\n"
-            yield "| column | what it is |"
-            yield "| --- | --- |"
-            for column, comment in _COLUMN.findall(body + "".join(line for _, line in added)):
-                yield _cells(f"`{column}`", comment)
-            yield ""
+    for name, comments in table_comments().items():
+        yield f"**`{name}`**\n"
+        yield "| column | what it is |"
+        yield "| --- | --- |"
+        yield from (_cells(f"`{column}`", comment) for column, comment in comments.items())
+        yield ""
 
 
 def views() -> Iterator[str]:
     """Every view, with the comment that opens its file."""
     yield "| view | what it gives |"
     yield "| --- | --- |"
-    for path in sorted((ROOT / "sql" / "views").glob("*.sql")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        comment = " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
-        yield _cells(f"`{path.stem}`", comment)
+    yield from (_cells(f"`{name}`", view_comment(name)) for name in sql_names("views"))
 
 
 def _cells(first: str, second: str) -> str:
