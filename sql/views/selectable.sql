@@ -1,4 +1,5 @@
--- What `--where` and a task's `where` may name: the columns of samples, ratings, rollouts and hacks, each once.
+-- What `--where` and a task's `where` may name: the columns of samples, ratings, rollouts and hacks, each once;
+-- contaminated is 1 if the sample is none of `decontaminated`.
 -- reward is the newest known; rating_model is the model that rated. Columns that are not named cost nothing.
 create view selectable as
 select
@@ -29,5 +30,6 @@ select
   (select rollouts.error from rollouts where rollouts.sample_hash = samples.hash) as error,
   (select hacks.flags from hacks where hacks.sample_hash = samples.hash) as flags,
   (select hacks.worst from hacks where hacks.sample_hash = samples.hash) as worst,
+  not exists (select 1 from decontaminated where decontaminated.sample_hash = samples.hash) as contaminated,
   samples.row as row
 from samples
