@@ -86,8 +86,10 @@ def _largest(source: Source) -> Node:
     names = unused_modules(source)[-_MOST_MODULES:]
     if not names:
         raise UnreadableCode("the code holds no class with a forward method")
-    results = [dataflow.read_module(source, name).result for name in names]
-    return max(results, key=lambda node: (sum(1 for _ in node.walk()), node.digest))
+    read = [dataflow.read_module(source, name) for name in names]
+    if not all(one.is_whole for one in read):
+        raise UnreadableCode("the code is too large to follow")
+    return max((one.result for one in read), key=lambda node: (sum(1 for _ in node.walk()), node.digest))
 
 
 def _settings(tree: ast.Module) -> str:

@@ -105,6 +105,9 @@ UNREADABLE = {
     "x = 1\n": "the code holds no class with a forward method",
     "x = 1\n" * 900_000: "the code is too large to follow",
     "x = " + "(" * 10_000: "the code does not parse",
+    "class M(torch.nn.Module):\n    def forward(self, x):\n"
+    + "        x = x + x.relu()\n" * 7_000
+    + "        return x\n": "the code is too large to follow",
 }
 
 
