@@ -6,6 +6,7 @@ import click
 
 from kbetl.cli import check, query, status
 from kbetl.cli.batch import batch
+from kbetl.cli.contamination import contamination
 from kbetl.cli.dedupe import dedupe
 from kbetl.cli.demo import demo
 from kbetl.cli.docs import docs
@@ -40,6 +41,7 @@ COMMANDS: tuple[click.Command, ...] = (
     reparse,
     dedupe,
     hacks,
+    contamination,
     lengths,
     export,
     push,

@@ -27,6 +27,8 @@ class Dataflow(NamedTuple):
     result: Node
     operations: Sequence[Operation]
     """In the order of the source, views and copies as well."""
+    is_whole: bool = True
+    """Whether it was read to its end; if not, the operations are the first ones, without a result."""
 
 
 def read_module(source: Source, class_name: str) -> Dataflow:
@@ -37,7 +39,7 @@ def read_module(source: Source, class_name: str) -> Dataflow:
     except (TooLarge, RecursionError):
         if len(reader.operations) < MOST_OPERATIONS:
             raise UnreadableCode("the code is too large to follow") from None
-        return Dataflow(Node("unread"), reader.operations[:MOST_OPERATIONS])
+        return Dataflow(Node("unread"), reader.operations[:MOST_OPERATIONS], is_whole=False)
     return Dataflow(result_node(value), reader.operations[:MOST_OPERATIONS])
 
 

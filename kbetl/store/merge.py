@@ -39,6 +39,11 @@ _BY_CONTENT = (
     ("known_lines", "merge/add_their_lines"),
     ("findings", "merge/add_their_findings"),
     ("solutions", "merge/add_their_solutions"),
+    ("fingerprints", "merge/add_their_fingerprints"),
+    ("benchmarks", "merge/add_their_benchmarks"),
+    ("problems", "merge/add_their_problems"),
+    ("contamination_pairs", "merge/add_their_contamination_pairs"),
+    ("verdicts", "merge/add_their_verdicts"),
 )
 
 _TEMPORARY = (
@@ -213,6 +218,7 @@ class _Merge:
         self._compare_maps()
         for table, add in _BY_CONTENT:
             self._add(table, add)
+        self._compare_benchmarks()
         self._merge_runs()
         self._merge_answers()
         for source in self._sources("merge/their_sources"):
@@ -263,6 +269,19 @@ class _Merge:
                 "samples",
                 differing,
                 f"{differing:,} samples are read by another --map there; ours stays",
+            )
+
+    def _compare_benchmarks(self) -> None:
+        for row in self._named_rows("merge/benchmarks_that_differ"):
+            self._report.disagree(
+                "benchmarks",
+                1,
+                "benchmark {name}: it was read at another revision there; ours stays".format(**row),
+            )
+        differing: int = self._store.execute("merge/verdicts_that_differ").fetchone()[0]
+        if differing:
+            self._report.disagree(
+                "verdicts", differing, f"{differing:,} verdicts are others there; ours stay"
             )
 
     # runs and tasks

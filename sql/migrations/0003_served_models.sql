@@ -94,7 +94,7 @@ alter table tasks add column
       and label_name not in (
         'sample_hash', 'hash', 'kind', 'module_name', 'code_hash', 'code_point', 'name_point', 'reward', 'nonfinite',
         'status', 'evaluation_raw', 'rating_model', 'task_hash', 'answered_at', 'model', 'environment', 'example_id',
-        'completion', 'reasoning', 'finish_reason', 'error', 'flags', 'worst', 'votes_agree', 'license', 'row'
+        'completion', 'reasoning', 'finish_reason', 'error', 'flags', 'worst', 'contaminated', 'votes_agree', 'license', 'row'
       )
     );
 
@@ -153,3 +153,52 @@ where exists (
       and named.template_hash = lengths.template_hash
       and named.sample_hash = lengths.sample_hash
   );
+-- Hashes of modules that stay when names, numbers or form change. Facts by code, of samples and of benchmarks.
+create table fingerprints (
+  code_hash text primary key check (code_hash glob 'c1:*'),  -- as in samples
+  version integer not null,  -- of the reading that made it
+  renamed_hash text,  -- without every name that the source chooses; null if the code cannot be read, as all below
+  shape_hash text,  -- without numbers and inputs as well
+  dataflow_hash text,  -- of the nested operators; null if none is known by what it computes
+  dataflow_parts integer not null check (dataflow_parts >= 0),  -- operators that are no copies
+  settings_hash text,  -- of the numbers and texts, in whatever order
+  parts blob not null,  -- first eight bytes of the hash of each part of the dataflow, the whole too, sorted
+  reason text  -- why it cannot be read; null if it was
+) strict, without rowid;
+
+create table benchmarks (
+  id integer primary key,  -- of the benchmark
+  name text not null unique,  -- as given by --as, else the file's name
+  uri text not null,  -- where it was read
+  revision text not null,  -- SHA-256 of its problems
+  read_at text not null  -- UTC, ISO 8601
+) strict;
+
+create table problems (
+  benchmark_id integer not null references benchmarks (id),  -- the benchmark
+  position integer not null check (position >= 0),  -- in its file, from 0
+  problem text not null,  -- LEVEL/ID, else its name
+  code_hash text not null references fingerprints (code_hash),  -- of its code
+  code text not null,  -- PyTorch source
+  primary key (benchmark_id, position)
+) strict, without rowid;
+
+create table contamination_pairs (
+  benchmark_id integer not null,  -- with position: the problem
+  position integer not null,  -- as in problems
+  code_hash text not null references fingerprints (code_hash),  -- the module's code
+  how text not null check (how in ('code', 'renamed', 'shape', 'dataflow', 'inside', 'operators')),  -- the strongest likeness
+  parts integer not null check (parts >= 0),  -- operators of the problem
+  settings_differ integer not null check (settings_differ in (0, 1)),  -- 1: the same dataflow with other numbers or texts
+  primary key (code_hash, benchmark_id, position),
+  foreign key (benchmark_id, position) references problems (benchmark_id, position)
+) strict, without rowid;
+
+create table verdicts (
+  code_hash text not null,  -- the module's code
+  problem_code_hash text not null,  -- the problem's code
+  verdict text not null check (verdict in ('same', 'similar', 'different')),  -- what a person says of the two
+  note text,  -- why; null if none was given
+  decided_at text not null,  -- UTC, ISO 8601
+  primary key (code_hash, problem_code_hash)
+) strict, without rowid;

@@ -129,6 +129,16 @@ select 'findings', count(*) from other.findings
 union all
 select 'solutions', count(*) from other.solutions
 union all
+select 'fingerprints', count(*) from other.fingerprints
+union all
+select 'benchmarks', count(*) from other.benchmarks
+union all
+select 'problems', count(*) from other.problems
+union all
+select 'contamination_pairs', count(*) from other.contamination_pairs
+union all
+select 'verdicts', count(*) from other.verdicts
+union all
 select 'runs', count(*) from other.runs
 union all
 select 'tasks', count(*) from other.tasks
@@ -350,6 +360,78 @@ select theirs.sample_hash, theirs.solution_hash
 from other.solutions as theirs
 where true
 on conflict (sample_hash) do nothing
+
+-- name: add_their_fingerprints
+-- Hashes of modules, by code.
+insert into main.fingerprints (
+  code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason
+)
+select
+  theirs.code_hash,
+  theirs.version,
+  theirs.renamed_hash,
+  theirs.shape_hash,
+  theirs.dataflow_hash,
+  theirs.dataflow_parts,
+  theirs.settings_hash,
+  theirs.parts,
+  theirs.reason
+from other.fingerprints as theirs
+where true
+on conflict (code_hash) do nothing
+
+-- name: add_their_benchmarks
+-- Benchmarks of a name that is not here.
+insert into main.benchmarks (name, uri, revision, read_at)
+select theirs.name, theirs.uri, theirs.revision, theirs.read_at
+from other.benchmarks as theirs
+where true
+order by theirs.id
+on conflict (name) do nothing
+
+-- name: add_their_problems
+-- Problems of benchmarks that both have at one revision.
+insert into main.problems (benchmark_id, position, problem, code_hash, code)
+select ours.id, theirs.position, theirs.problem, theirs.code_hash, theirs.code
+from other.problems as theirs
+join other.benchmarks as named on named.id = theirs.benchmark_id
+join main.benchmarks as ours on ours.name = named.name and ours.revision = named.revision
+where true
+on conflict (benchmark_id, position) do nothing
+
+-- name: add_their_contamination_pairs
+-- Pairs with problems of benchmarks that both have at one revision.
+insert into main.contamination_pairs (benchmark_id, position, code_hash, how, parts, settings_differ)
+select ours.id, theirs.position, theirs.code_hash, theirs.how, theirs.parts, theirs.settings_differ
+from other.contamination_pairs as theirs
+join other.benchmarks as named on named.id = theirs.benchmark_id
+join main.benchmarks as ours on ours.name = named.name and ours.revision = named.revision
+where true
+on conflict (code_hash, benchmark_id, position) do nothing
+
+-- name: benchmarks_that_differ
+-- Benchmarks of one name that were read at two revisions.
+select theirs.name
+from other.benchmarks as theirs
+join main.benchmarks as ours on ours.name = theirs.name
+where ours.revision <> theirs.revision
+order by theirs.name
+
+-- name: add_their_verdicts
+-- What persons said of two codes.
+insert into main.verdicts (code_hash, problem_code_hash, verdict, note, decided_at)
+select theirs.code_hash, theirs.problem_code_hash, theirs.verdict, theirs.note, theirs.decided_at
+from other.verdicts as theirs
+where true
+on conflict (code_hash, problem_code_hash) do nothing
+
+-- name: verdicts_that_differ
+-- How many pairs of codes have another verdict there.
+select count(*) as verdicts
+from other.verdicts as theirs
+join main.verdicts as ours
+  on ours.code_hash = theirs.code_hash and ours.problem_code_hash = theirs.problem_code_hash
+where ours.verdict <> theirs.verdict
 
 -- name: add_their_lines
 -- Lines of files whose sample is known.

@@ -1,5 +1,6 @@
 -- What `--where` and a task's `where` may name: the columns of samples, ratings, rollouts and hacks, each once, and the
--- labels of each task in use by its name, the fields of a JSON label as NAME_field.
+-- labels of each task in use by its name, the fields of a JSON label as NAME_field. contaminated is 1 if the sample is
+-- none of `decontaminated`.
 -- reward is the newest known; rating_model is the model that rated. Columns that are not named cost nothing.
 create view selectable as
 select
@@ -30,6 +31,7 @@ select
   (select rollouts.error from rollouts where rollouts.sample_hash = samples.hash) as error,
   (select hacks.flags from hacks where hacks.sample_hash = samples.hash) as flags,
   (select hacks.worst from hacks where hacks.sample_hash = samples.hash) as worst,
+  not exists (select 1 from decontaminated where decontaminated.sample_hash = samples.hash) as contaminated,
   -- labels of the tasks in use
   samples.row as row
 from samples

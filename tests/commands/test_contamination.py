@@ -1,0 +1,127 @@
+"""`kbetl contamination`: samples that are problems of a benchmark, and what a person says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbetl.cli import run
+
+HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+LINEAR = (
+    f"{HEAD}class Model(nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
+    "        self.fc = nn.Linear(n, n)\n    def forward(self, x):\n        return F.relu(self.fc(x)) * 2.0\n"
+)
+SOFTMAX = (
+    f"{HEAD}class Model(nn.Module):\n    def forward(self, x):\n        return torch.softmax(x, dim=1)\n"
+)
+COPY = LINEAR.replace("Model", "Gate").replace("self.fc", "self.inner")
+RESIZED = COPY.replace("2.0", "0.5").replace("F.relu(self.inner(x))", "torch.relu(self.inner(x))")
+INSIDE = COPY.replace("return F.relu(self.inner(x)) * 2.0", "return (F.relu(self.inner(x)) * 2.0).sum(1)")
+OTHER = COPY.replace("F.relu", "F.gelu")
+MODULES = {"Copy": COPY, "Resized": RESIZED, "Inside": INSIDE, "Other": OTHER}
+PROBLEMS = [
+    {"level": 2, "problem_id": 7, "name": "7_Linear", "code": LINEAR},
+    {"level": 1, "problem_id": 23, "name": "23_Softmax", "code": SOFTMAX},
+]
+PAIRS = """
+select module_name, problem, how, parts, settings_differ, verdict
+from contamination join samples on hash = sample_hash
+order by module_name, problem
+"""
+
+
+def rows(query: str) -> list[tuple[Any, ...]]:
+    """What plain SQLite reads."""
+    with contextlib.closing(sqlite3.connect("kbetl.db")) as connection:
+        return connection.execute(query).fetchall()
+
+
+def write(name: str, lines: list[Any]) -> None:
+    Path(name).write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("modules.jsonl", [{"module_name": name, "python_code": code} for name, code in MODULES.items()])
+    write("bench.jsonl", PROBLEMS)
+    assert run(["ingest", "modules.jsonl", "-q"]) == 0
+
+
+def test_pairs_and_verdicts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are found under other names; a verdict outlives another reading."""
+    assert rows("select count(*) from selectable where contaminated") == [(0,)]
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    assert "bench: 2 problems" in capsys.readouterr().out
+    assert rows(PAIRS) == [
+        ("Copy", "2/7", "renamed", 3, 0, None),
+        ("Inside", "2/7", "inside", 3, 0, None),
+        ("Resized", "2/7", "dataflow", 3, 1, None),
+    ]
+    assert rows("select module_name from selectable where not contaminated") == [("Other",)]
+
+    assert run(["contamination", "review", "--json"]) == 0
+    pairs = json.loads(capsys.readouterr().out)
+    assert [one["how"] for one in pairs] == ["renamed", "dataflow", "inside"]
+    assert run(["contamination", "review", "-n", "1"]) == 0
+    assert "=     def __init__(self, n):" in capsys.readouterr().out
+
+    assert run(["contamination", "verdict", pairs[1]["pair"], "different", "--note", "another scale"]) == 0
+    lines = [json.dumps({"pair": pairs[0]["pair"], "verdict": "same"})]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    assert run(["contamination", "verdict", "-"]) == 0
+    assert [row[-1] for row in rows(PAIRS)] == ["same", None, "different"]
+    assert rows("select count(*) from decontaminated") == [(2,)]
+
+    write("bench.jsonl", [*PROBLEMS, {"name": "other", "code": OTHER}])
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    assert [row[-1] for row in rows(PAIRS) if row[0] != "Other"] == ["same", None, "different"]
+    assert ("Other", "other", "code", 3, 0, None) in rows(PAIRS)
+
+    capsys.readouterr()
+    assert run(["contamination", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["read"] == 0
+    reviewed = {one["how"]: (one["reviewed"], one["confirmed"]) for one in report["pairs"]}
+    assert (reviewed["renamed"], reviewed["dataflow"]) == ((1, 1), (1, 0))
+    assert run(["contamination", "verdict", "ffffffff@bench:2/7", "same"]) == 2
+    assert "the nearest: " in capsys.readouterr().err
+
+
+BAD = {
+    "no file": (None, 1, "no file bench.jsonl"),
+    "empty": ([], 1, "no problem can be read"),
+    "no code": (
+        [{"name": "a", "text": "b"}],
+        1,
+        "bench.jsonl:1: no code in code or python_code; it has name",
+    ),
+    "one of two": ([{"name": "a"}, PROBLEMS[0]], 3, "bench.jsonl:1: no code"),
+    "no Python": ([{"name": "a", "code": "def f(:"}, PROBLEMS[0]], 3, "problem a: the code does not parse"),
+}
+
+
+@pytest.mark.parametrize(("lines", "status", "said"), BAD.values(), ids=BAD)
+def test_bad_benchmarks_are_named(
+    lines: list[Any] | None, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With file and line; what can be read is read."""
+    Path("bench.jsonl").unlink()
+    if lines is not None:
+        write("bench.jsonl", lines)
+    assert run(["contamination", "--against", "bench.jsonl"]) == status
+    captured = capsys.readouterr()
+    assert said in captured.err + captured.out
+
+
+def test_without_a_benchmark_it_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to compare with."""
+    assert run(["contamination"]) == 2
+    assert "--against FILE" in capsys.readouterr().err
