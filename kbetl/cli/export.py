@@ -41,6 +41,7 @@ OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
 )
 @click.option("--random-split", is_flag=True, help="Sides as train_test_split(0.1, seed=42) draws them.")
 @click.option("--where", metavar="SQL", help="Rows of the dataset for which it holds.")
+@click.option("--decontaminated", is_flag=True, help="Without what is like a problem of a benchmark.")
 @click.option(
     "--source",
     "sources",
@@ -107,6 +108,7 @@ def export_options(context: click.Context) -> ExportOptions:
             sources=tuple(given["sources"]),
             all_sources=given["all_sources"],
             where=given["where"],
+            is_decontaminated=given["decontaminated"],
             by=given["by"],
             splits=splits,
             random_split=given["random_split"],
@@ -153,7 +155,17 @@ def _output(dataset: str | None, output: str | None) -> str:
 
 def _refuse_with_sql(context: click.Context, dataset: str | None) -> None:
     """An option that would do nothing is a mistake, not a wish."""
-    idle = ("format_", "no_reasoning", "splits", "random_split", "where", "sources", "all_sources", "by")
+    idle = (
+        "format_",
+        "no_reasoning",
+        "splits",
+        "random_split",
+        "where",
+        "decontaminated",
+        "sources",
+        "all_sources",
+        "by",
+    )
     given = [
         name for name in idle if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
