@@ -41,6 +41,7 @@ OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
 )
 @click.option("--random-split", is_flag=True, help="Sides as train_test_split(0.1, seed=42) draws them.")
 @click.option("--where", metavar="SQL", help="Rows of the dataset for which it holds.")
+@click.option("--decontaminated", is_flag=True, help="Without what is like a problem of a benchmark.")
 @click.option(
     "--source",
     "sources",
@@ -114,6 +115,7 @@ def export_options(context: click.Context) -> ExportOptions:
             sources=tuple(given["sources"]),
             all_sources=given["all_sources"],
             where=given["where"],
+            is_decontaminated=given["decontaminated"],
             by=given["by"],
             with_labels=task_names(given["with_labels"]),
             splits=splits,
@@ -167,6 +169,7 @@ def _refuse_with_sql(context: click.Context, dataset: str | None) -> None:
         "splits",
         "random_split",
         "where",
+        "decontaminated",
         "sources",
         "all_sources",
         "by",

@@ -52,6 +52,8 @@ class Dataset:
     """Whether rows of several sources of rollouts may be mixed."""
     where: str | None = None
     """SQL condition on the columns of `selectable` that rows must satisfy; None for no condition."""
+    is_decontaminated: bool = False
+    """Whether samples that are like a problem of a benchmark are left out."""
     by: By = "name"
     """Whether `unique` keeps one row per name or per code."""
     splits: bool | None = None
@@ -60,6 +62,14 @@ class Dataset:
     """Names of tasks in use whose labels are columns after the others."""
     random_split: bool = False
     """Whether to split as `datasets` does with test_size=0.1 and seed=42, in its order; not group-safe."""
+
+    @property
+    def condition(self) -> str | None:
+        """What must hold of a row, as SQL over `selectable`; None if nothing must."""
+        if not self.is_decontaminated:
+            return self.where
+        # The line's end closes a comment of the user's.
+        return "contaminated = 0" if self.where is None else f"contaminated = 0 and ({self.where}\n)"
 
     @property
     def entry(self) -> DatasetEntry:
@@ -155,7 +165,11 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
     check_sources(store, dataset)
     labels = labels_in_use(store, dataset.with_labels)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
-    choice = query_of(dataset.entry, ids, dataset.where, dataset.by)
+    if dataset.is_decontaminated and not store.rows("benchmarks/benchmarks"):
+        raise ConfigError(
+            "--decontaminated: no benchmark was read yet; `kbetl contamination --against FILE` reads one"
+        )
+    choice = query_of(dataset.entry, ids, dataset.condition, dataset.by)
     with open_rows(store, choice):
         _split(store, dataset)
         counts = _counts(store, is_split=dataset.is_split)
@@ -246,8 +260,8 @@ def why_empty(store: Store, dataset: Dataset) -> str | None:
         others = _others(store, entry.task)
         by = f" by the task in use; {others}" if others else f"; run: {run('enrich')}"
         why = f"none of {found.good:,} rollouts{of} with a good reward is rated{by}"
-    elif dataset.where is not None:
-        why = f"no row satisfies {dataset.where!r}"
+    elif dataset.condition is not None:
+        why = f"no row satisfies {dataset.condition!r}"
     else:
         why = f"no rollout with a good reward has a rating that could be read; see: {run('status')}"
     return f"the dataset {dataset.name} is empty: {why}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evals_rows import evals_row
 
 from kbetl.cli import run
 
@@ -125,3 +126,17 @@ def test_without_a_benchmark_it_says_how_to_name_one(capsys: pytest.CaptureFixtu
     """There is nothing to compare with."""
     assert run(["contamination"]) == 2
     assert "--against FILE" in capsys.readouterr().err
+
+
+def test_export_leaves_out_what_is_like_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a condition of the user's as well; without a benchmark it is refused."""
+    rollouts = [evals_row(at, name, 1.0 + at, code) for at, (name, code) in enumerate(MODULES.items())]
+    write("rollouts.jsonl", rollouts)
+    assert run(["ingest", "rollouts.jsonl", "-q"]) == 0
+    export = ["export", "evals", "-o", "out.jsonl", "--decontaminated"]
+    assert run(export) == 2
+    assert "--against FILE" in capsys.readouterr().err
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    assert run([*export, "--where", "reward > 0 -- all"]) == 0
+    written = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["info"]["module_name"] for row in written] == ["Other"]
