@@ -5,10 +5,8 @@
 -- code leaves out bare prompts.
 -- What failed in three runs in a row is parked: `--retry failed` asks it.
 -- What is handed out in batch files is left out; `waiting_for_batch` has it.
--- Rows in the order of their hashes, as outcomes and facts are: each page of these is read once. What a template
--- asks for is found out once for each task.
 create view pending as
-with asked as materialized (
+with asked as materialized (  -- what a template asks for is found out once for each task
   select
     tasks.hash as hash,
     tasks.name as name,
@@ -27,7 +25,7 @@ select
   samples.module_name as module_name,
   case when outcomes.status is null then 'new' else 'failed' end as why
 from asked
-join samples indexed by samples_by_hash on samples.kind = asked.kind
+join samples indexed by samples_by_hash on samples.kind = asked.kind  -- hashes in order, as in all that is joined
 left join outcomes
   on outcomes.sample_hash = samples.hash
   and outcomes.task_hash = asked.hash
