@@ -114,7 +114,7 @@ def test_places_in_a_split_hang_on_code_then_name_then_content(run: Run, tmp_pat
 
 
 def test_rows_again_are_known_and_change_nothing(run: Run, tmp_path: Path) -> None:
-    write(tmp_path / "rows.jsonl", [module(1), rollout(2), {"a": 1}])
+    write(tmp_path / "rows.jsonl", [module(1), rollout(2), {"completion": 1}])
     run("ingest", "rows.jsonl")
     tables = ("samples", "source_samples", "rejected_rows", "known_lines")
     before = [fetch(tmp_path, f"select * from {table}") for table in tables]
@@ -368,6 +368,10 @@ def test_each_ingest_is_a_run_with_its_counts(run: Run, tmp_path: Path) -> None:
             "rejected_before": 0,
             "modules": 1,
             "rollouts": 0,
+            "records": 0,
+            "read_anew": 0,
+            "dropped_outcomes": 0,
+            "dropped_lengths": 0,
         }
     }
 
