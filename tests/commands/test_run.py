@@ -103,7 +103,7 @@ def test_a_stage_that_fails_ends_the_run_and_says_what_was_done(run: Run, folder
         ("[export]\nwhere = '1) or (1'", "where '1) or (1'", 2),
         ("[export]\nsources = ['nobody']", "--source 'nobody': no such source", 2),
         ("[push]\ndatasets = ['best']", "push: no dataset 'best'", 2),
-        ("[push]\nrepo = 'a/b'", "--repo is for one dataset; 4 are named", 2),
+        ("[push]\nrepo = 'a/b'", "--repo is for one dataset; 5 are named", 2),
         ("[push]\nowner = 'a b'", "cannot be a dataset on the Hub", 2),
         ("[push]\nowner = 'me'", "no token for the Hub", 1),
         ("[dedupe]\nsource = ['nobody']", "--source 'nobody': no such source", 2),

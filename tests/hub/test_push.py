@@ -365,7 +365,7 @@ def test_all_leaves_out_what_has_no_rows(push, hub, tmp_path):
         ([], {}, 2, "kbetl: name a DATASET, or all; there is to push:\n  filtered: 30 rows, to siro1/"),
         (["best"], {}, 2, "kbetl: no dataset 'best'; there is to push:\n  filtered"),
         (["all"], {"TEST_MODE": "true"}, 2, "kbetl: TEST_MODE is set, so nothing is pushed"),
-        (["all", "--repo", "a/b"], {}, 2, "kbetl: --repo is for one dataset; 4 are named"),
+        (["all", "--repo", "a/b"], {}, 2, "kbetl: --repo is for one dataset; 5 are named"),
         (["evals", "--repo", "ab"], {}, 2, "kbetl: 'ab' cannot be a dataset on the Hub; it is OWNER/NAME"),
         (
             ["evals"],
