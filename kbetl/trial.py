@@ -63,4 +63,5 @@ def ask_requests(plan: Plan, say: Say) -> list[Trial]:
     with store.transaction():
         store.execute("inference/drop_trial", key)
         store.execute("inference/retire_trial", key)
+        store.remake_views()
     return found

@@ -60,7 +60,7 @@ def check_format(dataset: str, format_: str, *, has_reasoning: bool = True) -> N
 def check_labels(dataset: str, format_: str, labels: Collection[str]) -> None:
     """Raises ConfigError for a label that would stand where the rows have another column of ours."""
     ours: Collection[str] = _OF_TRAINERS if format_ != "rows" else ()
-    ours = ours if DATASETS[dataset].has_completions else _OF_SYNTHETIC
+    ours = _OF_SYNTHETIC if DATASETS[dataset].kind == "module" else ours
     for name in labels:
         if name in ours:
             raise ConfigError(
