@@ -123,7 +123,9 @@ def test_each_shape_of_ten_pairs_is_rated_in_three_commands(case, name):
         f"{shape.name}: read 10, new 10, known 0, rejected 0 ({shape.about}s 10)\n",
     )
     assert case.enrich("--task", asks).requests == 10
-    assert case.kbetl("export", "--sql", RATED, "-o", "rated.parquet").status == 0
+    dataset = {"rollout": "evals", "record": "records"}.get(shape.about)
+    what = ("--sql", RATED) if dataset is None else (dataset, "--with", "helpfulness")
+    assert case.kbetl("export", *what, "-o", "rated.parquet").status == 0
     table = pq.read_table(case.folder / "rated.parquet")
     assert table.schema.field("helpfulness").type == pa.int64()
     asked = [each.prompt for each in case.llm.requests]
