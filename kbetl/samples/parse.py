@@ -145,6 +145,8 @@ def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:
     """Raises BadRow for a module without its code, and for a whole table in one object."""
     if not row:
         raise BadRow("an object without fields")
+    if _is_table(row):
+        raise BadRow("a table in one object? Write one row per line (pandas: orient='records', lines=True)")
     top = {key: read[key] for key in (*_OF_MODULES, "entry_point") if key in read}
     name, code = fields.module_name(top), fields.python_code(top)
     key = next((key for key in ("python_code", "pytorch_code") if key in top), None)
@@ -152,8 +154,14 @@ def _check_record(row: Mapping[str, Any], read: Mapping[str, Any]) -> None:
         raise BadRow(f"a module without code: field '{key}' is {'null' if code is None else 'blank'}")
     if name is not None and (code or "").strip():
         raise BadRow("a module without a name: its name is blank")
-    if all(isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in row.values()):
-        raise BadRow("a table in one object? Write one row per line (pandas: orient='records', lines=True)")
+
+
+def _is_table(row: Mapping[str, Any]) -> bool:
+    """Whether an object is a whole table, as pandas writes it by columns or split."""
+    by_columns = all(
+        isinstance(value, dict) and value and all(map(str.isdecimal, value)) for value in row.values()
+    )
+    return by_columns or row.keys() == {"columns", "index", "data"}
 
 
 def field_names(row: Mapping[str, Any]) -> str:

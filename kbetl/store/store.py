@@ -34,6 +34,11 @@ COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=(
 SETTINGS = ("min_reward", "split_by", "split_seed", "split_share")
 
 
+def _as_typed(words: Iterable[str]) -> str:
+    """The words as a command line; bytes of an argument that are no UTF-8 are spelled out."""
+    return shlex.join(("kbetl", *words)).encode(errors="backslashreplace").decode()
+
+
 def now() -> str:
     """The time in UTC, ISO 8601 with milliseconds: how every table keeps times."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -252,7 +257,7 @@ class Store:
                     "started_at": now(),
                     "pid": os.getpid(),
                     "kbetl_version": kbetl.__version__,
-                    "command_line": shlex.join(("kbetl", *words)) if is_own else None,
+                    "command_line": _as_typed(words) if is_own else None,
                 },
             )
         return int(cursor.lastrowid or 0)

@@ -64,7 +64,7 @@ def test_each_form_of_an_answer_is_a_file_that_loads(case, answer):
     made = case.kbetl("tasks", "new", "t", "--about", "record", "--question", "What?", "--answer", answer)
     assert made.out == "t.md: try it with: kbetl tasks test ./t.md\n"
     task = load_task(str(case.folder / "t.md"))
-    assert (task.about, task.reader_spec) == (("record",), ANSWERS[answer])
+    assert (task.about, task.format_spec) == (("record",), ANSWERS[answer])
     assert "{{ text }}" in task.template
     assert "{{ n }}" not in task.template
 
@@ -84,7 +84,7 @@ def test_fields_with_types_are_a_schema(case):
         )
     )
     assert made.status == 0
-    schema = json.loads(load_task(str(case.folder / "t.md")).reader_spec)["json"]
+    schema = json.loads(load_task(str(case.folder / "t.md")).format_spec)["json"]
     assert schema["properties"] == {"score": {"type": "integer"}, "why": {"type": "string"}}
     assert schema["required"] == ["score", "why"]
 
@@ -143,7 +143,11 @@ def test_a_task_is_named_by_its_name_in_the_store_too(asking):
     again.write_text(shown.out)
     written, stored = load_task(str(asking.folder / "helpfulness.md")), load_task(str(again))
     assert stored.hash("m") == written.hash("m")
-    assert (stored.about, stored.reader, stored.where) == (written.about, written.reader, written.where)
+    assert (stored.about, stored.answer_format, stored.where) == (
+        written.about,
+        written.answer_format,
+        written.where,
+    )
     (asking.folder / "helpfulness.md").unlink()
     asking.ingest([*ROWS, {"prompt": "And?", "completion": "No."}])
     assert asking.enrich("--task", "helpfulness").requests == 1

@@ -54,7 +54,10 @@ def test_datasets_reads_what_push_wrote(push, store, hub, tmp_path):
     """All four, unmodified `datasets`: splits, columns in order, every value. And nothing says the token."""
     result = push("all", "--private")
 
-    assert (result.returncode, result.stderr) == (0, f"{UNREAD_REASONING}\n")
+    assert (result.returncode, result.stderr) == (
+        0,
+        f"{UNREAD_REASONING}\nrecords: no rows, so it is not pushed\n",
+    )
     expected = {repo: rows_of(store, name) for name, repo in REPOS.items()}
     assert result.stdout.splitlines() == [
         f"{name}: {repo}, rows {', '.join(f'{side} {len(rows)}' for side, rows in expected[repo].items())}: "
@@ -350,7 +353,7 @@ def test_all_leaves_out_what_has_no_rows(push, hub, tmp_path):
     assert result.returncode == 0
     assert list(hub.repos) == [EVALS]
     assert sorted(result.stderr.splitlines()) == sorted(
-        [f"{name}: no rows, so it is not pushed" for name in ("filtered", "unique", "synthetic")]
+        [f"{name}: no rows, so it is not pushed" for name in ("filtered", "unique", "synthetic", "records")]
         + [UNREAD_REASONING]
     )
     assert (none.returncode, none.stderr) == (

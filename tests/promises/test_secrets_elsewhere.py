@@ -150,7 +150,9 @@ def test_a_key_is_among_the_arguments_of_no_process_of_synth(case):
     case.ingest([{"module_name": f"Module{n}", "python_code": f"x = {n}\n"} for n in range(4)])
     (case.folder / ".env").write_text(f"PLANTED_KEY='{PLANTED}'\nPLANTED_HEADER=planted-header-9876543210\n")
     case.llm.latency_s = 600.0
-    with started(case.folder, "synth", "run", "-b", case.llm.url, "-m", "m", *asking()) as process:
+    # LD_PRELOAD: by exec, so that the process has a command line of its own
+    arguments = ("synth", "run", "-b", case.llm.url, "-m", "m", *asking())
+    with started(case.folder, *arguments, LD_PRELOAD="") as process:
         until(lambda: case.llm.requests)
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
         process.kill()

@@ -34,7 +34,7 @@ PLANS = {
     "status/sample_counts": "samples USING COVERING INDEX samples_by_hash; TEMP B-TREE FOR GROUP BY; "
     "scores USING COVERING INDEX scores_by_sample (sample_hash=?); settings USING PRIMARY KEY (key=?)",
     "status/pending_by_task": "tasks USING INDEX tasks_in_use; samples USING COVERING INDEX samples_by_hash; "
-    "asked USING AUTOMATIC COVERING INDEX (about=?); "
+    "asked USING AUTOMATIC COVERING INDEX (kind=?); "
     "scores USING COVERING INDEX scores_by_sample (sample_hash=?); settings USING PRIMARY KEY (key=?); "
     "rollout_facts USING PRIMARY KEY (sample_hash=?); "
     "handed_out_samples USING PRIMARY KEY (sample_hash=? AND task_hash=?); "

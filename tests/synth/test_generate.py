@@ -440,7 +440,7 @@ def test_status_names_the_command_that_goes_on(synth):
     run(synth, "-n", 1)
     said = synth.kbetl("status").out
     assert "kernels by m" in said
-    assert f"next          kbetl synth run -b {synth.llm.url} -m m" in said
+    assert f"next          kbetl synth run -m m -b {synth.llm.url}" in said
 
 
 def test_a_run_needs_a_model_and_a_task_about_modules(synth):
