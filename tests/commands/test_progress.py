@@ -212,4 +212,4 @@ def test_a_terminal_whose_cursor_cannot_go_back_shows_lines(case, variables):
         process.send_signal(signal.SIGINT)
     progress = [line for line in lines if "/40 done" in line]  # the line of what is asked may come after it
     assert progress
-    assert all(re.match(r"[08]/40 done, ", line) for line in progress), lines
+    assert all(re.match(r"\d+/40 done, ", line) for line in progress), lines
