@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from bench import kills
-from enrich_case import KEPT_WITHIN_S, SCHEDULING_S, Case, ended, rollouts, started, until
+from enrich_case import Case, Lateness, ended, rollouts, started, until
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -40,7 +40,7 @@ def test_a_killed_run_asks_only_for_what_was_not_kept(case, kills):
     case.llm.latency_s = LATENCY_S
     lost: Counter[str] = Counter()
     for answers in kills:
-        with started(case.folder, *arguments(case)) as process:
+        with Lateness() as lateness, started(case.folder, *arguments(case)) as process:
             until(lambda: case.llm.counts["answered 200"] >= answers + lost.total())  # noqa: B023
             process.kill()
             killed_at = time.monotonic()
@@ -55,7 +55,7 @@ def test_a_killed_run_asks_only_for_what_was_not_kept(case, kills):
         delivered = [
             case.llm.requests[each.index].prompt
             for each in case.llm.answered
-            if each.at < killed_at - KEPT_WITHIN_S - SCHEDULING_S
+            if each.at < killed_at - lateness.allowance_s
         ]
         assert Counter(delivered) - kept - lost == Counter()
         lost += missing
@@ -102,7 +102,8 @@ def test_spoilt_tries_survive_a_kill(case):
 def test_kills_at_any_moment_amid_faults(monkeypatch):
     """As `tests/bench/kills.py` measures it, in short: nothing twice, nothing wrong, nothing old lost."""
     monkeypatch.setattr(kills, "SAMPLES", 150)
-    figures = kills.kills(signal.SIGKILL, 3, 1.6, seed=11)
+    with Lateness() as lateness:
+        figures = kills.kills(signal.SIGKILL, 3, 1.6, seed=11)
     assert figures.statuses == {-signal.SIGKILL: 3}
-    assert figures.oldest_lost_ms < (KEPT_WITHIN_S + SCHEDULING_S) * 1000
+    assert figures.oldest_lost_ms < lateness.allowance_s * 1000
     assert (figures.twice, figures.wrong, figures.rerun_requests) == (0, 0, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import clean_environment
 from disk import Change, Disk, changes, compiled, watched
-from enrich_case import KEPT_WITHIN_S, SCHEDULING_S, Case, ended, rollouts, started, write_rows
+from enrich_case import Case, Lateness, ended, rollouts, started, write_rows
 from old_stores import LATER, MIGRATES, content, later_sql, old_store, version
 
 from kbetl.store import Store
@@ -72,7 +72,7 @@ def test_a_power_cut_loses_no_answer_that_was_there_for_a_moment(case, shim, cut
     disk, log = Disk(folder), tmp_path / "log"
     case.llm.latency_s = 0.2
     arguments = ["enrich", "-b", case.llm.url, "-m", "m", "-c", 8]
-    with started(folder, *arguments, **watched(shim, folder, log)) as process:
+    with Lateness() as lateness, started(folder, *arguments, **watched(shim, folder, log)) as process:
         done = ended(process)
     assert done.status == 0, done.err
     delivered = [(each.at, case.llm.requests[each.index].prompt) for each in case.llm.answered]
@@ -85,7 +85,7 @@ def test_a_power_cut_loses_no_answer_that_was_there_for_a_moment(case, shim, cut
         for luck in lucks(number):
             kept = kept_in(disk.cut(cut, luck) / "kbetl.db")
             assert set(kept.values()) <= {1}
-            early = {prompt for when, prompt in delivered if when < cut_at - KEPT_WITHIN_S - SCHEDULING_S}
+            early = {prompt for when, prompt in delivered if when < cut_at - lateness.allowance_s}
             assert early <= kept.keys()
         if turn % RERUN_EVERY == 0:
             case.llm.latency_s = 0.0

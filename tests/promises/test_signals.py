@@ -18,8 +18,8 @@ from kbetl.store import Store
 
 pytest_plugins = ["enrich_fixtures"]
 
-AT_ONCE_S = TERMINATION_GRACE_S - 1
-"""Less than a run waits for replies that hang, and far above what ending takes on a busy machine."""
+AT_ONCE_S = 5.0
+"""Far below the replies that a test lets hang, and far above what ending takes on a busy machine."""
 
 
 def asking(case: Case, *more: object):
