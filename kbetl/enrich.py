@@ -11,13 +11,13 @@ from kbetl import offline
 from kbetl.client.endpoint import check_address, endpoint_at
 from kbetl.errors import ConfigError
 from kbetl.inference import ServerBackend
-from kbetl.inference.find_task import find_task
+from kbetl.inference.find_task import find_task, task_at
 from kbetl.inference.options import OFFLINE, EnrichOptions, question_words
 from kbetl.inference.plan import Plan, check_options, model_name, resolve_task, select
 from kbetl.store import Store, check_conditions
 from kbetl.store.answers import StoredTask, tasks_named
 from kbetl.store.datasets import source_ids
-from kbetl.tasks import Task, load_task
+from kbetl.tasks import Task
 
 
 def plan_of(store: Store, options: EnrichOptions, command: str = "enrich") -> Plan:
@@ -106,7 +106,7 @@ def preflight(
     """
     check_options(options)
     check_address(options.base_url)
-    task = load_task(options.task) if store is None else find_task(store, options.task)
+    task = task_at(database, options.task) if store is None else find_task(store, options.task)
     task.with_parameters(options.parameters)
     model = model_name(options.model, task.name)
     check_conditions([each for each in (task.where, options.where) if each is not None], database, labels)

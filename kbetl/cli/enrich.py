@@ -111,10 +111,10 @@ def check_ready(context: click.Context, store: Store | None) -> None:
 
 def labels_to_come(context: click.Context) -> list[str]:
     """The names of the tasks that `kbetl run` asks with this kbetl.toml."""
-    from kbetl.tasks import load_task
+    from kbetl.tasks import task_name
 
     tables = (context.parent.default_map if context.parent is not None else None) or {}
-    return [load_task(tables.get("enrich", {}).get("task", "difficulty")).name, "prompts"]
+    return [task_name(tables.get("enrich", {}).get("task", "difficulty")), "prompts"]
 
 
 def check_model_meant(context: click.Context, store: Store, options: EnrichOptions) -> None:

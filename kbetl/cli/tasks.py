@@ -116,16 +116,10 @@ def show(task: str, *, database: Path, **_: Any) -> None:
       kbetl tasks show difficulty
       kbetl tasks show helpfulness > helpfulness.md    # needs a task of this name
     """
-    from kbetl.inference.find_task import find_task
-    from kbetl.store import Store
-    from kbetl.tasks import load_task
+    from kbetl.inference.find_task import task_at
     from kbetl.tasks.task_writer import task_text
 
-    if not database.exists():
-        click.echo(task_text(load_task(task)), nl=False)
-        return
-    with Store.read(database) as store:
-        click.echo(task_text(find_task(store, task)), nl=False)
+    click.echo(task_text(task_at(database, task)), nl=False)
 
 
 @tasks.command(short_help="Show the exact requests for a few samples; with --ask their answers.")

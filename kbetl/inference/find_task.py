@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from kbetl.errors import ConfigError
@@ -17,7 +18,7 @@ def find_task(store: Store, name_or_file: str) -> Task:
 
     Raises ConfigError, with the names that there are, if there is none.
     """
-    if is_task_file(name_or_file) or name_or_file in builtin_names():
+    if _needs_no_store(name_or_file):
         return load_task(name_or_file)
     found = stored_task(store, name_or_file)
     if found is None:
@@ -27,6 +28,18 @@ def find_task(store: Store, name_or_file: str) -> Task:
             "A file of your own is named by its path, such as ./style.md"
         )
     return _of_store(found)
+
+
+def task_at(database: Path | None, name_or_file: str) -> Task:
+    """Returns what `find_task` does for the store at this path, or what ships if there is no store."""
+    if _needs_no_store(name_or_file) or database is None or not database.exists():
+        return load_task(name_or_file)
+    with Store.read(database) as store:
+        return find_task(store, name_or_file)
+
+
+def _needs_no_store(name_or_file: str) -> bool:
+    return is_task_file(name_or_file) or name_or_file in builtin_names()
 
 
 def _of_store(columns: Any) -> Task:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Run
+from fake_llm import FakeLlm
 
 TOML = """
 [ingest]
@@ -56,6 +57,24 @@ def test_run_does_every_stage_and_the_second_finds_nothing_to_do(run: Run, folde
     assert second.returncode == first.returncode
     assert second.stdout.splitlines()[-1] == "nothing was missing: no new row, no new answer, no new count"
     assert {path.name: path.read_bytes() for path in (folder / "outputs").iterdir()} == outputs
+
+
+def test_a_stage_asks_a_task_by_its_name_in_the_store(run: Run, folder: Path) -> None:
+    """Its file is gone; what its labels choose is known before it is asked again."""
+    text = (ROOT / "data" / "tasks" / "difficulty.md").read_text()
+    (folder / "mine.md").write_text(text.replace('name = "difficulty"', 'name = "mine"'))
+    toml = folder / "kbetl.toml"
+    with FakeLlm() as llm:
+        server = f'task = "mine"\nmodel = "m"\nbase-url = "{llm.url}"\n'
+        assert run("ingest", "-q").returncode == 0
+        asked = run("enrich", "--task", "./mine.md", "-m", "m", "-b", llm.url, "-q")
+        assert asked.returncode == 0, asked.stderr
+        (folder / "mine.md").unlink()
+        toml.write_text(toml.read_text().replace('[enrich]\nmodel = "offline"\n', f"[enrich]\n{server}"))
+        requests = len(llm.requests)
+        result = run("run")
+    assert result.returncode in (0, 3), result.stderr
+    assert len(llm.requests) == requests > 0
 
 
 def test_test_mode_asks_about_five_samples_and_pushes_nothing(run: Run, folder: Path) -> None:
