@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from kbetl.cli.params import common
-from kbetl.store import Store
 
 
 @click.command(short_help="Choose which labels the datasets use.")
@@ -34,6 +33,7 @@ def use(
       kbetl use difficulty --model offline/2
       kbetl use --min-reward 0.9
     """
+    from kbetl.store import Store
     from kbetl.tasks import task_name
     from kbetl.use import use_settings, use_task, warnings
 
