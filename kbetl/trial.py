@@ -52,7 +52,7 @@ def _lines(text: str) -> str:
 
 
 def ask_requests(plan: Plan, say: Say) -> list[Trial]:
-    """Asks the samples of a plan; returns answer and value of each. The answers are stored, the outcomes are not.
+    """Asks the samples of a plan; returns answer and value of each. Answers are stored, outcomes are not.
 
     A run that asks the same later uses the answers, and a task that is tried out does not come into use.
     """

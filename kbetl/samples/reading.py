@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.json_codec import canonical_json
+from kbetl.json_codec import canonical_json, stored_value
 from kbetl.records import Kind
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
@@ -110,6 +110,11 @@ def read_row(row: Row, map_: FieldMap | None = None) -> Reading:
     """
     found = Reading(row) if row.get("completion") is not None else _by_shape(row)
     return found if not map_ else _mapped(row, found, map_)
+
+
+def stored_row(text: str | bytes, map_: str | None) -> Row:
+    """The row of a stored sample as it is read by its map, which `map_text` spelled; None for no map."""
+    return read_row(stored_value(text), stored_map(map_)).row
 
 
 def kind_of(row: Row) -> Kind:

@@ -157,7 +157,7 @@ def test_a_trial_that_is_cut_off_leaves_answers_alone(asking, number):
 
 
 def test_a_trial_is_no_run_to_go_on_with(asking):
-    """With something left over it is in nobody's way: not as a run to resume, nor as one that did the rest."""
+    """With something left over it is in nobody's way: not as a run to resume, nor as one that did more."""
     asking.llm.content = lambda asked: "?" if "It is 5." in asked.prompt else rate(asked)
     assert (
         asking.enrich("--task", "./helpfulness.md", "--where", "completion = 'It is 5.'", model="m").status

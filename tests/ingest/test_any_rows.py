@@ -285,6 +285,52 @@ def test_reasoning_group_model_and_the_rest_are_read_where_the_map_says(case):
     assert case.kbetl("check").status == 0
 
 
+def test_what_code_shows_is_read_where_the_map_says(case):
+    """Flags and pairs are those of the same rows under the usual names; a new map forgets flags."""
+    module = (
+        "import torch\nclass {0}(torch.nn.Module):\n    def forward(self, x):\n        return torch.{0}(x)\n"
+    )
+    names = ("completion", "module_name", "python_code")
+    usual = [
+        dict(
+            zip(
+                names,
+                (f"```python\n{code.replace(f'class {name}', f'class {name}New')}```", name, code),
+                strict=True,
+            )
+        )
+        for name, code in ((name, module.format(name)) for name in ("relu", "tanh"))
+    ]
+    mapped = [{"a": row["completion"], "n": row["module_name"], "c": row["python_code"]} for row in usual]
+    write_rows(case.folder / "bench.jsonl", [{"name": "x", "code": usual[1]["python_code"]}])
+    maps = [part for name, key in zip(names, "anc", strict=True) for part in ("--map", f"{name}={key}")]
+    found = []
+    for rows, options in ((usual, []), (mapped, maps)):
+        case.ingest(rows, "rows.jsonl", *options)
+        assert case.kbetl("hacks").status == 0
+        assert case.kbetl("contamination", "--against", "bench.jsonl").status == 0
+        found.append(
+            [
+                case.rows(
+                    "select module_name, flags from hacks join source_samples using (sample_hash) order by 1"
+                ),
+                case.rows(
+                    "select flag, line, evidence from hack_flags "
+                    "join source_samples using (sample_hash) order by 1, 2, 3"
+                ),
+                case.rows("select how, problem from contamination join source_samples using (sample_hash)"),
+                case.kbetl("contamination", "review").out,
+            ]
+        )
+        (case.folder / "kbetl.db").rename(case.folder / "before.db")
+    assert found[0] == found[1]
+    assert all(found[0])
+    (case.folder / "before.db").rename(case.folder / "kbetl.db")
+    other = [part for part in maps if part != "completion=a"]
+    assert case.kbetl("ingest", "rows.jsonl", *other[1:], "--map", "completion=n").status == 0
+    assert case.rows("select distinct worst from hacks") == [("unchecked",)]
+
+
 def test_rows_that_lack_a_mapped_field_are_counted(case):
     rows = [{"question": q, "answer": a} for q, a in PAIRS]
     del rows[3]["answer"]
