@@ -187,7 +187,8 @@ from (
 ) as recent
 
 -- name: use_first_task
--- Puts a task in use that has an outcome which is ok, if none of its name is in use; gives it if it did. :hash
+-- Puts a task in use that has an outcome which is ok, if none of its name is in use; gives it, and how its answers are
+-- read, if it did. :hash
 update tasks
 set in_use = 1
 where hash = :hash
@@ -196,4 +197,4 @@ where hash = :hash
     from tasks as others
     where others.name = tasks.name and others.in_use = 1
   )
-returning name, model, hash
+returning name, model, hash, reader
