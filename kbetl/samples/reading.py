@@ -140,7 +140,7 @@ def has_prompt(row: Row) -> bool:
 
 
 def changed_names(one: Reading, other: Reading) -> frozenset[str]:
-    """The names whose values differ between two readings of one row."""
+    """The names that a template may have whose values differ between two readings of one row."""
     changed = {name for name in _TO_COMPARE if one.row.get(name) != other.row.get(name)}
     if "info" in changed:
         changed |= {
@@ -152,7 +152,7 @@ def changed_names(one: Reading, other: Reading) -> frozenset[str]:
         changed.add("environment")
     if one.group != other.group:
         changed.add("group")
-    return frozenset(changed) & frozenset(NAMES)
+    return frozenset(changed)
 
 
 def _has_text(row: Row, keys: Sequence[str]) -> bool:

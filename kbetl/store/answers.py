@@ -73,7 +73,7 @@ def stored_task(store: Store, name: str) -> tuple[Any, ...] | None:
 
 
 class InUse(NamedTuple):
-    """A task that came into use with its first outcome that is ok."""
+    """A task that came into use with its first outcome that is ok, or went out of it with its last."""
 
     name: str
     model: str
@@ -103,6 +103,14 @@ def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
     if used:
         store.remake_views()
     return used
+
+
+def retire_unlabelled(store: Store) -> list[InUse]:
+    """Puts the tasks that have no label any more out of use; returns those. Call within a transaction."""
+    retired = [InUse(*row) for row in store.execute("answers/retire_unlabelled").fetchall()]
+    if retired:
+        store.remake_views()
+    return retired
 
 
 def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:

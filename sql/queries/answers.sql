@@ -136,6 +136,14 @@ set
   value = excluded.value,
   failures = iif(excluded.status = 'failed', outcomes.failures + 1, 0)
 
+-- name: retire_unlabelled
+-- Tasks without any outcome that is ok are not in use any more; gives those that were.
+update tasks
+set in_use = 0
+where in_use = 1
+  and not exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok')
+returning name, model, hash
+
 -- name: stored_task
 -- The task of a name that is in use, else the newest. :name
 select

@@ -208,6 +208,42 @@ def test_outcomes_that_hang_on_no_changed_field_stay(case):
     assert case.statuses() == {"ok": 10}
 
 
+def test_a_task_without_any_label_left_is_out_of_use(case):
+    """With its view, and it is said; mapped back, its answers bring it into use again."""
+    case.llm.content = rate
+    pairs(case, *QUESTION_MAP)
+    asks = task(case, "rollout", BOTH)
+    assert case.enrich("--task", asks).status == 0
+    half = ("--map", "prompt=question", "--map", "completion=note")
+    assert "not in use any more" not in pairs(case, *half, "-n", "9").err
+    assert case.rows("select in_use from tasks") == [(1,)]
+    taken = pairs(case, *half)
+    assert "helpfulness: no label of m (t1:" in taken.err
+    assert case.rows("select in_use from tasks") == [(0,)]
+    assert case.rows("select name from sqlite_schema where name = 'task_helpfulness'") == []
+    refused = case.kbetl("export", "evals", "-o", "x.jsonl", "--where", "helpfulness > 1")
+    assert (refused.status, "the task helpfulness has no label yet" in refused.err) == (2, True)
+    pairs(case, *QUESTION_MAP)
+    back = case.enrich("--task", asks)
+    assert (back.requests, "from now on" in back.err) == (0, True)
+    assert case.rows("select count(*) from task_helpfulness") == [(10,)]
+
+
+@pytest.mark.parametrize("field", ["env_id", "info"])
+def test_a_field_that_a_map_writes_is_one_that_changed(case, field):
+    """Whatever the template calls it."""
+    case.llm.content = rate
+    rows = [
+        {"completion": a, "env_id": "one", "info": {"module_name": "One"}, "note": "Two"} for _, a in PAIRS
+    ]
+    case.ingest(rows)
+    assert (
+        case.enrich("--task", task(case, "rollout", f"{{{{ {field} }}}} {{{{ completion }}}}")).requests == 10
+    )
+    maps = ("--map", "environment=note", "--map", "module_name=note")
+    assert "as a field changed: 10 outcomes" in case.kbetl("ingest", "rows.jsonl", *maps).err
+
+
 def test_samples_of_another_source_are_never_read_otherwise(case):
     """Exit 2 before anything is stored, with the count and the name."""
     pairs(case, name="first.jsonl")
