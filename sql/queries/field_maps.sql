@@ -58,6 +58,12 @@ delete from outcomes
 where sample_hash = :sample_hash
   and task_hash in (select value from json_each(:task_hashes))
 
+-- name: drop_questions
+-- What batch files ask for tasks about a sample settles it no more. :sample_hash   :task_hashes JSON list
+delete from handed_out_samples
+where sample_hash = :sample_hash
+  and task_hash in (select value from json_each(:task_hashes))
+
 -- name: drop_solution
 -- Forgets which code a rollout holds. :sample_hash
 delete from solutions

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from batch_case import answer_file, completion, openai_result
 from enrich_case import Case, write_rows
 from fake_llm import Asked
 
@@ -227,6 +228,23 @@ def test_a_task_without_any_label_left_is_out_of_use(case):
     back = case.enrich("--task", asks)
     assert (back.requests, "from now on" in back.err) == (0, True)
     assert case.rows("select count(*) from task_helpfulness") == [(10,)]
+
+
+def test_what_a_batch_file_asked_before_is_no_label_of_the_new_reading(case):
+    """Its answer is stored, and settles the sample once the map is the old one again, for nothing."""
+    pairs(case, *QUESTION_MAP)
+    asks = task(case, "rollout", BOTH)
+    assert case.kbetl("batch", "write", "enrich", "out", "--task", asks, "-m", "m").status == 0
+    (source,) = (case.folder / "out").iterdir()
+    said = completion("<helpfulness>3</helpfulness>")
+    answer_file(source, case.folder / "results.jsonl", lambda asked: openai_result(asked, said))
+    pairs(case, "--map", "prompt=question", "--map", "completion=note")
+    read = case.kbetl("batch", "read", "results.jsonl")
+    assert (read.status, case.rows("select count(*) from answers")) == (0, [(10,)])
+    assert case.rows("select count(*) from outcomes") == [(0,)]
+    pairs(case, *QUESTION_MAP)
+    assert case.enrich("--task", asks, model="m").requests == 0
+    assert case.rows("select value, count(*) from task_helpfulness group by 1") == [(3, 10)]
 
 
 @pytest.mark.parametrize("field", ["env_id", "info"])
