@@ -40,6 +40,11 @@ NO_MAP = "none"
 
 _OF_MODULE = ("module_name", "python_code", "triton_code")
 _STEP = re.compile(r'[^.\[\]"\x00-\x1f]+')
+# Keys that every JSON writer spells alike: others may stand in the row with escapes, as `caf\u00e9`, and a path
+# of SQLite before 3.45 compares spellings.
+_PLAIN_PATH = re.compile(r"[\w .-]+", re.ASCII)
+_READ_BY_SQL = ("python_code", "triton_code")
+"""Names whose text views read from the row itself."""
 _TO_COMPARE = ("prompt", "completion", "reward", *_OF_MODULE, "info", "model", "env_id")
 """Fields of a row as it is read, whose change another map may bring."""
 
@@ -68,6 +73,11 @@ def field_map(options: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--map {option!r}: write NAME=PATH, with a NAME of {', '.join(NAMES)}")
         if not path or not all(_STEP.fullmatch(step) for step in path.split(".")):
             raise ConfigError(f"--map {option!r}: a PATH is keys with dots between, such as data.answer")
+        if name in _READ_BY_SQL and not is_plain_path(path):
+            raise ConfigError(
+                f"--map {option!r}: the keys of code are of ASCII letters, digits, blanks, '_' and '-', which "
+                "every file spells alike; rename the column"
+            )
         if name in found:
             raise ConfigError(f"--map {name} is given twice: {found[name]!r} and {path!r}; leave one out")
         found[name] = path
@@ -88,6 +98,11 @@ def stored_map(text: str | None) -> FieldMap | None:
 def sql_path(path: str) -> str:
     """A dotted path as SQLite's JSON functions know it: `data.0.answer` is `$."data"[0]."answer"`."""
     return "$" + "".join(f"[{step}]" if step.isdecimal() else f'."{step}"' for step in path.split("."))
+
+
+def is_plain_path(path: str) -> bool:
+    """Whether SQLite finds what `sql_path` names in a row of any writer."""
+    return _PLAIN_PATH.fullmatch(path) is not None
 
 
 def at_path(row: Row, path: str) -> Any:

@@ -385,6 +385,23 @@ def test_what_code_shows_is_read_where_the_map_says(case):
     assert case.rows("select distinct worst from hacks") == [("unchecked",)]
 
 
+@pytest.mark.parametrize("key", ["café", "a\\b", "<a>", "a b-1"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_a_key_is_found_however_the_file_spells_it(case, key, is_ascii):
+    """With escapes or without, of text and of messages."""
+    said = [{"role": "assistant", "content": "b", "reasoning": "why"}]
+    rows = [{"q": "1", "in": {key: "a"}}, {"q": "2", "in": {key: said}}]
+    text = "".join(json.dumps(row, ensure_ascii=is_ascii) + "\n" for row in rows)
+    (case.folder / "rows.jsonl").write_text(
+        text.replace("<", "\\u003c") if is_ascii else text, encoding="utf-8"
+    )
+    assert (
+        case.kbetl("ingest", "rows.jsonl", "--map", f"completion=in.{key}", "--map", "prompt=q").status == 0
+    )
+    assert case.rows("select completion, reasoning from rollouts order by 1") == [("a", None), ("b", "why")]
+    assert case.kbetl("check").status == 0
+
+
 def test_rows_that_lack_a_mapped_field_are_counted(case):
     rows = [{"question": q, "answer": a} for q, a in PAIRS]
     del rows[3]["answer"]
@@ -420,6 +437,10 @@ REFUSED = {
         "--map 'answer=a': write NAME=PATH, with a NAME of prompt, ",
     ),
     "no path": (["--map", "prompt="], "--map 'prompt=': a PATH is keys with dots between"),
+    "code whose key may be spelled otherwise": (
+        ["--map", "python_code=café"],
+        "--map 'python_code=café': the keys of code are of ASCII letters",
+    ),
     "a path with quotes": (["--map", 'prompt=a".b'], "a PATH is keys with dots between"),
 }
 
