@@ -40,8 +40,8 @@ NO_MAP = "none"
 
 _OF_MODULE = ("module_name", "python_code", "triton_code")
 _STEP = re.compile(r'[^.\[\]"\x00-\x1f]+')
-# Keys that every JSON writer spells alike: others may stand in the row with escapes, as `caf\u00e9`, and a path
-# of SQLite before 3.45 compares spellings.
+# Keys that every JSON writer spells alike: others may stand in the row with escapes, as `caf\u00e9`, and a
+# path of SQLite before 3.45 compares spellings.
 _PLAIN_PATH = re.compile(r"[\w .-]+", re.ASCII)
 _READ_BY_SQL = ("python_code", "triton_code")
 """Names whose text views read from the row itself."""
@@ -75,8 +75,8 @@ def field_map(options: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--map {option!r}: a PATH is keys with dots between, such as data.answer")
         if name in _READ_BY_SQL and not is_plain_path(path):
             raise ConfigError(
-                f"--map {option!r}: the keys of code are of ASCII letters, digits, blanks, '_' and '-', which "
-                "every file spells alike; rename the column"
+                f"--map {option!r}: the keys of code are of ASCII letters, digits, blanks, '_' and '-', "
+                "which every file spells alike; rename the column"
             )
         if name in found:
             raise ConfigError(f"--map {name} is given twice: {found[name]!r} and {path!r}; leave one out")
