@@ -71,6 +71,15 @@ def test_each_form_of_an_answer_is_a_file_that_loads(case, answer):
     assert "{{ n }}" not in task.template
 
 
+def test_columns_that_no_template_can_name_are_left_out(case):
+    """By name, so that the file loads."""
+    case.ingest([{"the text": "a", "text": "b", "a.b": "c", "n": 1}])
+    made = case.kbetl("tasks", "new", "t", "--about", "record", "--question", "What?", "--answer", "text")
+    assert (made.status, made.err) == (0, "left out, as no template can name it: 'the text', 'a.b'\n")
+    template = load_task(str(case.folder / "t.md")).template
+    assert template.count("{{") == template.count("{{ text }}") == 1
+
+
 def test_fields_with_types_are_a_schema(case):
     made = case.kbetl(
         *(
