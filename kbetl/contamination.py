@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from kbetl.dataflow.fingerprints import HOW, VERSION, Fingerprint, fingerprint, matches, parts_of
 from kbetl.errors import LEFT_OVER, BadRow, ConfigError, SourceError
-from kbetl.json_codec import stored_value
 from kbetl.readers import rows_of_file
 from kbetl.records import code_hash
 from kbetl.samples.fields import python_code
+from kbetl.samples.reading import stored_row
 from kbetl.store import Store, now
 from kbetl.text import plain_text
 
@@ -240,7 +240,7 @@ def _read_samples(store: Store) -> int:
         store.execute("benchmarks/unread_codes_table")
         store.execute("benchmarks/unread_codes_found", {"version": VERSION})
     while page := store.rows("benchmarks/unread_codes", {"after": after, "limit": _PAGE}):
-        found = [(key, fingerprint(python_code(stored_value(text)) or "")) for key, text in page]
+        found = [(key, fingerprint(python_code(stored_row(*row)) or "")) for key, *row in page]
         with store.transaction():
             store.execute_many("benchmarks/add_fingerprint", (_columns(*one) for one in found))
         read += len(found)
@@ -295,7 +295,9 @@ def _traits(key: str, known: Fingerprint, *, is_whole: bool = False) -> Iterator
 def pairs_to_review(store: Store, limit: int, *, is_open: bool) -> list[Pair]:
     """Pairs, strongest first, one per group of equal modules; those without a verdict if `is_open`."""
     found = store.rows("benchmarks/pairs", {"limit": limit, "open": int(is_open)})
-    return [Pair._make([*columns, python_code(stored_value(text)) or ""]) for *columns, text in found]
+    return [
+        Pair._make([*columns, python_code(stored_row(text, map_)) or ""]) for *columns, text, map_ in found
+    ]
 
 
 def give_verdict(store: Store, pair: str, verdict: str, note: str | None) -> str:

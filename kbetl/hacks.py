@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from kbetl.dataflow.hacks import CHECKER_VERSION, Checked, check_solution
 from kbetl.dataflow.source import solution_code
-from kbetl.json_codec import stored_value
 from kbetl.samples.fields import module_name, python_code
+from kbetl.samples.reading import stored_row
 from kbetl.store import Store
 
 # Rows that are read and checked together: one transaction each, and some megabytes.
@@ -94,8 +94,8 @@ def find_hacks(store: Store) -> HackReport:
 
 def _page(store: Store, after: str) -> Iterator[_Solution]:
     parameters = {"version": CHECKER_VERSION, "after": after, "limit": _PAGE_ROWS}
-    for sample_hash, completion, text in store.rows("findings/unchecked_rollouts", parameters):
-        row = stored_value(text)
+    for sample_hash, completion, text, map_ in store.rows("findings/unchecked_rollouts", parameters):
+        row = stored_row(text, map_)
         code = None if completion is None else solution_code(completion)
         yield _Solution(sample_hash, code, module_name(row) or "", python_code(row))
 

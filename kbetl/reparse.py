@@ -13,6 +13,7 @@ from kbetl.inference.find_task import find_task
 from kbetl.records import Completion, ParsedAnswer
 from kbetl.store import Store, now, task_lock
 from kbetl.store.answers import InUse, StoredTask, tasks_named, use_first_tasks
+from kbetl.store.generated_views import check_label_columns
 from kbetl.tasks import Task, builtin_names
 from kbetl.text import hidden_line
 
@@ -68,7 +69,8 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
     """Reads the answers of a task (a name or a file; None: every built-in one that has outcomes) again.
 
     `confirm` is shown what would change and says whether to change it. Raises ConfigError if there is
-    nothing to read, Busy while a command asks about the same task.
+    nothing to read, or a label would have the name of another column; Busy while a command asks about the
+    same task.
     """
     with_outcomes = {name for (name,) in store.rows("reparse/task_names")}
     tasks = [find_task(store, name) for name in ([task] if task else builtin_names())]
@@ -77,6 +79,8 @@ def reparse(store: Store, task: str | None, confirm: Callable[[list[Reread]], bo
         there = ", ".join(sorted(with_outcomes)) or "none"
         asked = task or "the built-in tasks"
         raise ConfigError(f"nothing to read again for {asked}; tasks with outcomes: {there}")
+    for each in tasks:
+        check_label_columns(store.connection, each.name, each.format_spec)
     with contextlib.ExitStack() as locks:
         for each in tasks:
             locks.enter_context(task_lock(store.path, each.name))

@@ -14,7 +14,7 @@ from kbetl.config import command_line
 from kbetl.errors import BadRow, ConfigError
 from kbetl.json_codec import stored_value
 from kbetl.samples import fields
-from kbetl.samples.reading import read_row, stored_map
+from kbetl.samples.reading import stored_row
 from kbetl.store import ReportRow, Store, select_samples
 
 # Hexadecimal digits that a shortened hash has; more if others begin alike.
@@ -147,7 +147,7 @@ class Shown:
 
     def _text(self, read: Callable[[fields.Row], str | None]) -> str | None:
         try:
-            return read(read_row(self.row, stored_map(self.sample["field_map"])).row)
+            return read(stored_row(self.sample["row"], self.sample["field_map"]))
         except BadRow:  # it was stored under rules that today's no longer read; --raw shows it
             return None
 

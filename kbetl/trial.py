@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from kbetl.inference.dry_run import estimate_run
 from kbetl.inference.plan import Plan, Say
 from kbetl.inference.run import run_plan
+from kbetl.store.answers import NewOutcome, newest_answers
 from kbetl.text import plain_text
 
 
@@ -50,18 +52,19 @@ def _lines(text: str) -> str:
 
 
 def ask_requests(plan: Plan, say: Say) -> list[Trial]:
-    """Asks the samples of a plan; returns answer and value of each. The answers stay, the outcomes do not.
+    """Asks the samples of a plan; returns answer and value of each. Answers are stored, outcomes are not.
 
     A run that asks the same later uses the answers, and a task that is tried out does not come into use.
     """
-    store = plan.store
-    run_plan(plan, say)
-    run = store.last_run(plan.asked.task.name)
-    assert run is not None
-    key = {"run_id": run.id, "task_hash": run.task_hash}
-    found = [Trial(*row) for row in store.rows("inference/outcomes_of_trial", key)]
-    with store.transaction():
-        store.execute("inference/drop_trial", key)
-        store.execute("inference/retire_trial", key)
-        store.remake_views()
-    return found
+    found: list[NewOutcome] = []
+    run_plan(replace(plan, try_out=found.extend), say)
+    outcomes = {outcome.sample_hash: outcome for outcome, _ in found}
+    asked = [(each.request_hash, each.attempt) for each in outcomes.values() if each.request_hash]
+    answers = newest_answers(plan.store, asked)
+    trials = []
+    for (key,) in plan.store.rows("inference/samples_in_order", {"hashes": json.dumps(list(outcomes))}):
+        one = outcomes[key]
+        answer = answers.get((one.request_hash or "", one.attempt))
+        content = None if answer is None else answer.completion.content
+        trials.append(Trial(key, one.status, one.value, one.reason, content))
+    return trials

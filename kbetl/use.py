@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from kbetl import offline
 from kbetl.errors import ConfigError
 from kbetl.store import ReportRow, Store
+from kbetl.store.generated_views import check_label_columns
 
 HASH_PREFIX = "t1:"
 
@@ -25,6 +26,8 @@ class Choice:
     outcomes: Mapping[str, int]
     is_labelled: bool
     """Whether it has an outcome that is ok."""
+    reader: str
+    """How its answers are read, as the store keeps it."""
 
     @property
     def labels(self) -> int:
@@ -45,11 +48,12 @@ def use_task(store: Store, name: str, model: str | None, task_hash: str | None) 
 
     The model `offline` is the built-in one of this kbetl, as in `enrich`. `task_hash` is the beginning of
     a hash, with or without `t1:`. Raises ConfigError, and changes nothing, if none or several match,
-    or the one that does has no outcome that is ok.
+    the one that does has no outcome that is ok, or a label of it has the name of another column.
     """
     model = offline.MODEL if model == "offline" else model
     choices = _choices(store, name)
     chosen = _the_one(store, name, choices, _matching(choices, model, task_hash))
+    check_label_columns(store.connection, name, chosen.reader)
     before = next((choice for choice in choices if choice.in_use), None)
     run_id = store.begin_run(
         "use", {"task": name, "model": model, "task_hash": chosen.hash}, task_hash=chosen.hash
@@ -98,8 +102,8 @@ def _filtered(store: Store) -> int:
 
 def _choices(store: Store, name: str) -> list[Choice]:
     return [
-        Choice(task_hash, model, parameters, bool(in_use), json.loads(outcomes), bool(is_labelled))
-        for task_hash, model, parameters, in_use, outcomes, is_labelled in store.rows(
+        Choice(task_hash, model, parameters, bool(in_use), json.loads(outcomes), bool(is_labelled), reader)
+        for task_hash, model, parameters, in_use, outcomes, is_labelled, reader in store.rows(
             "use/task_choices", {"name": name}
         )
     ]

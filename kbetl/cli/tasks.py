@@ -55,7 +55,7 @@ def tasks(context: click.Context, /, database: Path, **_: Any) -> None:
 @click.option("--question", help="What the model is to judge or to write.")
 @click.option("--answer", help="Its form: 1-5, low,medium,high, text, score:integer,why:text, or /REGEX/.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: NAME.md]")
-def new(name: str, *, database: Path, output: Path | None, **given: Any) -> None:
+def new(name: str, *, database: Path, output: Path | None, quiet: bool, **given: Any) -> None:
     """Write the file of a task called NAME, with comments; on a terminal what is not given is asked.
 
     \b
@@ -63,18 +63,24 @@ def new(name: str, *, database: Path, output: Path | None, **given: Any) -> None
       kbetl tasks new clarity --about rollout --question "How clear is the answer?" --answer 1-5
       kbetl tasks new topic --about record --question "What is it about?" --answer code,maths,prose
     """
+    from kbetl.tasks.task import is_column_name
     from kbetl.tasks.task_writer import new_task_text
 
     path = output or Path(f"{name}.md")
     if path.exists():
         raise ConfigError(f"{path} is there already; name another file with -o, or remove it")
     answers = {key: given[key] or _ask(key, text) for key, text in _QUESTIONS.items()}
-    text = new_task_text(name, answers["about"], answers["question"], answers["answer"], _fields(database))
+    columns = _fields(database) if answers["about"] == "record" else []
+    shown = [each for each in columns if is_column_name(each)]
+    text = new_task_text(name, answers["about"], answers["question"], answers["answer"], shown)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    left_out = ", ".join(map(repr, (each for each in columns if each not in shown)))
+    if left_out and not quiet:
+        click.echo(f"left out, as no template can name it: {left_out}", err=True)
     click.echo(f"{path}: try it with: {config.command_line(database, 'tasks', 'test', _typed(path))}")
 
 

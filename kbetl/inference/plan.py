@@ -21,7 +21,7 @@ from kbetl.prices import Price, find_price
 from kbetl.records import Outcome, ParsedAnswer, Request, RequestTemplate
 from kbetl.samples.reading import FieldMap, stored_map
 from kbetl.store import Store, select_samples
-from kbetl.store.answers import StoredAnswer, StoredTask, newest_answers, tasks_named
+from kbetl.store.answers import NewOutcome, StoredAnswer, StoredTask, newest_answers, tasks_named
 from kbetl.store.batches import any_handed_out, pending_request
 from kbetl.store.datasets import source_ids
 from kbetl.store.selection import PendingSample, Selection
@@ -292,6 +292,8 @@ class Plan:
     """Makes what turns an answer into a rollout; called in a transaction. None: answers are only read."""
     notes: Callable[[], Sequence[str]] = tuple
     """Lines for the end of the run's report."""
+    try_out: Callable[[Sequence[NewOutcome]], None] | None = None
+    """Gets what is concluded, which the store does not keep then; None: the store records it."""
     what: str = "samples chosen"
     """What a report calls the answers that are wanted."""
     counts: Callable[[], Mapping[str, Any]] = dict

@@ -125,7 +125,9 @@ class WorkerPool:
         job = self._job
         job.tally.count_in_flight = lambda: job.backend.in_flight
         job.tally.hold_s = lambda: job.backend.hold_s
-        self._writer = AnswerWriter(self._plan.store.another(), job.started.run.id, self._say_use)
+        self._writer = AnswerWriter(
+            self._plan.store.another(), job.started.run.id, self._say_use, self._plan.try_out
+        )
         self._pause_gate = _PauseGate(self._writer, self._has_ended)
         with signals_to(self._interrupt):
             try:

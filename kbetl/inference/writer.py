@@ -72,13 +72,23 @@ class AnswerWriter:
     the store, items wait, and `may_pay` is not set.
     """
 
-    def __init__(self, store: Store, run_id: int, on_use: Callable[[InUse], None]) -> None:
-        """`on_use` hears, in the event loop, of a task that came into use."""
+    def __init__(
+        self,
+        store: Store,
+        run_id: int,
+        on_use: Callable[[InUse], None],
+        try_out: Callable[[Sequence[NewOutcome]], None] | None = None,
+    ) -> None:
+        """`on_use` hears, in the event loop, of a task that came into use.
+
+        `try_out` gets the outcomes, in the writer's thread, in place of the store.
+        """
         store.connection.execute(f"pragma cache_size = {-CACHE_KIB}")
         store.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._store = store
         self._run_id = run_id
         self._on_use = on_use
+        self._try_out = try_out
         self._items: queue.SimpleQueue[WriteItem | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._labelled: set[str] = set()
@@ -154,7 +164,11 @@ class AnswerWriter:
         at = now()
         add_answers(self._store, [each for item in group for each in item.tries(self._run_id)], at)
         decisions = [each for item in group for each in item.decisions()]
-        in_use = record_outcomes(self._store, decisions, at, labelled_before=self._labelled)
+        in_use: list[InUse] = []
+        if self._try_out is None:
+            in_use = record_outcomes(self._store, decisions, at, labelled_before=self._labelled)
+        else:
+            self._try_out(decisions)
         add_generated(self._store, [each for item in group if item.completions for each in item.rollouts])
         for item in group:
             if item.in_same_transaction is not None:

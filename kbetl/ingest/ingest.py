@@ -115,6 +115,13 @@ def _ingest_one(
         is_meant_whole = bounds.limit is None and source.origin.kind != "stdin"
         features = source.parts[0].features()
         finish_source(intake, report, is_whole=is_whole, is_meant_whole=is_meant_whole, features=features)
+        report.notes = (
+            *report.notes,
+            *(
+                f"{each.name}: no label of {each.model} ({each.hash[:15]}) is left; it is not in use any more"
+                for each in intake.retired
+            ),
+        )
     except SourceError as error:
         report.error = str(error)
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kbetl.errors import BadRow, ConfigError
-from kbetl.json_codec import canonical_json
+from kbetl.json_codec import canonical_json, stored_value
 from kbetl.records import Kind
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
@@ -40,6 +40,11 @@ NO_MAP = "none"
 
 _OF_MODULE = ("module_name", "python_code", "triton_code")
 _STEP = re.compile(r'[^.\[\]"\x00-\x1f]+')
+# Keys that every JSON writer spells alike: others may stand in the row with escapes, as `caf\u00e9`, and a
+# path of SQLite before 3.45 compares spellings.
+_PLAIN_PATH = re.compile(r"[\w .-]+", re.ASCII)
+_READ_BY_SQL = ("python_code", "triton_code")
+"""Names whose text views read from the row itself."""
 _TO_COMPARE = ("prompt", "completion", "reward", *_OF_MODULE, "info", "model", "env_id")
 """Fields of a row as it is read, whose change another map may bring."""
 
@@ -68,6 +73,11 @@ def field_map(options: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"--map {option!r}: write NAME=PATH, with a NAME of {', '.join(NAMES)}")
         if not path or not all(_STEP.fullmatch(step) for step in path.split(".")):
             raise ConfigError(f"--map {option!r}: a PATH is keys with dots between, such as data.answer")
+        if name in _READ_BY_SQL and not is_plain_path(path):
+            raise ConfigError(
+                f"--map {option!r}: the keys of code are of ASCII letters, digits, blanks, '_' and '-', "
+                "which every file spells alike; rename the column"
+            )
         if name in found:
             raise ConfigError(f"--map {name} is given twice: {found[name]!r} and {path!r}; leave one out")
         found[name] = path
@@ -90,6 +100,11 @@ def sql_path(path: str) -> str:
     return "$" + "".join(f"[{step}]" if step.isdecimal() else f'."{step}"' for step in path.split("."))
 
 
+def is_plain_path(path: str) -> bool:
+    """Whether SQLite finds what `sql_path` names in a row of any writer."""
+    return _PLAIN_PATH.fullmatch(path) is not None
+
+
 def at_path(row: Row, path: str) -> Any:
     """The value at a dotted path of a row, as `sql_path` finds it; None if there is none."""
     value: Any = row
@@ -110,6 +125,11 @@ def read_row(row: Row, map_: FieldMap | None = None) -> Reading:
     """
     found = Reading(row) if row.get("completion") is not None else _by_shape(row)
     return found if not map_ else _mapped(row, found, map_)
+
+
+def stored_row(text: str | bytes, map_: str | None) -> Row:
+    """The row of a stored sample as it is read by its map, which `map_text` spelled; None for no map."""
+    return read_row(stored_value(text), stored_map(map_)).row
 
 
 def kind_of(row: Row) -> Kind:
@@ -135,7 +155,7 @@ def has_prompt(row: Row) -> bool:
 
 
 def changed_names(one: Reading, other: Reading) -> frozenset[str]:
-    """The names whose values differ between two readings of one row."""
+    """The names that a template may have whose values differ between two readings of one row."""
     changed = {name for name in _TO_COMPARE if one.row.get(name) != other.row.get(name)}
     if "info" in changed:
         changed |= {
@@ -147,7 +167,7 @@ def changed_names(one: Reading, other: Reading) -> frozenset[str]:
         changed.add("environment")
     if one.group != other.group:
         changed.add("group")
-    return frozenset(changed) & frozenset(NAMES)
+    return frozenset(changed)
 
 
 def _has_text(row: Row, keys: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from kbetl.json_codec import LARGEST_INTEGER
 from kbetl.samples import fields
 from kbetl.samples.fields import Row
 from kbetl.samples.messages import ending_of
-from kbetl.samples.reading import Reading, at_path, read_row, sql_path
+from kbetl.samples.reading import Reading, at_path, is_plain_path, read_row, sql_path
 from kbetl.usage import read_usage
 
 _NO_METRICS = frozenset(
@@ -76,7 +76,11 @@ def rollout_facts(
     """
     reading = reading or read_row(source)
     row, at = reading.row, reading.completion_at
-    plain = source.get("completion") if at is None else at_path(source, at)
+    plain = None  # what the view `rollouts` finds
+    if at is None:
+        plain = source.get("completion")
+    elif is_plain_path(at):
+        plain = at_path(source, at)
     steps = list(_steps(row)) if row.get("trajectory") else []
     finish_reason = _text(row.get("finish_reason")) or _finish_reason(steps)
     error, error_text = _error(row.get("error"))

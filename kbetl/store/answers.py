@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kbetl.errors import ConfigError
 from kbetl.records import Completion, Outcome, Request
 from kbetl.store.generated_views import check_label_columns
 from kbetl.store.store import Store, now
@@ -72,7 +73,7 @@ def stored_task(store: Store, name: str) -> tuple[Any, ...] | None:
 
 
 class InUse(NamedTuple):
-    """A task that came into use with its first outcome that is ok."""
+    """A task that came into use with its first outcome that is ok, or went out of it with its last."""
 
     name: str
     model: str
@@ -86,16 +87,30 @@ class InUse(NamedTuple):
 def use_first_tasks(store: Store, labelled: Iterable[str]) -> list[InUse]:
     """Puts tasks in use, by their hashes, if none of their name is; returns those.
 
-    Each has an outcome that is ok. Call within the transaction that records it.
+    Each has an outcome that is ok. A task whose label has the name of another's column, which came into use
+    meanwhile, stays out of use: `kbetl use` says why. Call within the transaction that records it.
     """
-    used = [
-        InUse(*row)
-        for task_hash in labelled
-        for row in store.execute("answers/use_first_task", {"hash": task_hash}).fetchall()
-    ]
+    used = []
+    for task_hash in labelled:
+        for *row, reader in store.execute("answers/use_first_task", {"hash": task_hash}).fetchall():
+            first = InUse(*row)
+            try:
+                check_label_columns(store.connection, first.name, reader)
+            except ConfigError:
+                store.execute("use/retire_tasks", {"name": first.name})
+            else:
+                used.append(first)
     if used:
         store.remake_views()
     return used
+
+
+def retire_unlabelled(store: Store) -> list[InUse]:
+    """Puts the tasks that have no label any more out of use; returns those. Call within a transaction."""
+    retired = [InUse(*row) for row in store.execute("answers/retire_unlabelled").fetchall()]
+    if retired:
+        store.remake_views()
+    return retired
 
 
 def newest_answers(store: Store, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StoredAnswer]:

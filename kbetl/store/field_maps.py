@@ -76,9 +76,11 @@ def read_anew(store: Store, reread: Reread) -> Dropped:
         "field_maps/drop_facts",
         "field_maps/drop_other_reasoning",
         "field_maps/drop_mapped_sample",
+        "field_maps/drop_solution",
     ):
         store.execute(query, key)
     hashes = {**key, "task_hashes": json.dumps(list(reread.task_hashes))}
     outcomes = store.execute("field_maps/drop_outcomes", hashes).rowcount
+    store.execute("field_maps/drop_questions", hashes)
     lengths = store.execute("field_maps/drop_lengths", key).rowcount if reread.drops_lengths else 0
     return Dropped(outcomes, lengths)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kbetl.records import Kind, Sample
 from kbetl.samples.reading import stored_map
 from kbetl.samples.rollout_facts import RolloutFacts
+from kbetl.store.answers import InUse, retire_unlabelled
 from kbetl.store.field_maps import Reread, StoredReading, map_id, read_anew, stored_reading
 from kbetl.store.store import Store, now
 
@@ -123,6 +124,8 @@ class SampleWriter:
         self.field_map = stored_map(origin.field_map)
         self.compares_maps = compares_maps
         self.counts = ReadCounts()
+        self.retired: list[InUse] = []
+        """Tasks that are not in use any more: their last label was taken back."""
         self._position = first_position
         self._store = store
         self._origin = origin
@@ -283,6 +286,8 @@ class SampleWriter:
                 store.execute_many("field_maps/add_mapped_sample", mapped)
             store.execute_many("samples/add_incoming_sample", _named(_MEMBERSHIP, batch.memberships))
             store.execute_many("samples/add_incoming_rejection", _named(_REJECTION, batch.rejections))
+            if any(each.outcomes for each in dropped):
+                self.retired += retire_unlabelled(store)
         self.counts.new += new
         self.counts.known += len(batch.memberships) - new
         self.counts.rejected += len(batch.rejections)

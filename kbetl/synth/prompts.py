@@ -13,13 +13,13 @@ from kbetl.errors import BadRow, ConfigError, MissingField, SourceError
 from kbetl.inference.find_task import find_task
 from kbetl.inference.options import EnrichOptions
 from kbetl.inference.plan import ModelTask, PromptSource, Say, fill_selection
-from kbetl.json_codec import read_json, stored_value
+from kbetl.json_codec import read_json
 from kbetl.readers.lines import RawRow, decompressed, read_lines
 from kbetl.records import Sample
 from kbetl.row_writer import Rejections
 from kbetl.samples import fields
 from kbetl.samples.parse import parse_prompt, remember_code
-from kbetl.samples.reading import read_row, stored_map
+from kbetl.samples.reading import stored_row
 from kbetl.store import Store
 from kbetl.store.answers import tasks_named
 from kbetl.store.samples import SampleWriter, SourceInfo
@@ -77,7 +77,7 @@ def prompt_sources(
 
 
 def _row_of(sample: PendingSample) -> Mapping[str, Any]:
-    return read_row(stored_value(sample.row), stored_map(sample.field_map)).row
+    return stored_row(sample.row, sample.field_map)
 
 
 def _module_problem(store: Store, sample: PendingSample) -> PromptSource:

@@ -143,6 +143,11 @@ class Task:
         return answer_parser.read_answer(self.answer_format, completion)
 
 
+def is_column_name(name: str) -> bool:
+    """Whether a template can name a column that is called so."""
+    return "." not in name and _NAME.fullmatch(name) is not None
+
+
 def check_parameters(parameters: Mapping[str, Any]) -> None:
     """Raises ConfigError for reserved names, keys of a task file, and values that cannot be sent."""
     for name, value in parameters.items():

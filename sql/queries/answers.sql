@@ -136,6 +136,14 @@ set
   value = excluded.value,
   failures = iif(excluded.status = 'failed', outcomes.failures + 1, 0)
 
+-- name: retire_unlabelled
+-- Tasks without any outcome that is ok are not in use any more; gives those that were.
+update tasks
+set in_use = 0
+where in_use = 1
+  and not exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok')
+returning name, model, hash
+
 -- name: stored_task
 -- The task of a name that is in use, else the newest. :name
 select
@@ -187,7 +195,8 @@ from (
 ) as recent
 
 -- name: use_first_task
--- Puts a task in use that has an outcome which is ok, if none of its name is in use; gives it if it did. :hash
+-- Puts a task in use that has an outcome which is ok, if none of its name is in use; gives it, and how its answers are
+-- read, if it did. :hash
 update tasks
 set in_use = 1
 where hash = :hash
@@ -196,4 +205,4 @@ where hash = :hash
     from tasks as others
     where others.name = tasks.name and others.in_use = 1
   )
-returning name, model, hash
+returning name, model, hash, reader

@@ -146,7 +146,13 @@ select
   chosen.verdict,
   chosen.problem_code_hash,
   chosen.problem_code,
-  samples.row
+  samples.row,
+  (
+    select field_maps.map
+    from mapped_samples
+    join field_maps on field_maps.id = mapped_samples.field_map_id
+    where mapped_samples.sample_hash = samples.hash
+  ) as field_map
 from (
   select
     min(contamination_pairs.code_hash) as code_hash,
@@ -218,7 +224,13 @@ limit :limit
 -- Codes that wait to be read, each with a row that holds it. :after code hash, '' for the first   :limit number of codes
 select
   unread.code_hash,
-  samples.row
+  samples.row,
+  (
+    select field_maps.map
+    from mapped_samples
+    join field_maps on field_maps.id = mapped_samples.field_map_id
+    where mapped_samples.sample_hash = samples.hash
+  ) as field_map
 from temp.unread_codes as unread
 cross join samples on samples.hash = unread.sample_hash
 where unread.code_hash > :after

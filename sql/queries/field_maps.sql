@@ -58,6 +58,17 @@ delete from outcomes
 where sample_hash = :sample_hash
   and task_hash in (select value from json_each(:task_hashes))
 
+-- name: drop_questions
+-- What batch files ask for tasks about a sample settles it no more. :sample_hash   :task_hashes JSON list
+delete from handed_out_samples
+where sample_hash = :sample_hash
+  and task_hash in (select value from json_each(:task_hashes))
+
+-- name: drop_solution
+-- Forgets which code a rollout holds. :sample_hash
+delete from solutions
+where sample_hash = :sample_hash
+
 -- name: kept_map
 -- The map by which the rows of a source are read; null for none, no row for an unknown source. :name of the source
 select sources.field_map

@@ -39,12 +39,18 @@ from findings
 where findings.solution_hash = :solution_hash and findings.version = :version
 
 -- name: unchecked_rollouts
--- Rollouts whose code no checker of this version has read, in the order of their hashes.
+-- Rollouts whose code no checker of this version has read, in the order of their hashes; with the map they are read by.
 -- :version of the checker   :after sample hash, '' for the first   :limit number of rows
 select
   rollouts.sample_hash,
   rollouts.completion,
-  samples.row
+  samples.row,
+  (
+    select field_maps.map
+    from mapped_samples
+    join field_maps on field_maps.id = mapped_samples.field_map_id
+    where mapped_samples.sample_hash = samples.hash
+  ) as field_map
 from (
   select known.hash as hash
   from samples as known indexed by samples_by_hash

@@ -74,43 +74,12 @@ where outcomes.task_hash = :task_hash
   and (answers.run_id >= :run_id or outcomes.decided_at >= :since)
   and not exists (select 1 from runs where runs.id = answers.run_id and runs.origin is not null)
 
--- name: drop_trial
--- Takes back what a run concluded; the answers stay. :run_id   :task_hash
-delete from outcomes
-where task_hash = :task_hash
-  and decided_at >= (select runs.started_at from runs where runs.id = :run_id)
-
 -- name: fields_of_a_record
 -- The fields with text of the first record.
 select field.key
 from json_each((select samples.row from samples where samples.kind = 'record' order by samples.rowid limit 1)) as field
 where field.type = 'text'
 order by field.id
-
--- name: outcomes_of_trial
--- What a run concluded, with the answers, in the order of the samples. :run_id   :task_hash
-select
-  outcomes.sample_hash,
-  outcomes.status,
-  outcomes.value,
-  outcomes.reason,
-  answers.content
-from outcomes
-join samples on samples.hash = outcomes.sample_hash
-left join answers
-  on answers.request_hash = outcomes.request_hash
-  and answers.attempt = outcomes.attempt
-  and answers.try = outcomes.try
-where outcomes.task_hash = :task_hash
-  and outcomes.decided_at >= (select runs.started_at from runs where runs.id = :run_id)
-order by samples.rowid, outcomes.attempt
-
--- name: retire_trial
--- A task without any outcome that is ok is not in use. :task_hash
-update tasks
-set in_use = 0
-where hash = :task_hash
-  and not exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok')
 
 -- name: run_of_process
 -- The run about a task that a process has open, and the task; no row if it has none. :pid
@@ -122,3 +91,10 @@ where runs.pid = :pid
   and runs.status is null
 order by runs.id desc
 limit 1
+
+-- name: samples_in_order
+-- Samples in the order in which they came in. :hashes JSON list
+select samples.hash
+from samples
+where samples.hash in (select value from json_each(:hashes))
+order by samples.rowid

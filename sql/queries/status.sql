@@ -240,12 +240,14 @@ where (runs.status is null or runs.status not in (0, 2))
   and runs.origin is null
   and not (runs.command = 'merge' and runs.status is 3)
   and runs.command not glob 'batch *'
+  and runs.command <> 'tasks test'
   and not exists (
     select 1
     from runs as later
     where later.id > runs.id
       and later.origin is null
       and later.command not glob 'batch *'
+      and later.command <> 'tasks test'
       and case
         when runs.task is not null
           then later.task = runs.task and (runs.task_hash is null or later.task_hash = runs.task_hash)

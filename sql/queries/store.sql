@@ -48,6 +48,7 @@ from runs
 where runs.task = :task
   and runs.origin is null
   and runs.command not glob 'batch *'
+  and runs.command <> 'tasks test'
   and coalesce(runs.options ->> '$.retry', '[]') = '[]'
   and (runs.task_hash = :task_hash or (:task_hash is null and runs.status = 0))
   and exists (select 1 from outcomes where outcomes.task_hash = runs.task_hash)
@@ -76,6 +77,7 @@ where runs.task = :task
     :is_left_over = 0
     or (
       runs.command not glob 'batch *'
+      and runs.command <> 'tasks test'
       and (runs.status is null or runs.status <> 0)
       and not (
         not exists (select 1 from outcomes where outcomes.task_hash = runs.task_hash and outcomes.status = 'ok')
@@ -86,6 +88,7 @@ where runs.task = :task
             and later.origin is null
             and later.task = runs.task
             and later.command not glob 'batch *'
+            and later.command <> 'tasks test'
             and later.task_hash is not runs.task_hash
             and later.status = 0
             and exists (select 1 from outcomes where outcomes.task_hash = later.task_hash)
@@ -98,6 +101,7 @@ where runs.task = :task
           and later.origin is null
           and later.task = runs.task
           and later.command not glob 'batch *'
+          and later.command <> 'tasks test'
           and later.task_hash = runs.task_hash
           and later.status = 0
           and (

@@ -28,8 +28,8 @@ set in_use = 0
 where name = :name
 
 -- name: task_choices
--- The tasks of a name with their outcomes by status (attempt 0) as a JSON object, and whether any is ok; the one in
--- use first. :name
+-- The tasks of a name with their outcomes by status (attempt 0) as a JSON object, whether any is ok, and how answers are
+-- read; the one in use first. :name
 select
   tasks.hash,
   tasks.model,
@@ -44,7 +44,8 @@ select
       group by outcomes.status
     ) as counted
   ) as outcomes,
-  exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok') as is_labelled
+  exists (select 1 from outcomes where outcomes.task_hash = tasks.hash and outcomes.status = 'ok') as is_labelled,
+  tasks.reader
 from tasks
 where tasks.name = :name
 order by tasks.in_use desc, tasks.created_at desc, tasks.hash

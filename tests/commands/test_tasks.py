@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 
 import pytest
-from enrich_case import Case
+from enrich_case import Case, ended, started, until
 from fake_llm import Asked
 
 from kbetl.tasks import load_task
@@ -67,6 +69,15 @@ def test_each_form_of_an_answer_is_a_file_that_loads(case, answer):
     assert (task.about, task.format_spec) == (("record",), ANSWERS[answer])
     assert "{{ text }}" in task.template
     assert "{{ n }}" not in task.template
+
+
+def test_columns_that_no_template_can_name_are_left_out(case):
+    """By name, so that the file loads."""
+    case.ingest([{"the text": "a", "text": "b", "a.b": "c", "n": 1}])
+    made = case.kbetl("tasks", "new", "t", "--about", "record", "--question", "What?", "--answer", "text")
+    assert (made.status, made.err) == (0, "left out, as no template can name it: 'the text', 'a.b'\n")
+    template = load_task(str(case.folder / "t.md")).template
+    assert template.count("{{") == template.count("{{ text }}") == 1
 
 
 def test_fields_with_types_are_a_schema(case):
@@ -133,6 +144,42 @@ def test_test_asks_just_these_and_a_run_pays_for_the_rest_alone(asking):
     assert asking.enrich("--task", "./helpfulness.md", model="m").requests == 4
     assert asking.statuses() == {"ok": 6}
     assert asking.rows("select in_use from tasks") == [(1,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_trial_that_is_cut_off_leaves_answers_alone(asking, number):
+    """At no moment is there a label, or a task that came into use; nor is that said."""
+    goes_on = threading.Event()
+    asking.llm.content = lambda asked: rate(asked) if "It is 0." in asked.prompt or goes_on.wait(20) else ""
+    arguments = ("tasks", "test", "./helpfulness.md", "--ask", "-m", "m", "-b", asking.llm.url)
+    with started(asking.folder, *arguments) as process:
+        until(lambda: asking.rows("select count(*) from answers") == [(1,)])
+        process.send_signal(number)
+        goes_on.set()
+        ends = ended(process)
+    assert (ends.status, "from now on" in ends.err) == (-9 if number == signal.SIGKILL else 130, False)
+    assert asking.rows("select count(*) from outcomes") == [(0,)]
+    assert asking.rows("select in_use from tasks") == [(0,)]
+    paid = asking.rows("select count(*) from answers")[0][0]
+    assert asking.enrich("--task", "./helpfulness.md", model="m").requests == 6 - paid
+    assert asking.rows("select in_use from tasks") == [(1,)]
+
+
+def test_a_trial_is_no_run_to_go_on_with(asking):
+    """With something left over it is in nobody's way: not as a run to resume, nor as one that did more."""
+    asking.llm.content = lambda asked: "?" if "It is 5." in asked.prompt else rate(asked)
+    assert (
+        asking.enrich("--task", "./helpfulness.md", "--where", "completion = 'It is 5.'", model="m").status
+        == 3
+    )
+    asking.llm.content = lambda asked: "?"
+    model = ("-m", "m", "-b", asking.llm.url)
+    assert asking.kbetl("tasks", "test", "./helpfulness.md", "-n", "2", "--ask", *model).status == 3
+    assert "run 2, enrich of helpfulness" in asking.kbetl("status").out
+    asking.llm.content = rate
+    resumed = asking.enrich("--task", "./helpfulness.md", "--resume", "--retry", "unparsed", model="m")
+    assert "--resume: taking up run 2" in resumed.err
+    assert asking.statuses() == {"ok": 1}
 
 
 def test_a_task_is_named_by_its_name_in_the_store_too(asking):

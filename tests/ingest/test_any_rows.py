@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from batch_case import answer_file, completion, openai_result
 from enrich_case import Case, write_rows
 from fake_llm import Asked
 
@@ -208,6 +209,59 @@ def test_outcomes_that_hang_on_no_changed_field_stay(case):
     assert case.statuses() == {"ok": 10}
 
 
+def test_a_task_without_any_label_left_is_out_of_use(case):
+    """With its view, and it is said; mapped back, its answers bring it into use again."""
+    case.llm.content = rate
+    pairs(case, *QUESTION_MAP)
+    asks = task(case, "rollout", BOTH)
+    assert case.enrich("--task", asks).status == 0
+    half = ("--map", "prompt=question", "--map", "completion=note")
+    assert "not in use any more" not in pairs(case, *half, "-n", "9").err
+    assert case.rows("select in_use from tasks") == [(1,)]
+    taken = pairs(case, *half)
+    assert "helpfulness: no label of m (t1:" in taken.err
+    assert case.rows("select in_use from tasks") == [(0,)]
+    assert case.rows("select name from sqlite_schema where name = 'task_helpfulness'") == []
+    refused = case.kbetl("export", "evals", "-o", "x.jsonl", "--where", "helpfulness > 1")
+    assert (refused.status, "the task helpfulness has no label yet" in refused.err) == (2, True)
+    pairs(case, *QUESTION_MAP)
+    back = case.enrich("--task", asks)
+    assert (back.requests, "from now on" in back.err) == (0, True)
+    assert case.rows("select count(*) from task_helpfulness") == [(10,)]
+
+
+def test_what_a_batch_file_asked_before_is_no_label_of_the_new_reading(case):
+    """Its answer is stored, and settles the sample once the map is the old one again, for nothing."""
+    pairs(case, *QUESTION_MAP)
+    asks = task(case, "rollout", BOTH)
+    assert case.kbetl("batch", "write", "enrich", "out", "--task", asks, "-m", "m").status == 0
+    (source,) = (case.folder / "out").iterdir()
+    said = completion("<helpfulness>3</helpfulness>")
+    answer_file(source, case.folder / "results.jsonl", lambda asked: openai_result(asked, said))
+    pairs(case, "--map", "prompt=question", "--map", "completion=note")
+    read = case.kbetl("batch", "read", "results.jsonl")
+    assert (read.status, case.rows("select count(*) from answers")) == (0, [(10,)])
+    assert case.rows("select count(*) from outcomes") == [(0,)]
+    pairs(case, *QUESTION_MAP)
+    assert case.enrich("--task", asks, model="m").requests == 0
+    assert case.rows("select value, count(*) from task_helpfulness group by 1") == [(3, 10)]
+
+
+@pytest.mark.parametrize("field", ["env_id", "info"])
+def test_a_field_that_a_map_writes_is_one_that_changed(case, field):
+    """Whatever the template calls it."""
+    case.llm.content = rate
+    rows = [
+        {"completion": a, "env_id": "one", "info": {"module_name": "One"}, "note": "Two"} for _, a in PAIRS
+    ]
+    case.ingest(rows)
+    assert (
+        case.enrich("--task", task(case, "rollout", f"{{{{ {field} }}}} {{{{ completion }}}}")).requests == 10
+    )
+    maps = ("--map", "environment=note", "--map", "module_name=note")
+    assert "as a field changed: 10 outcomes" in case.kbetl("ingest", "rows.jsonl", *maps).err
+
+
 def test_samples_of_another_source_are_never_read_otherwise(case):
     """Exit 2 before anything is stored, with the count and the name."""
     pairs(case, name="first.jsonl")
@@ -285,6 +339,69 @@ def test_reasoning_group_model_and_the_rest_are_read_where_the_map_says(case):
     assert case.kbetl("check").status == 0
 
 
+def test_what_code_shows_is_read_where_the_map_says(case):
+    """Flags and pairs are those of the same rows under the usual names; a new map forgets flags."""
+    module = (
+        "import torch\nclass {0}(torch.nn.Module):\n    def forward(self, x):\n        return torch.{0}(x)\n"
+    )
+    names = ("completion", "module_name", "python_code")
+    usual = [
+        dict(
+            zip(
+                names,
+                (f"```python\n{code.replace(f'class {name}', f'class {name}New')}```", name, code),
+                strict=True,
+            )
+        )
+        for name, code in ((name, module.format(name)) for name in ("relu", "tanh"))
+    ]
+    mapped = [{"a": row["completion"], "n": row["module_name"], "c": row["python_code"]} for row in usual]
+    write_rows(case.folder / "bench.jsonl", [{"name": "x", "code": usual[1]["python_code"]}])
+    maps = [part for name, key in zip(names, "anc", strict=True) for part in ("--map", f"{name}={key}")]
+    found = []
+    for rows, options in ((usual, []), (mapped, maps)):
+        case.ingest(rows, "rows.jsonl", *options)
+        assert case.kbetl("hacks").status == 0
+        assert case.kbetl("contamination", "--against", "bench.jsonl").status == 0
+        found.append(
+            [
+                case.rows(
+                    "select module_name, flags from hacks join source_samples using (sample_hash) order by 1"
+                ),
+                case.rows(
+                    "select flag, line, evidence from hack_flags "
+                    "join source_samples using (sample_hash) order by 1, 2, 3"
+                ),
+                case.rows("select how, problem from contamination join source_samples using (sample_hash)"),
+                case.kbetl("contamination", "review").out,
+            ]
+        )
+        (case.folder / "kbetl.db").rename(case.folder / "before.db")
+    assert found[0] == found[1]
+    assert all(found[0])
+    (case.folder / "before.db").rename(case.folder / "kbetl.db")
+    other = [part for part in maps if part != "completion=a"]
+    assert case.kbetl("ingest", "rows.jsonl", *other[1:], "--map", "completion=n").status == 0
+    assert case.rows("select distinct worst from hacks") == [("unchecked",)]
+
+
+@pytest.mark.parametrize("key", ["café", "a\\b", "<a>", "a b-1"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_a_key_is_found_however_the_file_spells_it(case, key, is_ascii):
+    """With escapes or without, of text and of messages."""
+    said = [{"role": "assistant", "content": "b", "reasoning": "why"}]
+    rows = [{"q": "1", "in": {key: "a"}}, {"q": "2", "in": {key: said}}]
+    text = "".join(json.dumps(row, ensure_ascii=is_ascii) + "\n" for row in rows)
+    (case.folder / "rows.jsonl").write_text(
+        text.replace("<", "\\u003c") if is_ascii else text, encoding="utf-8"
+    )
+    assert (
+        case.kbetl("ingest", "rows.jsonl", "--map", f"completion=in.{key}", "--map", "prompt=q").status == 0
+    )
+    assert case.rows("select completion, reasoning from rollouts order by 1") == [("a", None), ("b", "why")]
+    assert case.kbetl("check").status == 0
+
+
 def test_rows_that_lack_a_mapped_field_are_counted(case):
     rows = [{"question": q, "answer": a} for q, a in PAIRS]
     del rows[3]["answer"]
@@ -320,6 +437,10 @@ REFUSED = {
         "--map 'answer=a': write NAME=PATH, with a NAME of prompt, ",
     ),
     "no path": (["--map", "prompt="], "--map 'prompt=': a PATH is keys with dots between"),
+    "code whose key may be spelled otherwise": (
+        ["--map", "python_code=café"],
+        "--map 'python_code=café': the keys of code are of ASCII letters",
+    ),
     "a path with quotes": (["--map", 'prompt=a".b'], "a PATH is keys with dots between"),
 }
 

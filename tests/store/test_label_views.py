@@ -6,10 +6,11 @@ import json
 import sqlite3
 
 import pytest
-from enrich_case import Case, module_of, rollouts
+from enrich_case import Case, Result, module_of, rollouts
 
 from kbetl.resources import view_columns
 from kbetl.store import Store
+from kbetl.store.answers import use_first_tasks
 
 pytest_plugins = ["enrich_fixtures"]
 
@@ -148,6 +149,41 @@ def test_names_that_cannot_be_columns_are_refused_before_anything_is_asked(case,
     assert (run.status, run.requests, run.err.count("\n")) == (2, 0, 1)
     assert message in run.err
     assert case.rows("select count(*) from tasks") == [(0,)]
+
+
+CLASHING = '{ json = { properties = { b = { type = "integer" } } } }'
+PLAIN = '{ tag = "n" }'
+REFUSED = (
+    "task a: its labels would be the column 'a_b', which is one of the task a_b; rename the task, "
+    "or the field in its JSON schema"
+)
+
+
+def test_no_label_stands_where_another_task_has_one(case):
+    """Neither by `use`, nor read otherwise (exit 2, nothing changes), nor by a first answer."""
+    case.ingest(rollouts(2))
+    state = "select name, template, in_use, reader from tasks order by 1, 2"
+
+    def ask_of(name: str, form: str, what: str = "", command: str = "enrich") -> Result:
+        (case.folder / "task.md").write_text(TASK.format(name=name, answer=form) + what)
+        case.llm.content = lambda _: f'<n>{name}</n> {{"b": 1}}' if form == PLAIN else '{"b": 1}'
+        if command == "enrich":
+            return case.enrich("--task", "./task.md", model="m")
+        return case.kbetl(command, "./task.md", "--yes")
+
+    assert ask_of("a", PLAIN).status == 0
+    assert ask_of("a", CLASHING, "as JSON").status == 0  # beside the first, and not in use
+    assert ask_of("a_b", PLAIN).status == 0
+    before = case.rows(state)
+    (other,) = case.rows("select hash from tasks where name = 'a' and in_use = 0")[0]
+    for refused in (case.kbetl("use", "a", "--task-hash", other), ask_of("a", CLASHING, command="reparse")):
+        assert (refused.status, refused.err) == (2, f"kbetl: {REFUSED}\n")
+    assert case.rows(state) == before
+    assert case.rows("select distinct a_b from selectable") == [("a_b",)]
+    case.change("update tasks set in_use = 0 where name = 'a'")
+    with Store.open(case.folder / "kbetl.db") as store, store.transaction():
+        assert use_first_tasks(store, [other]) == []
+    assert case.rows("select name from tasks where in_use = 1") == [("a_b",)]
 
 
 def test_the_check_on_names_knows_every_column(tmp_path):
