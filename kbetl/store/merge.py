@@ -17,6 +17,7 @@ from typing import NamedTuple
 from kbetl.errors import ConfigError, LockHeld, StoreError
 from kbetl.store import connection
 from kbetl.store.answers import use_first_tasks
+from kbetl.store.field_maps import map_columns
 from kbetl.store.lock import all_tasks_lock
 from kbetl.store.store import ReportRow, Store, now
 
@@ -48,12 +49,15 @@ _BY_CONTENT = (
 
 _TEMPORARY = (
     "merge/added_samples_table",
+    "merge/read_otherwise_table",
     "merge/merged_runs_table",
     "merge/merged_rollouts_table",
     "merge/merged_attempts_table",
     "merge/merged_tries_table",
     "merge/merged_ok_table",
     "merge/shifted_attempts_table",
+    "merge/their_outcomes_view",
+    "merge/their_reservations_view",
     "merge/merged_sources_table",
     "merge/merged_places_table",
     "merge/merged_scores_table",
@@ -196,6 +200,7 @@ class _Merge:
         with self._store.transaction(writes=False):
             for table in _TEMPORARY:
                 self._store.execute(table)
+            self._refuse_unreadable()
         if is_dry_run:
             with contextlib.suppress(_DryRunEnded), self._store.transaction():
                 self._merge_all()
@@ -205,6 +210,19 @@ class _Merge:
             pass
         with self._store.transaction():
             self._merge_all()
+
+    def _refuse_unreadable(self) -> None:
+        """Raises StoreError for rows that views and readers of this store would fail on."""
+        found = [what for (what,) in self._store.execute("merge/unreadable_rows")]
+        for map_, *paths in self._store.execute("merge/their_maps"):
+            with contextlib.suppress(ConfigError):
+                if paths == list(map_columns(map_).values()):
+                    continue
+            found.append(f"the map {map_[:80]}")
+        if found:
+            raise StoreError(
+                f"store {self._report.other} cannot be merged: {found[0]} is not as kbetl makes it"
+            )
 
     def _has_batch(self) -> bool:
         with self._store.transaction():
@@ -256,6 +274,10 @@ class _Merge:
         values = {"after": self._after, "upto": last}
         self._store.execute("merge/clear_added_samples")
         if self._store.execute("merge/note_added_samples", values).rowcount:
+            for (sample,) in self._store.execute("merge/unreadable_samples").fetchall():
+                raise StoreError(
+                    f"store {self._report.other} cannot be merged: sample {sample} is not as kbetl makes it"
+                )
             self._add("samples", "merge/add_their_samples", **values)
             for table, add in _BY_SAMPLE:
                 self._add(table, add)
@@ -263,12 +285,13 @@ class _Merge:
         return True
 
     def _compare_maps(self) -> None:
-        differing: int = self._store.execute("merge/samples_read_otherwise").fetchone()[0]
+        differing = self._store.execute("merge/note_read_otherwise").rowcount
         if differing:
             self._report.disagree(
                 "samples",
                 differing,
-                f"{differing:,} samples are read by another --map there; ours stays",
+                f"{differing:,} samples are read by another --map there; ours stays, and what was measured "
+                "or concluded by theirs is left there",
             )
 
     def _compare_benchmarks(self) -> None:
