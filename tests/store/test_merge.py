@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -783,6 +784,11 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
     )
     assert run(["merge", harmless, "-d", str(store), "-q"]) == 0
     checked(store)
+    unprintable = os.fsdecode(b"\xff.db")
+    shutil.copy(good, unprintable)
+    assert run(["merge", unprintable, "-d", "new.db", "-q", "--label", unprintable]) == 0
+    with closing(sqlite3.connect("new.db")) as connection:
+        assert set(connection.execute("select origin from runs").fetchall()) == {(None,), (r"\udcff.db",)}
 
 
 def test_nobody_pays_while_it_merges(folder, shards, capfd):
