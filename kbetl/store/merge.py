@@ -33,7 +33,6 @@ _BY_SAMPLE = (
     ("other_reasoning", "merge/add_their_reasoning"),
     ("original_lines", "merge/add_their_original_lines"),
     ("originals", "merge/add_their_originals"),
-    ("field_maps", "merge/add_their_maps"),
     ("mapped_samples", "merge/add_their_mapped_samples"),
 )
 # Tables whose key is content: the union. Another one is a line here, a block, and a line in `their_rows`.
@@ -215,15 +214,11 @@ class _Merge:
     def _refuse_unreadable(self) -> None:
         """Raises StoreError for rows that views and readers of this store would fail on."""
         found = [what for (what,) in self._store.execute("merge/unreadable_rows")]
-        for map_, *paths in self._store.execute("merge/their_maps"):
-            with contextlib.suppress(ConfigError):
-                if paths == list(map_columns(map_).values()):
-                    continue
-            found.append(f"the map {map_[:80]}")
         if found:
-            raise StoreError(
-                f"store {self._report.other} cannot be merged: {found[0]} is not as kbetl makes it"
-            )
+            raise self._refused(f"{found[0]} is not as kbetl makes it")
+
+    def _refused(self, why: str) -> StoreError:
+        return StoreError(f"store {self._report.other} cannot be merged: {why}")
 
     def _has_batch(self) -> bool:
         with self._store.transaction():
@@ -276,14 +271,20 @@ class _Merge:
         self._store.execute("merge/clear_added_samples")
         if self._store.execute("merge/note_added_samples", values).rowcount:
             for (sample,) in self._store.execute("merge/unreadable_samples").fetchall():
-                raise StoreError(
-                    f"store {self._report.other} cannot be merged: sample {sample} is not as kbetl makes it"
-                )
+                raise self._refused(f"sample {sample} is not as kbetl makes it")
             self._add("samples", "merge/add_their_samples", **values)
+            self._add_maps()
             for table, add in _BY_SAMPLE:
                 self._add(table, add)
         self._after = last
         return True
+
+    def _add_maps(self) -> None:
+        for (map_,) in self._store.execute("merge/maps_of_batch").fetchall():
+            try:
+                self._add("field_maps", "field_maps/add_map", map=map_, **map_columns(map_))
+            except ConfigError as error:
+                raise self._refused(str(error)) from None
 
     def _compare_maps(self) -> None:
         differing = self._store.execute("merge/note_read_otherwise").rowcount

@@ -223,22 +223,6 @@ select 'reservations', count(*) from other.reservations
 union all
 select 'settings', count(*) from other.settings
 
--- name: their_maps
--- The maps of the other store, each with the paths that are derived from it.
-select
-  field_maps.map,
-  field_maps.prompt,
-  field_maps.completion,
-  field_maps.reasoning,
-  field_maps.reward,
-  field_maps.module_name,
-  field_maps.python_code,
-  field_maps.triton_code,
-  field_maps.model,
-  field_maps.environment,
-  field_maps.sample_group
-from other.field_maps
-
 -- name: unreadable_rows
 -- Rows of the other store that no view could be made of, or read: what they are.
 select 'the reader of task ' || tasks.hash as what
@@ -377,23 +361,9 @@ select theirs.sample_hash, theirs.position, theirs.line_hash
 from temp.added_samples
 cross join other.originals as theirs on theirs.sample_hash = added_samples.hash
 
--- name: add_their_maps
--- The maps by which samples of this batch are read.
-insert into main.field_maps (
-  map, prompt, completion, reasoning, reward, module_name, python_code, triton_code, model, environment, sample_group
-)
-select
-  theirs.map,
-  theirs.prompt,
-  theirs.completion,
-  theirs.reasoning,
-  theirs.reward,
-  theirs.module_name,
-  theirs.python_code,
-  theirs.triton_code,
-  theirs.model,
-  theirs.environment,
-  theirs.sample_group
+-- name: maps_of_batch
+-- The maps by which samples of this batch are read. Their paths are derived here.
+select theirs.map
 from other.field_maps as theirs
 where theirs.id in (
     select mapped_samples.field_map_id
@@ -401,7 +371,6 @@ where theirs.id in (
     cross join other.mapped_samples on mapped_samples.sample_hash = added_samples.hash
   )
 order by theirs.id
-on conflict (map) do nothing
 
 -- name: add_their_mapped_samples
 -- By which map each sample of this batch is read.

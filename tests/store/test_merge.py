@@ -136,10 +136,13 @@ def test_maps_come_with_their_samples_and_findings_by_code(ours, theirs):
     for name in ("both", "unmapped", "mapped"):
         ours.rollout(name, 0.9)
     map_id(ours.store, '{"reward":"b"}')
+    further = map_id(theirs.store, '{"reward":"e"}')
+    theirs.rows("update field_maps set reward = '$.wrong' where id = 1")  # paths are derived, not believed
     same, there = (map_id(side.store, '{"reward":"d"}') for side in (ours, theirs))
     for side, field_map, names in (
         (ours, same, ("both", "mapped")),
-        (theirs, there, ("both", "unmapped", "new")),
+        (theirs, there, ("both", "unmapped")),
+        (theirs, further, ("new",)),
     ):
         for name in names:
             side.add("mapped_samples", sample_hash=samples[name], field_map_id=field_map)
@@ -150,8 +153,14 @@ def test_maps_come_with_their_samples_and_findings_by_code(ours, theirs):
         theirs.add("lengths", tokenizer="t", template_hash="l1:x", sample_hash=sample, refusal="no")
         theirs.outcome(sample, task, value="low")
     report = merged(ours, theirs)
-    of_ours = [(samples["both"], same), (samples["mapped"], same)]
-    assert set(ours.rows("select * from mapped_samples")) == {*of_ours, (samples["new"], same)}
+    maps = (
+        "select sample_hash, map, field_maps.reward from mapped_samples join field_maps on id = field_map_id"
+    )
+    assert {sample: paths for sample, *paths in ours.rows(maps)} == {
+        samples["both"]: ['{"reward":"d"}', '$."d"'],
+        samples["mapped"]: ['{"reward":"d"}', '$."d"'],
+        samples["new"]: ['{"reward":"e"}', '$."e"'],
+    }
     assert ours.rows("select * from findings") == theirs.rows("select * from findings")
     for table in ("solutions", "lengths", "outcomes"):
         found = {row[0] for row in ours.rows(f"select sample_hash from {table}")}
@@ -591,7 +600,8 @@ def test_every_column_is_merged():
     }
     connection = empty_in_memory()
     tables = "select name from sqlite_schema where type = 'table' and name not glob 'sqlite_*'"
-    kept_here = {"settings", "incoming_samples", "incoming_rejections"}  # ours alone, or of a running ingest
+    # ours alone, derived from the map, or of a running ingest
+    kept_here = {"settings", "field_maps", "incoming_samples", "incoming_rejections"}
     for (table,) in connection.execute(tables).fetchall():
         if table in kept_here:
             continue
@@ -754,15 +764,16 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
         "findings": "findings = '[1]'",
         "samples": "row = 'no JSON'",
         "rollout_facts": "completion_path = 'no path'",
-        "field_maps": "reward = '$.other'",
+        "field_maps": "map = '[1]'",
     }
+    filling = (
+        f"insert into findings values ('{'0' * 64}', 1, '[]', 1, 1)",
+        """insert into field_maps (id, map) values (1, '{"model":"m"}')""",
+        "insert into mapped_samples select hash, 1 from samples",
+    )
     for table, change in unreadable.items():
-        with closing(sqlite3.connect(good)) as connection, connection:
-            connection.execute("insert or ignore into findings values ('" + "0" * 64 + "', 1, '[]', 1, 1)")
-            connection.execute(
-                """insert or ignore into field_maps (map, reward) values ('{"reward":"r"}', '$."r"')"""
-            )
-        assert run(["merge", crafted(table, f"update {table} set {change}"), "-d", str(store)]) == 1, table
+        unread = crafted(table, *filling, f"update {table} set {change}")
+        assert run(["merge", unread, "-d", str(store)]) == 1, table
         out, err = capfd.readouterr()
         assert (out, err.count("\n")) == ("", 1), table
         assert content(store) == before
