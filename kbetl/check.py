@@ -17,6 +17,7 @@ from kbetl.samples.parse import parse_prompt, parse_row
 from kbetl.samples.reading import FieldMap, read_row, stored_map
 from kbetl.samples.rollout_facts import RolloutFacts, rollout_facts
 from kbetl.store import Store
+from kbetl.store.field_maps import map_columns
 from kbetl.text import blanked, hidden_line, plain_text
 
 SHOWN_PROBLEMS = 20
@@ -127,8 +128,10 @@ _REFERRING = (
     "batch files",
     "batch results",
     "reservations",
+    "solutions",
+    "contamination pairs",
 )
-"""Tables that refer to samples and answers."""
+"""Tables that refer to samples, code and answers."""
 
 
 def _check_references(store: Store, report: CheckReport) -> None:
@@ -179,6 +182,35 @@ def _sample_again(kind: str, row: str, field_map: FieldMap | None) -> Sample:
             raise error from None
         return parse_prompt(parsed)
     return parse_prompt(parsed) if is_prompt and sample.kind != kind else sample
+
+
+def _check_maps(store: Store, report: CheckReport) -> None:
+    found = store.rows("field_maps/all_maps")
+    for map_, *stored in found:
+        try:
+            again = list(map_columns(map_).values())
+        except ConfigError as error:
+            report.add(f"field map: {error}")
+            continue
+        if stored != again:
+            report.add(f"field map {map_}: its paths are {_short(stored)}, it says {_short(again)}")
+    for source, map_ in store.rows("check/maps_of_sources"):
+        try:
+            map_columns(map_)
+        except ConfigError as error:
+            report.add(f"source {source}: {error}")
+    report.checked.append(f"maps of fields: {len(found):,} rows")
+
+
+def _check_problems(store: Store, report: CheckReport) -> None:
+    count = 0
+    for count, (benchmark, problem, stored, code) in enumerate(store.execute("check/whole_problems"), 1):  # noqa: B007
+        again = records.code_hash(code)
+        if stored != again:
+            report.add(
+                f"problem {problem} of benchmark {benchmark}: its code has the hash {again}, not {stored}"
+            )
+    report.checked.append(f"code hashes of problems of benchmarks: {count:,} rows")
 
 
 def _check_answers(store: Store, report: CheckReport) -> None:
@@ -263,11 +295,13 @@ def _check_views(store: Store, report: CheckReport) -> None:
 
 _CHECKS = (
     _check_references,
+    _check_maps,
     _check_samples,
     _check_facts,
     _check_lines,
     _check_answers,
     _check_handed_out,
     _check_tasks,
+    _check_problems,
     _check_views,
 )

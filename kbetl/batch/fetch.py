@@ -46,13 +46,13 @@ class Fetched:
 
 
 def fetch(store: Store, names: Sequence[str], *, folder: Path | None = None) -> Fetched:
-    """Stores the results of batches that ended; `names` are their ids or files, none means all.
+    """Stores the results of batches that ended; `names` are their ids or files, none means all of this store.
 
     Result files are written beside their input file, or into `folder`. Raises ServiceError, ConfigError.
     """
     report = Fetched()
     with service_lock(store):
-        for batch in _chosen(batches(store), names):
+        for batch in _chosen(batches(store, is_own=True), names):
             _fetch_one(store, batch, folder, report)
     return report
 
@@ -65,7 +65,9 @@ def _chosen(known: Sequence[Batch], names: Sequence[str]) -> list[Batch]:
     for name in names:
         of_name = [each for each in submitted if name == each.server_id or _path(name) == each.file]
         if not of_name:
-            raise ConfigError(f"{name} is no batch that was submitted; see: kbetl batch status")
+            raise ConfigError(
+                f"{name} is no batch that was submitted from this store; see: kbetl batch status"
+            )
         found += of_name
     return found
 
@@ -125,7 +127,7 @@ def status(store: Store, say: Say, *, is_offline: bool = False) -> list[Batch]:
     """Every batch file, with the state at its service if one has it; `say` names those not reached."""
     finish_files(store)
     if not is_offline:
-        for batch in batches(store):
+        for batch in batches(store, is_own=True):
             if batch.server_id is not None and batch.fetched_at is None:
                 try:
                     asyncio.run(_ask(store, batch, batch.server_id))

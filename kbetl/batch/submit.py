@@ -72,7 +72,7 @@ def submit(
     endpoint = address.endpoint()
     with service_lock(store):
         finish_files(store)
-        chosen = _chosen(batches(store), files)
+        chosen = _chosen(batches(store, is_own=True), files)
         for batch in chosen:
             _check(batch, address)
         if not chosen:

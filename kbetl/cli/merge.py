@@ -50,12 +50,13 @@ def merge(
     check_store(database)
     with Store.open(database) as store, merge_lock(store), contextlib.ExitStack() as recorded:
         counts: dict[str, dict[str, int]] = {}
-        options = {"others": [str(other) for other in others], "label": label}
+        names = {other: plain_text(str(other)) for other in others}
+        options = {"others": list(names.values()), "label": label and plain_text(label)}
         run = None if dry_run else recorded.enter_context(store.run("merge", options, counts=lambda: counts))
         status = 0
         for other in others:
             report = merge_store(database, other, label, is_dry_run=dry_run)
-            counts[str(other)] = report.added
+            counts[names[other]] = report.added
             _show(report, is_quiet=quiet)
             status = LEFT_OVER if report.disagreements else status
         if run is not None:

@@ -237,9 +237,13 @@ def samples_of_request(store: Store, request_hash: str, attempt: int) -> list[Re
     return [RequestSample(*row) for row in store.rows("batches/samples_of_request", key)]
 
 
-def batches(store: Store, batch_id: int | None = None) -> list[Batch]:
-    """Every batch file, or the one of an id, in the order in which they were written."""
-    found = store.rows("batches/batches_by_id", {"id": batch_id})
+def batches(store: Store, batch_id: int | None = None, *, is_own: bool = False) -> list[Batch]:
+    """Every batch file, or the one of an id, in the order in which they were written.
+
+    With `is_own` those alone that this store wrote: where others lie and were submitted, with which key, is
+    the word of another store.
+    """
+    found = store.rows("batches/batches_by_id", {"id": batch_id, "is_own": is_own})
     return [replace(Batch(*row), headers=tuple(json.loads(row[16] or "[]"))) for row in found]
 
 

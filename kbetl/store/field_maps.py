@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kbetl.errors import ConfigError
 from kbetl.records import Sample
-from kbetl.samples.reading import NAMES, sql_path, stored_map
+from kbetl.samples.reading import NAMES, field_map, map_text, sql_path
 from kbetl.store.store import Store
 
 
@@ -53,13 +54,25 @@ def stored_reading(store: Store, sample_hash: str, source: str) -> StoredReading
     return StoredReading(*found[0]) if found else None
 
 
+def map_columns(text: str) -> dict[str, str | None]:
+    """The SQLite path of each name of a map, as `field_maps` has them; None where it names nothing.
+
+    Raises ConfigError for a text that is no map.
+    """
+    try:
+        paths = field_map([f"{name}={path}" for name, path in json.loads(text).items()])
+    except (AttributeError, ValueError, RecursionError):
+        paths = {}
+    if map_text(paths) != text:
+        raise ConfigError(f"{text[:80]!r} is no map of names to paths")
+    return {name: sql_path(paths[name]) if name in paths else None for name in NAMES}
+
+
 def map_id(store: Store, map_: str | None) -> int | None:
     """The id of a map, which is kept if it is new; None for no map. Call within a transaction."""
-    paths = stored_map(map_)
-    if paths is None:
+    if map_ is None:
         return None
-    columns = {name: sql_path(paths[name]) if name in paths else None for name in NAMES}
-    store.execute("field_maps/add_map", {"map": map_, **columns})
+    store.execute("field_maps/add_map", {"map": map_, **map_columns(map_)})
     found: int = store.execute("field_maps/map_id", {"map": map_}).fetchone()[0]
     return found
 

@@ -17,8 +17,10 @@ from typing import NamedTuple
 from kbetl.errors import ConfigError, LockHeld, StoreError
 from kbetl.store import connection
 from kbetl.store.answers import use_first_tasks
+from kbetl.store.field_maps import map_columns
 from kbetl.store.lock import all_tasks_lock
 from kbetl.store.store import ReportRow, Store, now
+from kbetl.text import plain_text
 
 # Samples of one transaction: some 50 MB of the widest rows known.
 BATCH_ROWS = 1000
@@ -31,7 +33,6 @@ _BY_SAMPLE = (
     ("other_reasoning", "merge/add_their_reasoning"),
     ("original_lines", "merge/add_their_original_lines"),
     ("originals", "merge/add_their_originals"),
-    ("field_maps", "merge/add_their_maps"),
     ("mapped_samples", "merge/add_their_mapped_samples"),
 )
 # Tables whose key is content: the union. Another one is a line here, a block, and a line in `their_rows`.
@@ -48,12 +49,15 @@ _BY_CONTENT = (
 
 _TEMPORARY = (
     "merge/added_samples_table",
+    "merge/read_otherwise_table",
     "merge/merged_runs_table",
     "merge/merged_rollouts_table",
     "merge/merged_attempts_table",
     "merge/merged_tries_table",
     "merge/merged_ok_table",
     "merge/shifted_attempts_table",
+    "merge/their_outcomes_view",
+    "merge/their_reservations_view",
     "merge/merged_sources_table",
     "merge/merged_places_table",
     "merge/merged_scores_table",
@@ -157,7 +161,7 @@ def merge(path: Path, other: Path, label: str | None = None, *, is_dry_run: bool
         raise ConfigError("--label is empty; name the other store")
     if path.exists() and other.exists() and os.path.samefile(path, other):
         raise StoreError(f"store {other} is the one that it would be merged into; name another")
-    report = MergeReport(other, label or other.stem)
+    report = MergeReport(other, plain_text(label or other.stem))
     with Store.open(path) as store:
         connection.attach_other(store.connection, other)
         with _names_other(other):
@@ -196,6 +200,7 @@ class _Merge:
         with self._store.transaction(writes=False):
             for table in _TEMPORARY:
                 self._store.execute(table)
+            self._refuse_unreadable()
         if is_dry_run:
             with contextlib.suppress(_DryRunEnded), self._store.transaction():
                 self._merge_all()
@@ -205,6 +210,15 @@ class _Merge:
             pass
         with self._store.transaction():
             self._merge_all()
+
+    def _refuse_unreadable(self) -> None:
+        """Raises StoreError for rows that views and readers of this store would fail on."""
+        found = [what for (what,) in self._store.execute("merge/unreadable_rows")]
+        if found:
+            raise self._refused(f"{found[0]} is not as kbetl makes it")
+
+    def _refused(self, why: str) -> StoreError:
+        return StoreError(f"store {self._report.other} cannot be merged: {why}")
 
     def _has_batch(self) -> bool:
         with self._store.transaction():
@@ -256,19 +270,30 @@ class _Merge:
         values = {"after": self._after, "upto": last}
         self._store.execute("merge/clear_added_samples")
         if self._store.execute("merge/note_added_samples", values).rowcount:
+            for (sample,) in self._store.execute("merge/unreadable_samples").fetchall():
+                raise self._refused(f"sample {sample} is not as kbetl makes it")
             self._add("samples", "merge/add_their_samples", **values)
+            self._add_maps()
             for table, add in _BY_SAMPLE:
                 self._add(table, add)
         self._after = last
         return True
 
+    def _add_maps(self) -> None:
+        for (map_,) in self._store.execute("merge/maps_of_batch").fetchall():
+            try:
+                self._add("field_maps", "field_maps/add_map", map=map_, **map_columns(map_))
+            except ConfigError as error:
+                raise self._refused(str(error)) from None
+
     def _compare_maps(self) -> None:
-        differing: int = self._store.execute("merge/samples_read_otherwise").fetchone()[0]
+        differing = self._store.execute("merge/note_read_otherwise").rowcount
         if differing:
             self._report.disagree(
                 "samples",
                 differing,
-                f"{differing:,} samples are read by another --map there; ours stays",
+                f"{differing:,} samples are read by another --map there; ours stays, and what was measured "
+                "or concluded by theirs is left there",
             )
 
     def _compare_benchmarks(self) -> None:

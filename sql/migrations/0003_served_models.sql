@@ -146,12 +146,15 @@ where true
 on conflict (tokenizer, template_hash, sample_hash) do nothing;
 
 delete from lengths
-where exists (
-    select 1
-    from lengths as named
-    where named.tokenizer < lengths.tokenizer
-      and named.template_hash = lengths.template_hash
-      and named.sample_hash = lengths.sample_hash
+where (lengths.tokenizer, lengths.template_hash) in (
+    select further.tokenizer, further.template_hash
+    from lengths as further
+    join (
+      select named.template_hash as template_hash, min(named.tokenizer) as first_name
+      from lengths as named
+      group by named.template_hash
+    ) as names
+      on names.template_hash = further.template_hash and names.first_name <> further.tokenizer
   );
 -- Hashes of modules that stay when names, numbers or form change. Facts by code, of samples and of benchmarks.
 create table fingerprints (

@@ -32,7 +32,7 @@ values (:request_hash, :attempt, :sample_hash)
 select exists (select 1 from handed_out where handed_out.ending is null)
 
 -- name: batches_by_id
--- Every batch file with what became of its requests. :id of one, null for all
+-- Every batch file with what became of its requests. :id of one, null for all   :is_own 1: none of another store
 select
   batches.id,
   batches.file,
@@ -63,7 +63,8 @@ from batches
 join tasks on tasks.hash = batches.task_hash
 join runs on runs.id = batches.run_id
 join handed_out on handed_out.batch_id = batches.id
-where :id is null or batches.id = :id
+where (:id is null or batches.id = :id)
+  and (not :is_own or runs.origin is null)
 group by batches.id
 order by batches.id
 
@@ -403,11 +404,12 @@ from tasks
 where tasks.hash = :hash
 
 -- name: unpublished_batches
--- Batch files that are recorded and have not got their name: a command was stopped in between.
+-- Batch files of this store that are recorded and have not got their name: a command was stopped in between.
 select
   batches.id,
   batches.file,
   batches.size_bytes
 from batches
+join runs on runs.id = batches.run_id and runs.origin is null
 where batches.written_at is null
 order by batches.id

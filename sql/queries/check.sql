@@ -97,6 +97,13 @@ select handed_out.request_hash, handed_out.attempt, handed_out.batch_id, handed_
 from handed_out
 where handed_out.request is not null
 
+-- name: maps_of_sources
+-- Every source whose rows are read by a map, and the map.
+select sources.name, sources.field_map
+from sources
+where sources.field_map is not null
+order by sources.id
+
 -- name: outcomes_without_answer
 -- Outcomes that name an answer that is not there, or that are ok without one. One that failed may name its
 -- request and no try: nothing usable came.
@@ -148,6 +155,12 @@ order by tasks.name
 -- Every line that a sample's row is not, and its identity.
 select original_lines.hash, original_lines.line
 from original_lines
+
+-- name: whole_problems
+-- Every problem of a benchmark with its code.
+select problems.benchmark_id, problems.problem, problems.code_hash, problems.code
+from problems
+order by problems.benchmark_id, problems.position
 
 -- name: whole_rollout_facts
 -- Every rollout with the facts that were read from its row. Those that a migration read itself (has_labels is null)

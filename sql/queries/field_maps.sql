@@ -14,6 +14,23 @@ insert into mapped_samples (sample_hash, field_map_id)
 values (:sample_hash, :field_map_id)
 on conflict (sample_hash) do nothing
 
+-- name: all_maps
+-- The maps, each with the paths that are derived from it.
+select
+  field_maps.map,
+  field_maps.prompt,
+  field_maps.completion,
+  field_maps.reasoning,
+  field_maps.reward,
+  field_maps.module_name,
+  field_maps.python_code,
+  field_maps.triton_code,
+  field_maps.model,
+  field_maps.environment,
+  field_maps.sample_group
+from field_maps
+order by field_maps.id
+
 -- name: any_read_otherwise
 -- Whether any sample is read by another map than this. :map its one spelling, null for none
 select

@@ -4,6 +4,12 @@ create temp table added_samples (
   hash text primary key
 ) strict, without rowid
 
+-- name: read_otherwise_table
+-- Samples that both stores have and read by different maps.
+create temp table read_otherwise (
+  sample_hash text primary key
+) strict, without rowid
+
 -- name: merged_runs_table
 -- Runs of the other store by their id there, and here.
 create temp table merged_runs (
@@ -58,6 +64,50 @@ create temp table shifted_attempts (
   tries integer not null,
   primary key (request_hash, attempt)
 ) strict, without rowid
+
+-- name: their_outcomes_view
+-- Outcomes of the other store with attempt and try as they are here; none of a sample that is read otherwise there.
+create temp view their_outcomes as
+select
+  theirs.sample_hash,
+  theirs.task_hash,
+  coalesce(moved.our_attempt, theirs.attempt) as attempt,
+  theirs.status,
+  coalesce(tries.our_try, theirs.try) as try,
+  theirs.request_hash,
+  theirs.parser_version,
+  theirs.decided_at,
+  theirs.reason,
+  theirs.value,
+  theirs.failures
+from other.outcomes as theirs
+left join temp.merged_attempts as moved
+  on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
+left join temp.merged_tries as tries
+  on tries.request_hash = theirs.request_hash and tries.attempt = theirs.attempt and tries.try = theirs.try
+where not exists (select 1 from temp.read_otherwise where read_otherwise.sample_hash = theirs.sample_hash)
+
+-- name: their_reservations_view
+-- Reservations of the other store's runs, with run, attempt and try as they are here.
+create temp view their_reservations as
+select
+  theirs.id,
+  merged_runs.our_id as run_id,
+  their_run.ended_at as run_ended_at,
+  theirs.request_hash,
+  coalesce(moved.our_attempt, theirs.attempt) as attempt,
+  coalesce(tries.our_try, theirs.try) as try,
+  theirs.model,
+  theirs.tokens,
+  theirs.cost_usd,
+  theirs.reserved_at
+from other.reservations as theirs
+join other.runs as their_run on their_run.id = theirs.run_id
+join temp.merged_runs on merged_runs.their_id = theirs.run_id
+left join temp.merged_attempts as moved
+  on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
+left join temp.merged_tries as tries
+  on tries.request_hash = theirs.request_hash and tries.attempt = theirs.attempt and tries.try = theirs.try
 
 -- name: merged_sources_table
 -- Sources of the other store by their id there, and here.
@@ -173,6 +223,17 @@ select 'reservations', count(*) from other.reservations
 union all
 select 'settings', count(*) from other.settings
 
+-- name: unreadable_rows
+-- Rows of the other store that no view could be made of, or read: what they are.
+select 'the reader of task ' || tasks.hash as what
+from other.tasks
+where json_type(tasks.reader) <> 'object'
+union all
+select 'the findings of solution ' || findings.solution_hash
+from other.findings
+where json_type(findings.findings) <> 'array'
+  or exists (select 1 from json_each(findings.findings) as found where found.type <> 'object')
+
 -- name: our_tables
 -- The tables of a store as this kbetl makes them, and their text.
 select ours.name, ours.sql
@@ -210,6 +271,16 @@ from other.samples as theirs
 where theirs.rowid > :after
   and theirs.rowid <= :upto
   and not exists (select 1 from main.samples as ours where ours.hash = theirs.hash)
+
+-- name: unreadable_samples
+-- A sample of this batch that no view could read: its row is no JSON, or its completion has no path within it.
+select theirs.hash
+from temp.added_samples
+cross join other.samples as theirs on theirs.hash = added_samples.hash
+left join other.rollout_facts as facts on facts.sample_hash = theirs.hash
+where not json_valid(theirs.row)
+  or json_type('{}', facts.completion_path) is not null
+limit 1
 
 -- name: add_their_samples
 -- Adds the samples of a batch that are not here, in their order. :after, :upto rowids
@@ -290,23 +361,9 @@ select theirs.sample_hash, theirs.position, theirs.line_hash
 from temp.added_samples
 cross join other.originals as theirs on theirs.sample_hash = added_samples.hash
 
--- name: add_their_maps
--- The maps by which samples of this batch are read.
-insert into main.field_maps (
-  map, prompt, completion, reasoning, reward, module_name, python_code, triton_code, model, environment, sample_group
-)
-select
-  theirs.map,
-  theirs.prompt,
-  theirs.completion,
-  theirs.reasoning,
-  theirs.reward,
-  theirs.module_name,
-  theirs.python_code,
-  theirs.triton_code,
-  theirs.model,
-  theirs.environment,
-  theirs.sample_group
+-- name: maps_of_batch
+-- The maps by which samples of this batch are read. Their paths are derived here.
+select theirs.map
 from other.field_maps as theirs
 where theirs.id in (
     select mapped_samples.field_map_id
@@ -314,7 +371,6 @@ where theirs.id in (
     cross join other.mapped_samples on mapped_samples.sample_hash = added_samples.hash
   )
 order by theirs.id
-on conflict (map) do nothing
 
 -- name: add_their_mapped_samples
 -- By which map each sample of this batch is read.
@@ -325,44 +381,49 @@ cross join other.mapped_samples as theirs on theirs.sample_hash = added_samples.
 cross join other.field_maps as maps on maps.id = theirs.field_map_id
 cross join main.field_maps as ours on ours.map = maps.map
 
--- name: samples_read_otherwise
--- How many samples both stores have and read by different maps.
-select
-  (
-    select count(*)
-    from other.mapped_samples as theirs
-    join other.field_maps as maps on maps.id = theirs.field_map_id
-    where not exists (
-        select 1
-        from main.mapped_samples as ours
-        join main.field_maps as our_maps on our_maps.id = ours.field_map_id
-        where ours.sample_hash = theirs.sample_hash and our_maps.map = maps.map
-      )
-  ) + (
-    select count(*)
+-- name: note_read_otherwise
+-- The samples that both stores have and read by different maps.
+insert into temp.read_otherwise (sample_hash)
+select theirs.sample_hash
+from other.mapped_samples as theirs
+join other.field_maps as maps on maps.id = theirs.field_map_id
+where not exists (
+    select 1
     from main.mapped_samples as ours
-    join other.samples as theirs on theirs.hash = ours.sample_hash
-    where not exists (select 1 from other.mapped_samples where mapped_samples.sample_hash = ours.sample_hash)
+    join main.field_maps as our_maps on our_maps.id = ours.field_map_id
+    where ours.sample_hash = theirs.sample_hash and our_maps.map = maps.map
   )
+union
+select ours.sample_hash
+from main.mapped_samples as ours
+join other.samples as theirs on theirs.hash = ours.sample_hash
+where not exists (select 1 from other.mapped_samples where mapped_samples.sample_hash = ours.sample_hash)
 
 -- name: add_their_findings
--- What solutions show, by code.
+-- What solutions show, by code; what a newer checker says wins.
 insert into main.findings (solution_hash, version, findings, launches, operators)
 select theirs.solution_hash, theirs.version, theirs.findings, theirs.launches, theirs.operators
 from other.findings as theirs
 where true
-on conflict (solution_hash) do nothing
+on conflict (solution_hash) do update set
+  version = excluded.version,
+  findings = excluded.findings,
+  launches = excluded.launches,
+  operators = excluded.operators
+where excluded.version > findings.version
 
 -- name: add_their_solutions
--- Which solution each rollout holds.
+-- Which solution each rollout holds that both read alike; what a newer checker read wins.
 insert into main.solutions (sample_hash, solution_hash)
 select theirs.sample_hash, theirs.solution_hash
 from other.solutions as theirs
-where true
-on conflict (sample_hash) do nothing
+where not exists (select 1 from temp.read_otherwise where read_otherwise.sample_hash = theirs.sample_hash)
+on conflict (sample_hash) do update set solution_hash = excluded.solution_hash
+where (select findings.version from main.findings where findings.solution_hash = excluded.solution_hash)
+  > (select findings.version from main.findings where findings.solution_hash = solutions.solution_hash)
 
 -- name: add_their_fingerprints
--- Hashes of modules, by code.
+-- Hashes of modules, by code; those of a newer reading win.
 insert into main.fingerprints (
   code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason
 )
@@ -378,7 +439,16 @@ select
   theirs.reason
 from other.fingerprints as theirs
 where true
-on conflict (code_hash) do nothing
+on conflict (code_hash) do update set
+  version = excluded.version,
+  renamed_hash = excluded.renamed_hash,
+  shape_hash = excluded.shape_hash,
+  dataflow_hash = excluded.dataflow_hash,
+  dataflow_parts = excluded.dataflow_parts,
+  settings_hash = excluded.settings_hash,
+  parts = excluded.parts,
+  reason = excluded.reason
+where excluded.version > fingerprints.version
 
 -- name: add_their_benchmarks
 -- Benchmarks of a name that is not here.
@@ -1102,13 +1172,11 @@ order by scores.id
 -- name: labels_that_differ
 -- How many labels are others there.
 select count(*)
-from other.outcomes as theirs
-left join temp.merged_attempts as moved
-  on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
+from temp.their_outcomes as theirs
 join main.outcomes as ours
   on ours.task_hash = theirs.task_hash
   and ours.sample_hash = theirs.sample_hash
-  and ours.attempt = coalesce(moved.our_attempt, theirs.attempt)
+  and ours.attempt = theirs.attempt
 where ours.status = 'ok'
   and theirs.status = 'ok'
   and ours.value <> theirs.value
@@ -1118,21 +1186,17 @@ where ours.status = 'ok'
 update main.outcomes
 set
   status = theirs.status,
-  try = coalesce(tries.our_try, theirs.try),
+  try = theirs.try,
   request_hash = theirs.request_hash,
   parser_version = theirs.parser_version,
   decided_at = theirs.decided_at,
   reason = theirs.reason,
   value = theirs.value,
   failures = theirs.failures
-from other.outcomes as theirs
-left join temp.merged_attempts as moved
-  on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
-left join temp.merged_tries as tries
-  on tries.request_hash = theirs.request_hash and tries.attempt = theirs.attempt and tries.try = theirs.try
+from temp.their_outcomes as theirs
 where outcomes.task_hash = theirs.task_hash
   and outcomes.sample_hash = theirs.sample_hash
-  and outcomes.attempt = coalesce(moved.our_attempt, theirs.attempt)
+  and outcomes.attempt = theirs.attempt
   and outcomes.status <> 'ok'
   and theirs.status = 'ok'
 
@@ -1144,20 +1208,16 @@ insert into main.outcomes (
 select
   theirs.sample_hash,
   theirs.task_hash,
-  coalesce(moved.our_attempt, theirs.attempt),
+  theirs.attempt,
   theirs.status,
-  coalesce(tries.our_try, theirs.try),
+  theirs.try,
   theirs.request_hash,
   theirs.parser_version,
   theirs.decided_at,
   theirs.reason,
   theirs.value,
   theirs.failures
-from other.outcomes as theirs
-left join temp.merged_attempts as moved
-  on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
-left join temp.merged_tries as tries
-  on tries.request_hash = theirs.request_hash and tries.attempt = theirs.attempt and tries.try = theirs.try
+from temp.their_outcomes as theirs
 where true
 on conflict (task_hash, sample_hash, attempt) do nothing
 
@@ -1192,7 +1252,7 @@ select
   theirs.refusal
 from other.lengths as theirs
 join temp.merged_tokenizers as names on names.template_hash = theirs.template_hash
-where true
+where not exists (select 1 from temp.read_otherwise where read_otherwise.sample_hash = theirs.sample_hash)
 on conflict (tokenizer, template_hash, sample_hash) do nothing
 
 -- name: lengths_that_differ
@@ -1204,11 +1264,14 @@ join main.lengths as ours
   on ours.tokenizer = names.tokenizer
   and ours.template_hash = theirs.template_hash
   and ours.sample_hash = theirs.sample_hash
-where ours.prompt_tokens is not theirs.prompt_tokens
-  or ours.completion_tokens is not theirs.completion_tokens
-  or ours.total_tokens is not theirs.total_tokens
-  or ours.unreached is not theirs.unreached
-  or ours.refusal is not theirs.refusal
+where (
+    ours.prompt_tokens is not theirs.prompt_tokens
+    or ours.completion_tokens is not theirs.completion_tokens
+    or ours.total_tokens is not theirs.total_tokens
+    or ours.unreached is not theirs.unreached
+    or ours.refusal is not theirs.refusal
+  )
+  and not exists (select 1 from temp.read_otherwise where read_otherwise.sample_hash = theirs.sample_hash)
 group by names.tokenizer
 order by names.tokenizer
 
@@ -1348,7 +1411,7 @@ insert into main.handed_out_samples (sample_hash, task_hash, handed_out_id)
 select theirs.sample_hash, theirs.task_hash, merged_handed_out.our_id
 from other.handed_out_samples as theirs
 join temp.merged_handed_out on merged_handed_out.their_id = theirs.handed_out_id
-where true
+where not exists (select 1 from temp.read_otherwise where read_otherwise.sample_hash = theirs.sample_hash)
 on conflict (sample_hash, task_hash, handed_out_id) do nothing
 
 -- name: add_their_batch_results
@@ -1424,50 +1487,40 @@ where exists (
     where runs.id = reservations.run_id
       and runs.origin is not null
       and their_run.ended_at is runs.ended_at
-      and not exists (
-        select 1
-        from other.reservations as theirs
-        left join temp.merged_attempts as moved
-          on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
-        left join temp.merged_tries as tries
-          on tries.request_hash = theirs.request_hash and tries.attempt = theirs.attempt and tries.try = theirs.try
-        where theirs.run_id = their_run.id
-          and theirs.request_hash = reservations.request_hash
-          and coalesce(moved.our_attempt, theirs.attempt) = reservations.attempt
-          and coalesce(tries.our_try, theirs.try) is reservations.try
-          and theirs.reserved_at = reservations.reserved_at
-          and theirs.tokens = reservations.tokens
-          and theirs.cost_usd is reservations.cost_usd
-      )
+  )
+  and not exists (
+    select 1
+    from temp.their_reservations as theirs
+    where theirs.run_id = reservations.run_id
+      and theirs.request_hash = reservations.request_hash
+      and theirs.attempt = reservations.attempt
+      and theirs.try is reservations.try
+      and theirs.reserved_at = reservations.reserved_at
+      and theirs.tokens = reservations.tokens
+      and theirs.cost_usd is reservations.cost_usd
   )
 
 -- name: add_their_reservations
 -- Reservations of runs of other stores that are not here.
 insert into main.reservations (run_id, request_hash, attempt, try, model, tokens, cost_usd, reserved_at)
 select
-  runs.id,
+  theirs.run_id,
   theirs.request_hash,
-  coalesce(moved.our_attempt, theirs.attempt),
-  coalesce(tries.our_try, theirs.try),
+  theirs.attempt,
+  theirs.try,
   theirs.model,
   theirs.tokens,
   theirs.cost_usd,
   theirs.reserved_at
-from other.reservations as theirs
-join temp.merged_runs on merged_runs.their_id = theirs.run_id
-join main.runs on runs.id = merged_runs.our_id and runs.origin is not null
-join other.runs as their_run on their_run.id = theirs.run_id and their_run.ended_at is runs.ended_at
-left join temp.merged_attempts as moved
-  on moved.request_hash = theirs.request_hash and moved.attempt = theirs.attempt
-left join temp.merged_tries as tries
-  on tries.request_hash = theirs.request_hash and tries.attempt = theirs.attempt and tries.try = theirs.try
+from temp.their_reservations as theirs
+join main.runs on runs.id = theirs.run_id and runs.origin is not null and runs.ended_at is theirs.run_ended_at
 where not exists (
     select 1
     from main.reservations as ours
     where ours.request_hash = theirs.request_hash
-      and ours.attempt = coalesce(moved.our_attempt, theirs.attempt)
-      and ours.try is coalesce(tries.our_try, theirs.try)
-      and ours.run_id = runs.id
+      and ours.attempt = theirs.attempt
+      and ours.try is theirs.try
+      and ours.run_id = theirs.run_id
       and ours.reserved_at = theirs.reserved_at
       and ours.tokens = theirs.tokens
       and ours.cost_usd is theirs.cost_usd

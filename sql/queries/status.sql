@@ -180,6 +180,10 @@ union all
 select 'batch results', count(*) from batch_results
 union all
 select 'reservations', count(*) from reservations
+union all
+select 'solutions', count(*) from solutions
+union all
+select 'contamination pairs', count(*) from contamination_pairs
 
 -- name: sample_counts
 -- Samples by kind, and how many of them have a reward above min_reward.

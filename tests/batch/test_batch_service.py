@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -337,3 +339,31 @@ def test_strange_answers_of_a_service_are_said_in_one_line(written, service):
     service.finish("batch_2", lambda asked: openai_result(asked, completion(None)))
     assert case.kbetl("batch", "fetch").status == 3
     assert case.statuses() == {"failed": 6}
+
+
+def test_batches_of_a_merged_store_are_its_own_to_submit_and_fetch(written, service):
+    """Where its files lie, were submitted and with which key is that store's word; answers come by merge."""
+    case, here = written, ("-d", "here.db")
+    first, second = sorted((case.folder / "out").glob("*.jsonl"))
+    submit(case, service, first)
+    assert case.kbetl("merge", "kbetl.db", *here).status == 0
+    with closing(sqlite3.connect(case.folder / "here.db")) as connection, connection:
+        connection.execute("update batches set written_at = null")
+    before = service.requests.copy()
+    for words, status in (
+        (("fetch",), 0),
+        (("status",), 0),
+        (("submit", *where(service)), 0),
+        (("fetch", "batch_1"), 2),
+        (("submit", *where(service), second), 2),
+    ):
+        done = case.kbetl("batch", *words, *here)
+        assert (done.status, "Traceback" in done.text) == (status, False), done.text
+    assert service.requests == before
+    with closing(sqlite3.connect(case.folder / "here.db")) as connection:
+        assert connection.execute("select count(written_at) from batches").fetchone() == (0,)
+    service.finish("batch_1", rated)
+    assert case.kbetl("batch", "fetch").status == 0
+    assert case.kbetl("merge", "kbetl.db", *here).status == 0
+    with closing(sqlite3.connect(case.folder / "here.db")) as connection:
+        assert connection.execute("select status, count(*) from outcomes").fetchall() == [("ok", 4)]

@@ -69,16 +69,23 @@ def test_a_store_that_agrees_with_itself(store, capfd):
         "references of batch files: 0 rows",
         "references of batch results: 0 rows",
         "references of reservations: 0 rows",
+        "references of solutions: 0 rows",
+        "references of contamination pairs: 0 rows",
+        "maps of fields: 0 rows",
         "hashes, names, rewards and points of samples: 2 rows",
         "facts of rollouts: 1 rows",
         "hashes of original lines: 0 rows",
         "request hashes of answers: 1 rows",
         "request hashes of batch files: 0 rows",
         "hashes and readers of tasks: 1 rows",
+        "code hashes of problems of benchmarks: 0 rows",
         f"views: {views}",
         "all is well",
     ]
     assert store.path.read_bytes() == before
+
+
+PROBLEM = "insert into problems select 1, 0, 'p', code_hash, 'x = 2' from samples where kind = 'module'"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +129,14 @@ def test_a_store_that_agrees_with_itself(store, capfd):
         ("update outcomes set request_hash = null, try = null", "though it is ok"),
         ("delete from samples where kind = 'module'", "source_samples row"),
         ("delete from tasks", "outcomes row"),
+        ("insert into solutions values ('s1:0', '0')", "solutions row"),
+        ("insert into mapped_samples values ('s1:0', 9)", "mapped_samples row"),
+        ("insert into contamination_pairs values (1, 0, 'c1:0', 'code', 1, 0)", "contamination_pairs row"),
+        ("""insert into field_maps (map, reward) values ('{"reward":"a"}', '$.b')""", "its paths are [None,"),
+        ("insert into field_maps (map) values ('[1]')", "'[1]' is no map"),
+        ("""update sources set field_map = '{"a":1}'""", "source rows.jsonl: "),
+        (PROBLEM, "problems row"),
+        (PROBLEM, "problem p of benchmark 1: its code has the hash c1:"),
         ("drop view costs", "view costs is not what its file says"),
     ],
 )

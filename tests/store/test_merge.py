@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import random
 import re
 import shutil
@@ -18,12 +20,13 @@ from typing import Any
 import pytest
 from conftest import clean_environment
 from enrich_case import forget_environment, rollouts, write_rows
-from fill_disk import Filling
+from fill_disk import Filling, digest
 
 from kbetl.check import check_store
 from kbetl.cli import run
 from kbetl.resources import queries
 from kbetl.store.connection import empty_in_memory
+from kbetl.store.field_maps import map_id
 from kbetl.store.merge import MergeReport, merge
 
 EARLY, LATE = "2026-01-01T00:00:00.000Z", "2026-02-01T00:00:00.000Z"
@@ -128,24 +131,129 @@ def test_samples_come_with_what_belongs_to_their_row(ours, theirs):
 
 
 def test_maps_come_with_their_samples_and_findings_by_code(ours, theirs):
-    """By the text of the map, whatever its id; a sample that both read, by different maps, is named."""
-    samples = {name: theirs.rollout(name, 0.9) for name in ("both", "unmapped", "new")}
-    for name in ("both", "unmapped"):
+    """By the text of the map, whatever its id. What was derived by another map than ours is left there."""
+    samples = {name: theirs.rollout(name, 0.9) for name in ("both", "unmapped", "mapped", "new")}
+    for name in ("both", "unmapped", "mapped"):
         ours.rollout(name, 0.9)
-    ours.add("field_maps", map='{"a":"b"}')
-    same = ours.add("field_maps", map='{"c":"d"}', reward="$.d")
-    ours.add("mapped_samples", sample_hash=samples["both"], field_map_id=same)
-    there = theirs.add("field_maps", map='{"c":"d"}', reward="$.d")
+    map_id(ours.store, '{"reward":"b"}')
+    further = map_id(theirs.store, '{"reward":"e"}')
+    theirs.rows("update field_maps set reward = '$.wrong' where id = 1")  # paths are derived, not believed
+    same, there = (map_id(side.store, '{"reward":"d"}') for side in (ours, theirs))
+    for side, field_map, names in (
+        (ours, same, ("both", "mapped")),
+        (theirs, there, ("both", "unmapped")),
+        (theirs, further, ("new",)),
+    ):
+        for name in names:
+            side.add("mapped_samples", sample_hash=samples[name], field_map_id=field_map)
+    task = theirs.task()
+    theirs.add("findings", solution_hash="0" * 64, version=1, findings="[]", launches=1)
     for sample in samples.values():
-        theirs.add("mapped_samples", sample_hash=sample, field_map_id=there)
-    code = "0" * 64
-    theirs.add("findings", solution_hash=code, version=1, findings="[]", launches=1)
-    theirs.add("solutions", sample_hash=samples["new"], solution_hash=code)
+        theirs.add("solutions", sample_hash=sample, solution_hash="0" * 64)
+        theirs.add("lengths", tokenizer="t", template_hash="l1:x", sample_hash=sample, refusal="no")
+        theirs.outcome(sample, task, value="low")
     report = merged(ours, theirs)
-    assert set(ours.rows("select * from mapped_samples")) == {(samples["both"], same), (samples["new"], same)}
+    maps = (
+        "select sample_hash, map, field_maps.reward from mapped_samples join field_maps on id = field_map_id"
+    )
+    assert {sample: paths for sample, *paths in ours.rows(maps)} == {
+        samples["both"]: ['{"reward":"d"}', '$."d"'],
+        samples["mapped"]: ['{"reward":"d"}', '$."d"'],
+        samples["new"]: ['{"reward":"e"}', '$."e"'],
+    }
     assert ours.rows("select * from findings") == theirs.rows("select * from findings")
-    assert ours.rows("select * from solutions") == theirs.rows("select * from solutions")
-    assert report.disagreeing == {"samples": 1}
+    for table in ("solutions", "lengths", "outcomes"):
+        found = {row[0] for row in ours.rows(f"select sample_hash from {table}")}
+        assert found == {samples["both"], samples["new"]}, table
+    assert len(ours.rows("select 1 from answers")) == 4
+    assert report.disagreeing == {"samples": 2}
+
+
+def test_facts_of_a_newer_reading_win(ours, theirs):
+    """What `hacks` and `contamination` say of a code, whichever store has it; merged back the same."""
+    samples = [ours.rollout(name, 0.9) for name in "abc"]
+    codes = [digest("c1", name) for name in "abc"]
+    for name in "abc":
+        theirs.rollout(name, 0.9)
+    for side, versions, text in ((ours, (2, 1, 1), "ours"), (theirs, (1, 2, 2), "theirs")):
+        for sample, code, version in zip(samples, codes, versions, strict=True):
+            # what a newer checker reads of the third is another solution
+            solution = hashlib.sha256(f"{sample} {version * (sample == samples[2])}".encode()).hexdigest()
+            flags = json.dumps([{"flag": text, "level": "hack"}])
+            side.add("findings", solution_hash=solution, version=version, findings=flags, launches=1)
+            side.add("solutions", sample_hash=sample, solution_hash=solution)
+            side.add(
+                "fingerprints",
+                code_hash=code,
+                version=version,
+                dataflow_parts=0,
+                parts=b"",
+                renamed_hash=text,
+                shape_hash=text,
+                dataflow_hash=text,
+                settings_hash=text,
+                reason=text,
+            )
+    report = merged(ours, theirs)
+    assert (report.added["findings"], report.added["solutions"], report.added["fingerprints"]) == (2, 1, 2)
+    flags = dict(ours.rows("select sample_hash, flags from hacks"))
+    assert flags == dict(zip(samples, ("ours", "theirs", "theirs"), strict=True))
+    columns = "renamed_hash, shape_hash, dataflow_hash, settings_hash, reason"
+    found = {row[0]: row[1:] for row in ours.rows(f"select code_hash, version, {columns} from fingerprints")}
+    texts = ("ours", "theirs", "theirs")
+    assert found == {code: (2, *[text] * 5) for code, text in zip(codes, texts, strict=True)}
+    merge(theirs.path, ours.path)
+    for table in ("findings", "solutions", "fingerprints"):
+        assert whole(ours)[table] == whole(theirs)[table]
+
+
+def test_benchmarks_come_by_name_and_revision(ours, theirs):
+    """Problems and pairs of the revision that is here, by name and not by id; verdicts of ours stay."""
+    module, *codes = (digest("c1", name) for name in ("module", "p", "q"))
+    for side, benchmarks in (
+        (ours, {"same": "r1", "other": "r1"}),
+        (theirs, {"new": "r1", "other": "r2", "same": "r1"}),
+    ):
+        for code in (module, *codes):
+            side.add("fingerprints", code_hash=code, version=1, dataflow_parts=0, parts=b"")
+        for name, revision in benchmarks.items():
+            benchmark = side.add("benchmarks", name=name, uri="u", revision=revision, read_at=EARLY)
+            for position, code in enumerate(codes):
+                at = {"benchmark_id": benchmark, "position": position}
+                side.add("problems", **at, problem=str(position), code_hash=code, code=revision)
+                if side is theirs and position:
+                    side.add(
+                        "contamination_pairs", **at, code_hash=module, how="shape", parts=2, settings_differ=1
+                    )
+    for side, problem, verdict in (
+        (ours, codes[0], "same"),
+        (theirs, codes[0], "different"),
+        (theirs, codes[1], "similar"),
+    ):
+        side.add(
+            "verdicts",
+            code_hash=module,
+            problem_code_hash=problem,
+            verdict=verdict,
+            note=side.path.stem,
+            decided_at=EARLY,
+        )
+    report = merged(ours, theirs)
+    by_name = "join benchmarks on benchmarks.id = benchmark_id order by name, position"
+    assert ours.rows(f"select name, revision, position, code_hash, code from problems {by_name}") == [
+        (name, "r1", position, code, "r1")
+        for name in ("new", "other", "same")
+        for position, code in enumerate(codes)
+    ]
+    assert ours.rows(
+        f"select name, position, code_hash, how, parts, settings_differ from contamination_pairs {by_name}"
+    ) == [(name, 1, module, "shape", 2, 1) for name in ("new", "same")]
+    assert set(ours.rows("select problem_code_hash, verdict, note from verdicts")) == {
+        (codes[0], "same", "ours"),
+        (codes[1], "similar", "theirs"),
+    }
+    assert report.disagreeing == {"benchmarks": 1, "verdicts": 1}
+    assert "benchmark other" in report.disagreements[0]
 
 
 def test_runs_keep_their_origin_and_are_left_out_of_what_goes_on(ours, theirs):
@@ -492,7 +600,8 @@ def test_every_column_is_merged():
     }
     connection = empty_in_memory()
     tables = "select name from sqlite_schema where type = 'table' and name not glob 'sqlite_*'"
-    kept_here = {"settings", "incoming_samples", "incoming_rejections"}  # ours alone, or of a running ingest
+    # ours alone, derived from the map, or of a running ingest
+    kept_here = {"settings", "field_maps", "incoming_samples", "incoming_rejections"}
     for (table,) in connection.execute(tables).fetchall():
         if table in kept_here:
             continue
@@ -650,6 +759,24 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
         assert (out, err.count("\n")) == ("", 1), path
         assert reason in err
         assert content(store) == before
+    unreadable = {
+        "tasks": "reader = '[1]'",
+        "findings": "findings = '[1]'",
+        "samples": "row = 'no JSON'",
+        "rollout_facts": "completion_path = 'no path'",
+        "field_maps": "map = '[1]'",
+    }
+    filling = (
+        f"insert into findings values ('{'0' * 64}', 1, '[]', 1, 1)",
+        """insert into field_maps (id, map) values (1, '{"model":"m"}')""",
+        "insert into mapped_samples select hash, 1 from samples",
+    )
+    for table, change in unreadable.items():
+        unread = crafted(table, *filling, f"update {table} set {change}")
+        assert run(["merge", unread, "-d", str(store)]) == 1, table
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1), table
+        assert content(store) == before
     broken = crafted("rule", "pragma foreign_keys = off", "update outcomes set task_hash = 't1:x'")
     assert run(["merge", broken, "-d", str(store)]) == 1
     assert "its rows break a rule" in capfd.readouterr().err
@@ -668,6 +795,11 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
     )
     assert run(["merge", harmless, "-d", str(store), "-q"]) == 0
     checked(store)
+    unprintable = os.fsdecode(b"\xff.db")
+    shutil.copy(good, unprintable)
+    assert run(["merge", unprintable, "-d", "new.db", "-q", "--label", unprintable]) == 0
+    with closing(sqlite3.connect("new.db")) as connection:
+        assert set(connection.execute("select origin from runs").fetchall()) == {(None,), (r"\udcff.db",)}
 
 
 def test_nobody_pays_while_it_merges(folder, shards, capfd):

@@ -18,6 +18,7 @@ from kbetl import resources
 from kbetl.cli import run
 from kbetl.errors import StoreError
 from kbetl.store import Store, task_lock
+from kbetl.store.connection import empty_in_memory
 from kbetl.store.migrations import latest_schema, statements
 
 __all__ = ["later_sql"]
@@ -439,3 +440,22 @@ def test_a_migration_keeps_lengths_of_one_tokenizer_once(tmp_path):
             "select tokenizer, template_hash, sample_hash from lengths order by template_hash, sample_hash"
         ).fetchall()
     assert found == [("a", "l1:x", samples[0]), ("a", "l1:x", samples[1]), ("b", "l1:y", samples[1])]
+
+
+def test_a_migration_of_lengths_grows_with_their_number():
+    """Two tokenizers of other templates: twice the rows are no more than twice the steps of SQLite."""
+    steps = []
+    for number in (500, 1000):
+        with contextlib.closing(empty_in_memory()) as connection:
+            connection.executemany(
+                "insert into lengths (sample_hash, tokenizer, template_hash, refusal) values (?, ?, ?, 'no')",
+                [(f"s{row}", name, name) for row in range(number) for name in ("a", "b")],
+            )
+            counted: list[int] = []
+            connection.set_progress_handler(lambda counted=counted: counted.append(1), 100)
+            for statement in statements(resources.sql("migrations/0003_served_models")):
+                if "from lengths" in statement:
+                    connection.execute(statement)
+            connection.set_progress_handler(None, 0)
+            steps.append(len(counted))
+    assert steps[1] < 2.2 * steps[0]
