@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kbetl.dataflow import library
 from kbetl.dataflow.objects import Objects
 from kbetl.dataflow.operators import CONTAINERS, family_of
-from kbetl.dataflow.state import Known
+from kbetl.dataflow.state import MOST_OPERATIONS, Known
 from kbetl.dataflow.values import (
     SIZE,
     UNKNOWN,
@@ -97,7 +97,8 @@ class Calls(Objects):
         )
         known = self.known.get((self.writes, self.constructing, key))
         if known is not None:
-            self.operations += known.operations
+            # No more than are read: functions that call another one twice, and so on, double them.
+            self.operations += known.operations[: max(MOST_OPERATIONS - len(self.operations), 0)]
             return known.value
         writes, applied = self.writes, len(self.operations)
         value = self._run(function, args, keywords)

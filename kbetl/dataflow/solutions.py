@@ -119,14 +119,14 @@ class SolutionReader(Reader):
             self.write(tensor, after)
 
     def _kernel(self, kernel: Function) -> Kernel:
-        if id(kernel.node) not in self.kernels:
-            helpers = {
-                name: value.node
-                for name, value in self.top.names.items()
-                if isinstance(value, Function) and value.is_kernel
-            }
-            self.kernels[id(kernel.node)] = read_kernel(kernel.node, helpers)
-        return self.kernels[id(kernel.node)]
+        if id(kernel.node) in self.kernels:
+            return self.kernels[id(kernel.node)]
+        helpers = {
+            name: value.node
+            for name, value in self.top.names.items()
+            if isinstance(value, Function) and value.is_kernel
+        }
+        return read_kernel(kernel.node, helpers, self.kernels)
 
     def _note_attempts(self, line: int) -> None:
         for attempt in self.attempts:

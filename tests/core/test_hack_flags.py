@@ -284,6 +284,30 @@ TEXTS = {
 }
 
 
+DOUBLING = {
+    "methods that call the next one twice": "class ModelNew(nn.Module):\n"
+    + "".join(
+        f"    def m{i}(self, x):\n        return self.m{i + 1}(x) * self.m{i + 1}(x)\n" for i in range(60)
+    )
+    + "    def m60(self, x):\n        return x\n    def forward(self, x, y):\n        return self.m0(x)\n",
+    "classes with two bases that share theirs": "class A0(nn.Module): pass\nclass B0: pass\n"
+    + "".join(f"class A{i + 1}(A{i}, B{i}): pass\nclass B{i + 1}(A{i}, B{i}): pass\n" for i in range(60))
+    + "class ModelNew(A60, B60):\n    def forward(self, x, y):\n        return x + y + self.w\n",
+    "helpers that call the next one a hundred times": "".join(
+        f"@triton.jit\ndef h{i}(p, q):\n" + f"    h{i + 1}(p, q)\n" * 100 for i in range(6)
+    )
+    + "@triton.jit\ndef h6(p, q):\n    tl.store(p, tl.load(q))\n"
+    + "class ModelNew(nn.Module):\n    def forward(self, x, y):\n        out = torch.empty_like(x)\n"
+    "        h0[(1,)](out, x)\n        return out\n",
+}
+
+
+@pytest.mark.parametrize("code", DOUBLING.values(), ids=DOUBLING)
+def test_what_doubles_at_each_step_is_read_once(code: str) -> None:
+    """Reading ends in a moment, not after 2**60 steps; what the deepest helper stores is seen."""
+    assert flags(HEAD + code, None) <= {"no_kernel", "not_launched"}
+
+
 @pytest.mark.parametrize(("text", "code"), TEXTS.values(), ids=TEXTS)
 def test_code_of_a_completion(text: str, code: str | None) -> None:
     """Where a solution stands in a model's text."""
