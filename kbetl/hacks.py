@@ -12,6 +12,7 @@ from kbetl.dataflow.hacks import CHECKER_VERSION, Checked, check_solution
 from kbetl.dataflow.source import solution_code
 from kbetl.json_codec import stored_value
 from kbetl.samples.fields import module_name, python_code
+from kbetl.samples.reading import read_row, stored_map
 from kbetl.store import Store
 
 # Rows that are read and checked together: one transaction each, and some megabytes.
@@ -94,8 +95,8 @@ def find_hacks(store: Store) -> HackReport:
 
 def _page(store: Store, after: str) -> Iterator[_Solution]:
     parameters = {"version": CHECKER_VERSION, "after": after, "limit": _PAGE_ROWS}
-    for sample_hash, completion, text in store.rows("findings/unchecked_rollouts", parameters):
-        row = stored_value(text)
+    for sample_hash, completion, text, map_ in store.rows("findings/unchecked_rollouts", parameters):
+        row = read_row(stored_value(text), stored_map(map_)).row
         code = None if completion is None else solution_code(completion)
         yield _Solution(sample_hash, code, module_name(row) or "", python_code(row))
 

@@ -76,6 +76,7 @@ def read_anew(store: Store, reread: Reread) -> Dropped:
         "field_maps/drop_facts",
         "field_maps/drop_other_reasoning",
         "field_maps/drop_mapped_sample",
+        "field_maps/drop_solution",
     ):
         store.execute(query, key)
     hashes = {**key, "task_hashes": json.dumps(list(reread.task_hashes))}

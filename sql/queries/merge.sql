@@ -362,9 +362,9 @@ where true
 on conflict (sample_hash) do nothing
 
 -- name: add_their_fingerprints
--- Hashes of modules, by code.
+-- Hashes of modules, by code. They were not compared with the benchmarks that are here.
 insert into main.fingerprints (
-  code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason
+  code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason, judged
 )
 select
   theirs.code_hash,
@@ -375,15 +375,16 @@ select
   theirs.dataflow_parts,
   theirs.settings_hash,
   theirs.parts,
-  theirs.reason
+  theirs.reason,
+  0
 from other.fingerprints as theirs
 where true
 on conflict (code_hash) do nothing
 
 -- name: add_their_benchmarks
--- Benchmarks of a name that is not here.
-insert into main.benchmarks (name, uri, revision, read_at)
-select theirs.name, theirs.uri, theirs.revision, theirs.read_at
+-- Benchmarks of a name that is not here. They were not compared with the codes that are here.
+insert into main.benchmarks (name, uri, revision, read_at, judged)
+select theirs.name, theirs.uri, theirs.revision, theirs.read_at, 0
 from other.benchmarks as theirs
 where true
 order by theirs.id
