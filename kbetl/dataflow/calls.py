@@ -21,6 +21,7 @@ from kbetl.dataflow.values import (
     Launcher,
     Layer,
     Library,
+    Opaque,
     Partial,
     Scope,
     Spread,
@@ -69,6 +70,8 @@ class Calls(Objects):
             return self.call(
                 function.function, [*function.args, *args], {**function.keywords, **keywords}, node
             )
+        if isinstance(function, Opaque) and function.name.startswith("triton."):
+            return library.call(self.reader, function.name, args, keywords, node)
         if isinstance(function, Launcher):
             self.launch(function.kernel, args, keywords, node or ast.Pass())
             return UNKNOWN

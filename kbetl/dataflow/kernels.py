@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from kbetl.dataflow.source import FunctionNode
 
+_TRITON = ("tl", "triton", "language", "libdevice", "gl", "gluon")
+_STORES_NOTHING = ("print", "static_assert", "static_print", "device_assert", "device_print", "debug_barrier")
 _LOW_PRECISION = ("float16", "bfloat16", "float8", "int8", "fp8")
 
 
@@ -21,6 +23,8 @@ class Kernel:
     """The line where a value is made less than single precision whatever comes in; 0 if there is none."""
     only_copies: bool = True
     """Whether it stores what it loaded, unchanged."""
+    is_followed: bool = True
+    """Whether nothing else is called that could store."""
 
 
 def read_kernel(
@@ -61,6 +65,7 @@ class _Reading:
             self.loaded[target] = self.loaded.get(target, True) and _is_load(value)
         for call in _calls(node):
             self.call(call)
+        self.kernel.is_followed &= not any(map(self._may_store, ast.walk(node)))
         self.kernel.low_precision_line = _low_precision(node.body)
         self.kernel.only_copies &= bool(self.kernel.stores)
 
@@ -90,6 +95,17 @@ class _Reading:
                 kept = {parameter} if name.startswith("atomic_") else set()
                 self.kernel.stores.setdefault(parameter, set()).update(found | kept)
 
+    def _may_store(self, node: ast.AST) -> bool:
+        """Whether a statement calls, for no result, what the source does not show."""
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+            return False
+        function = node.value.func
+        if isinstance(function, ast.Name):
+            return function.id not in self.helpers and function.id not in _STORES_NOTHING
+        root = next((one.id for one in ast.walk(function) if isinstance(one, ast.Name)), "")
+        name = function.attr if isinstance(function, ast.Attribute) else ""
+        return name.startswith("inline_asm") or not (root in _TRITON or root in self.values)
+
     def _helper(self, node: ast.Call, helper: ast.AST) -> None:
         if not isinstance(helper, FunctionNode):
             return
@@ -98,6 +114,7 @@ class _Reading:
         given: dict[str, ast.expr] = dict(zip(names, node.args, strict=False))
         given |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
         self.kernel.only_copies &= not inner.stores or inner.only_copies
+        self.kernel.is_followed &= inner.is_followed
         for stored, found in inner.stores.items():
             held = {one for name in found if name in given for one in self.sources(given[name])}
             for parameter in self.addresses(given[stored]) if stored in given else ():

@@ -101,7 +101,7 @@ def call(
     operation = reader.custom_ops.get(name.removeprefix("torch.ops.").removesuffix(".default"))
     if operation is not None:
         return reader.call(operation, args, keywords, node)
-    if name.startswith(_TORCH):
+    if (name.startswith(_TORCH) and not name.startswith("torch.ops.")) or name.startswith("torch.ops.aten."):
         return _torch(reader, name, args, keywords, node)
     if any(True for _ in _tensors([*args, *keywords.values()])):
         return reader.unread_call(last, args, keywords, node)
@@ -137,6 +137,8 @@ def _triton(reader: Reader, name: str, args: Sequence[object], keywords: Mapping
         kernel.is_kernel = True
     if kernel is not None:
         return kernel
+    for one in _tensors(values):  # a descriptor, or the same memory as another type
+        return one
     return Opaque(f"triton.{name}") if name in ("jit", "autotune", "heuristics") else SIZE
 
 
@@ -253,9 +255,9 @@ def call_method(
     if isinstance(owner, Class):
         return _class_method(reader, owner, name, args, keywords, node)
     if isinstance(owner, Function) and owner.is_kernel:
-        if name in ("run", "warmup"):
+        if name == "run":
             reader.launch(owner, args, keywords, node or ast.Pass())
-        return UNKNOWN
+        return owner if name == "warmup" else UNKNOWN
     if isinstance(owner, Opaque):
         return call(reader, f"{owner.name}.{name}", args, keywords, node)
     return UNKNOWN

@@ -282,7 +282,7 @@ def either(nodes: Sequence[Node]) -> Node:
 
 def join(left: object, right: object, depth: int = 0) -> object:
     """What a name holds after two branches that the source does not choose between."""
-    if left is right:
+    if left is right or (isinstance(left, Library) and left == right):
         return left
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         return Tensor(either([left.node, right.node]))

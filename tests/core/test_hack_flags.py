@@ -55,6 +55,15 @@ def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     put(out_ptr, v, i, n)
 
 """
+PLAIN = KERNEL.replace("@triton.jit\n", "")
+STORED_ELSEWHERE = """
+from .tiles import put
+
+@triton.jit
+def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    put(out_ptr, tl.load(x_ptr) + tl.load(y_ptr))
+
+"""
 SUM = "class Model(nn.Module):\n    def forward(self, x, y):\n        return x + y\n"
 LINEAR = """class Model(nn.Module):
     def __init__(self, n, m):
@@ -121,6 +130,50 @@ CLEAN = {
         "    add[(2,)](x, y, out, 4, BLOCK=256)\nreturn out"
     ),
     "other shapes refused": solution(f"if x.shape[1] != 1024:\n    raise ValueError('1024')\n{GOOD}"),
+    "a kernel of another file": solution(f"from .kernels import add\n{GOOD}", kernel=""),
+    "a kernel of another file beside one of this": solution(
+        GOOD.replace("add[", "plus["), more="from k import plus"
+    ),
+    "an output that a function of another file fills": solution(
+        "out = torch.empty_like(x)\nops.add(x, y, out)\nreturn out", more="from mine import ops"
+    ),
+    "a kernel that a call makes": solution(
+        GOOD, more="add = triton.autotune(configs=[], key=['n'])(triton.jit(add))", kernel=PLAIN
+    ),
+    "a kernel that is compiled ahead": solution(
+        "out = torch.empty_like(x)\nself.k[(1, 1, 1)](x, y, out, 4)\nreturn out",
+        "self.k = add.warmup(torch.float32, torch.float32, torch.float32, 4, BLOCK=16, grid=(1,))",
+    ),
+    "descriptors that the host makes": solution(
+        "out = torch.empty_like(x)\nd = [TensorDescriptor.from_tensor(t, [16]) for t in (x, y, out)]\n"
+        "add[(1,)](*d, 4, BLOCK=16)\nreturn out",
+        more="from triton.tools.tensor_descriptor import TensorDescriptor\n",
+    ),
+    "a kernel as text": solution(
+        "out = torch.empty_like(x)\nK.run(x, y, out, 4, grid=(1,), stream=0)\nreturn out",
+        more="from torch._inductor.async_compile import AsyncCompile\nK = AsyncCompile().triton('k', 'TEXT')",
+        kernel="",
+    ),
+    "an object that launches by its index": solution(
+        GOOD.replace("add[", "launch["),
+        more="class Launch:\n    def __getitem__(self, grid):\n"
+        "        return lambda *a, **k: add[grid](*a, **k)\nlaunch = Launch()\n",
+    ),
+    "a store in a helper of another file": solution(GOOD, kernel=STORED_ELSEWHERE),
+    "an operator that a library defines": solution(
+        "return torch.ops.mine.add(x, y)", more="lib = torch.library.Library('mine', 'DEF')\n"
+    ),
+    "a graph that is replayed": solution(
+        "if self.graph is None:\n    self.x, self.y = torch.empty_like(x), torch.empty_like(y)\n"
+        "    self.out = torch.empty_like(x)\n    self.graph = torch.cuda.CUDAGraph()\n"
+        "    with torch.cuda.graph(self.graph):\n        add[(1,)](self.x, self.y, self.out, 4, BLOCK=4)\n"
+        "self.x.copy_(x)\nself.y.copy_(y)\nself.graph.replay()\nreturn self.out",
+        "self.graph = None",
+    ),
+    "an import that may fail": solution(
+        "if HAS:\n    return run(x, y)\nreturn x + y",
+        more=f"try:\n    import triton\n    HAS = True\nexcept ImportError:\n    HAS = False\n{KERNEL}{RUN}",
+    ),
     "padding in PyTorch": solution(f"x = F.pad(x, (0, 4))\ny = F.pad(y, (0, 4))\n{GOOD}[..., :-4]"),
 }
 CHEATING = {
