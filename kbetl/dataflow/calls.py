@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from kbetl.dataflow import library
 from kbetl.dataflow.objects import Objects
@@ -29,9 +28,6 @@ from kbetl.dataflow.values import (
     Unknown,
     tensors_in,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # Calls inside each other, of the source's own functions.
 MOST_CALLS = 60

@@ -7,12 +7,12 @@ the same.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 from kbetl import dataflow
-from kbetl.dataflow.source import FunctionNode, Source, parse, unused_modules
+from kbetl.dataflow.source import FunctionNode, Source, imported_names, parse, unused_modules
 from kbetl.dataflow.values import Node
 from kbetl.errors import UnreadableCode
 
@@ -109,7 +109,8 @@ class _Spelling:
     """A syntax tree as words. Names that the source chooses begin with `@`, numbers with `#`."""
 
     def __init__(self, tree: ast.Module, syntax: Sequence[ast.AST]) -> None:
-        self.imports = dict(_imported(syntax))
+        imports = (node for node in syntax if isinstance(node, ast.Import | ast.ImportFrom))
+        self.imports = {name: full for node in imports for name, full in imported_names(node)}
         self.names, self.attributes = _chosen(syntax)
         self.statements = [(statement, self._words_of(statement)) for statement in tree.body]
 
@@ -202,19 +203,6 @@ def _is_about_sizes(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.FunctionDef):
         return statement.name in _MAKERS
     return isinstance(statement, ast.Assign | ast.AnnAssign)
-
-
-def _imported(syntax: Sequence[ast.AST]) -> Iterator[tuple[str, str]]:
-    for node in syntax:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield (
-                    alias.asname or alias.name.partition(".")[0],
-                    alias.name if alias.asname else alias.name.partition(".")[0],
-                )
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module or ''}.{alias.name}"
 
 
 class _Chosen(NamedTuple):

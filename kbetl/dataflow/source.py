@@ -126,17 +126,21 @@ def _note(source: Source, node: ast.stmt) -> None:
         source.classes[node.name] = node
     elif isinstance(node, FunctionNode):
         source.functions[node.name] = node
-    elif isinstance(node, ast.Import):
-        for alias in node.names:
-            source.imports[alias.asname or alias.name.partition(".")[0]] = (
-                alias.name if alias.asname else alias.name.partition(".")[0]
-            )
-    elif isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            source.imports[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        source.imports.update(imported_names(node))
     elif isinstance(node, ast.Assign):
         for target in node.targets:
             _note_constant(source, target, node.value)
+
+
+def imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    """Each name that an import binds, with the dotted name that it means."""
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, f"{'.' * node.level}{node.module or ''}.{alias.name}"
+        else:
+            bound = alias.asname or alias.name.partition(".")[0]
+            yield bound, alias.name if alias.asname else bound
 
 
 def _note_constant(source: Source, target: ast.expr, value: ast.expr) -> None:
