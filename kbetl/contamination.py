@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kbetl.dataflow.fingerprints import HOW, VERSION, Fingerprint, fingerprint, matches, parts_of
 from kbetl.errors import LEFT_OVER, BadRow, ConfigError, SourceError
+from kbetl.json_codec import read_json
 from kbetl.readers import rows_of_file
 from kbetl.records import code_hash
 from kbetl.samples.fields import python_code
@@ -32,6 +33,8 @@ class Problem(NamedTuple):
 
     problem: str
     code: str
+    location: str
+    """`FILE:LINE`."""
 
 
 class HowCount(NamedTuple):
@@ -135,7 +138,9 @@ def read_benchmark(path: Path, column: str | None = None) -> tuple[list[Problem]
     for raw in rows_of_file(path, path.name):
         location = f"{path.name}:{raw.line}"
         try:
-            problems.append(_problem(raw.fault, raw.text, column))
+            if raw.fault is not None:
+                raise BadRow(raw.fault)
+            problems.append(_problem(read_json(raw.text).value, column, location))
         except BadRow as error:
             faults.append(f"{location}: {error}")
     if not problems:
@@ -144,13 +149,7 @@ def read_benchmark(path: Path, column: str | None = None) -> tuple[list[Problem]
     return problems, faults
 
 
-def _problem(fault: str | None, text: bytes, column: str | None) -> Problem:
-    if fault is not None:
-        raise BadRow(fault)
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise BadRow(f"no JSON: {error}") from None
+def _problem(row: Any, column: str | None, location: str) -> Problem:
     if not isinstance(row, dict):
         raise BadRow("a row is an object")
     columns = (column,) if column else CODE_COLUMNS
@@ -160,11 +159,11 @@ def _problem(fault: str | None, text: bytes, column: str | None) -> Problem:
             f"no code in {' or '.join(columns)}; it has {', '.join(sorted(row)[:12])}. See --code-column"
         )
     if "level" in row and "problem_id" in row:
-        return Problem(f"{row['level']}/{row['problem_id']}", code)
+        return Problem(f"{row['level']}/{row['problem_id']}", code, location)
     named = next(
         (row[name] for name in ("name", "module_name", "entry_point", "uuid") if row.get(name)), None
     )
-    return Problem(str(named) if named is not None else code_hash(code)[3:11], code)
+    return Problem(str(named) if named is not None else code_hash(code)[3:11], code, location)
 
 
 def find_contamination(
@@ -183,9 +182,13 @@ def find_contamination(
         if read is not None and path is not None:
             problems, faults = read
             counts["read"] += _store_benchmark(store, name or path.stem, path, problems, faults)
-        counts["read"] += _read_samples(store)
-        for benchmark in _benchmarks(store):
-            _judge(store, benchmark.id)
+        counts["read"] += _read_problems(store) + _read_samples(store)
+        if store.rows("benchmarks/unjudged_codes")[0][0]:
+            for benchmark in _benchmarks(store):
+                _judge(store, benchmark.id)
+        with store.transaction():
+            store.execute("benchmarks/judged_codes")
+            store.execute("benchmarks/judged_benchmarks")
         found = [HowCount(*row) for row in store.rows("benchmarks/counts_by_how")]
         report = ContaminationReport(counts["read"], _benchmarks(store), found, faults)
         run.status = report.exit_status
@@ -206,8 +209,9 @@ def _store_benchmark(
         if key not in known:
             known[key] = fingerprint(one.code)
             if known[key].reason:
-                faults.append(f"{path.name}: problem {one.problem}: {known[key].reason}")
-    revision = hashlib.sha256(json.dumps(problems).encode()).hexdigest()
+                faults.append(f"{one.location}: problem {one.problem}: {known[key].reason}")
+    said = [(one.problem, one.code) for one in problems]
+    revision = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     with store.transaction():
         store.execute_many("benchmarks/add_fingerprint", map(_columns, known, known.values()))
         described = {"name": name, "uri": str(path), "revision": revision, "read_at": now()}
@@ -231,6 +235,16 @@ def _store_benchmark(
     return len(known)
 
 
+def _read_problems(store: Store) -> int:
+    """Reads the codes of problems that were read by another version; gives how many."""
+    unread = {
+        key: fingerprint(code) for key, code in store.rows("benchmarks/unread_problems", {"version": VERSION})
+    }
+    with store.transaction():
+        store.execute_many("benchmarks/add_fingerprint", map(_columns, unread, unread.values()))
+    return len(unread)
+
+
 def _read_samples(store: Store) -> int:
     """Reads the codes of samples that were not read by this version; gives how many."""
     read, after = 0, ""
@@ -240,12 +254,16 @@ def _read_samples(store: Store) -> int:
         store.execute("benchmarks/unread_codes_table")
         store.execute("benchmarks/unread_codes_found", {"version": VERSION})
     while page := store.rows("benchmarks/unread_codes", {"after": after, "limit": _PAGE}):
-        found = [(key, fingerprint(python_code(stored_row(*row)) or "")) for key, *row in page]
+        found = [(key, fingerprint(_module_code(text, map_))) for key, text, map_ in page]
         with store.transaction():
             store.execute_many("benchmarks/add_fingerprint", (_columns(*one) for one in found))
         read += len(found)
         after = page[-1][0]
     return read
+
+
+def _module_code(row: str, field_map: str | None) -> str:
+    return python_code(stored_row(row, field_map)) or ""
 
 
 def _columns(key: str, found: Fingerprint) -> dict[str, object]:
@@ -295,41 +313,82 @@ def _traits(key: str, known: Fingerprint, *, is_whole: bool = False) -> Iterator
 def pairs_to_review(store: Store, limit: int, *, is_open: bool) -> list[Pair]:
     """Pairs, strongest first, one per group of equal modules; those without a verdict if `is_open`."""
     found = store.rows("benchmarks/pairs", {"limit": limit, "open": int(is_open)})
-    return [
-        Pair._make([*columns, python_code(stored_row(text, map_)) or ""]) for *columns, text, map_ in found
-    ]
+    return [Pair._make([*columns, _module_code(text, map_)]) for *columns, text, map_ in found]
 
 
-def give_verdict(store: Store, pair: str, verdict: str, note: str | None) -> str:
-    """Stores what a person says of a pair; gives its full name.
+class Verdict(NamedTuple):
+    """What a person says of a pair."""
 
-    Raises ConfigError if it names no pair, or several.
+    pair: str
+    """Its name, as `Pair.name`."""
+    verdict: str | None
+    note: str | None
+    location: str = ""
+    """`line N: ` if there are several."""
+
+
+def read_verdicts(lines: Iterable[str]) -> list[Verdict]:
+    """The verdicts of lines of JSON. Raises ConfigError for a line that is none."""
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = read_json(line.encode("utf-8", "surrogateescape")).value
+        except BadRow as error:
+            raise ConfigError(f"line {number}: {error}") from None
+        row = row if isinstance(row, dict) else {}
+        pair, verdict, note = row.get("pair"), row.get("verdict"), row.get("note")
+        if not (isinstance(pair, str) and isinstance(verdict, str) and isinstance(note, str | None)):
+            raise ConfigError(f"line {number}: no object with `pair`, `verdict` and perhaps `note` as texts")
+        found.append(Verdict(pair, verdict, note, f"line {number}: "))
+    return found
+
+
+def give_verdicts(store: Store, given: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """Stores what a person says of pairs, all or none; gives their full names, each with its verdict.
+
+    Raises ConfigError if one names no pair, or several, or is no verdict.
     """
-    prefix, _, problem = pair.removeprefix("c1:").partition("@")
-    asked = {"code_prefix": prefix, "problem": problem or None, "limit": _NEAREST + 1}
-    found = store.rows("benchmarks/pairs_named", asked)
-    if len(found) != 1:
-        near = found or store.rows("benchmarks/pairs_named", {**asked, "problem": None})
-        near = near or store.rows(
-            "benchmarks/pairs_named", {**asked, "code_prefix": "", "problem": problem or None}
-        )
-        near = near or store.rows("benchmarks/pairs_named", {**asked, "code_prefix": "", "problem": None})
-        names = ", ".join(_pair_name(*row) for row in near[:_NEAREST]) or "there is none"
-        which = "several pairs are" if found else "no pair is"
-        raise ConfigError(f"{which} named {pair[:80]!r}; the nearest: {names}")
-    key, problem_key, benchmark, name = found[0]
+    found = []
+    for one in given:
+        if one.verdict not in VERDICTS:
+            raise ConfigError(f"{one.location}a verdict on {one.pair[:80]!r} is one of {', '.join(VERDICTS)}")
+        found.append((one, one.verdict, _pair_named(store, one)))
     with store.transaction():
-        store.execute(
+        store.execute_many(
             "benchmarks/add_verdict",
-            {
-                "code_hash": key,
-                "problem_code_hash": problem_key,
-                "verdict": verdict,
-                "note": note,
-                "decided_at": now(),
-            },
+            (
+                {
+                    "code_hash": key,
+                    "problem_code_hash": problem_key,
+                    "verdict": verdict,
+                    "note": one.note,
+                    "decided_at": now(),
+                }
+                for one, verdict, (key, problem_key, *_) in found
+            ),
         )
-    return _pair_name(key, problem_key, benchmark, name)
+    return [(_pair_name(*pair), verdict) for _, verdict, pair in found]
+
+
+def _pair_named(store: Store, given: Verdict) -> tuple[str, str, str, str]:
+    """Both codes' hashes, the benchmark and the problem. Raises ConfigError if it is not one pair."""
+    prefix, _, problem = given.pair.removeprefix("c1:").partition("@")
+    found: list[tuple[str, str, str, str]] = []
+    near: list[tuple[str, str, str, str]] = []
+    for asked in ((prefix, problem or None), (prefix, None), ("", problem or None), ("", None)):
+        parameters = {"code_prefix": asked[0], "problem": asked[1], "limit": _NEAREST + 1}
+        near = store.rows("benchmarks/pairs_named", parameters)
+        if asked == (prefix, problem or None):
+            found = near
+        if near:
+            break
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(_pair_name(*row) for row in near[:_NEAREST]) or "there is none"
+    which = "several pairs are" if found else "no pair is"
+    raise ConfigError(f"{given.location}{which} named {given.pair[:80]!r}; the nearest: {names}")
 
 
 def _pair_name(key: str, problem_key: str, benchmark: str, problem: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import common, ignore_broken_pipe
+from kbetl.cli.params import common, ignore_broken_pipe, no_options_before_subcommand
 from kbetl.errors import StoreError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def contamination(
     from kbetl.contamination import find_contamination
 
     if context.invoked_subcommand is not None:
+        no_options_before_subcommand(context)
         return 0
     with _store(database) as store:
         report = find_contamination(store, against, name, code_column)
@@ -102,22 +103,12 @@ def verdict_on(database: Path, *, pair: str, verdict: str | None, note: str | No
     Examples:
       kbetl contamination verdict 3fa85f64@kernelbench:2/17 different    # needs a pair
     """
-    from kbetl.contamination import VERDICTS, give_verdict
-    from kbetl.errors import ConfigError
+    from kbetl.contamination import Verdict, give_verdicts, read_verdicts
 
-    given = [(pair, verdict, note)]
-    if pair == "-":
-        try:
-            rows = [json.loads(line) for line in sys.stdin if line.strip()]
-            given = [(str(row["pair"]), row["verdict"], row.get("note")) for row in rows]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ConfigError("each line is an object with `pair` and `verdict`") from None
-    for name, said, _why in given:
-        if said not in VERDICTS:
-            raise ConfigError(f"a verdict on {name[:80]!r} is one of {', '.join(VERDICTS)}")
+    given = read_verdicts(sys.stdin) if pair == "-" else [Verdict(pair, verdict, note)]
     with _store(database) as store:
-        for name, said, why in given:
-            click.echo(f"{give_verdict(store, name, str(said), why)}: {said}")
+        for name, said in give_verdicts(store, given):
+            click.echo(f"{name}: {said}")
 
 
 def _store(database: Path) -> Store:

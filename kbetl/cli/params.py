@@ -109,6 +109,15 @@ def common(function: Decorated) -> Decorated:
     return function
 
 
+def no_options_before_subcommand(context: click.Context) -> None:
+    """Raises UsageError for options of a group that runs alone: its subcommand would not see them."""
+    for param in context.command.params:
+        if context.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{max(param.opts, key=len)} belongs behind `{context.invoked_subcommand}`, if it has it"
+            )
+
+
 def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
     """Says on stderr which tasks came into use."""
     for task in () if is_quiet else tasks:

@@ -15,6 +15,7 @@ from kbetl.cli.params import (
     WholeNumber,
     budget_options,
     common,
+    no_options_before_subcommand,
     parameter_options,
     sample_options,
     server_options,
@@ -36,6 +37,7 @@ def tasks(context: click.Context, /, database: Path, **_: Any) -> None:
       kbetl tasks test ./helpfulness.md -n 2    # needs the file
     """
     if context.invoked_subcommand is not None:
+        no_options_before_subcommand(context)
         return
     from kbetl.inference.find_task import builtin_rows, task_rows
     from kbetl.store import Store

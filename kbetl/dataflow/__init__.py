@@ -8,14 +8,9 @@ from typing import NamedTuple
 from kbetl.dataflow.operators import Operation
 from kbetl.dataflow.reader import Reader
 from kbetl.dataflow.source import Source
-from kbetl.dataflow.state import TooLarge
+from kbetl.dataflow.state import MOST_OPERATIONS, TooLarge
 from kbetl.dataflow.values import UNKNOWN, Class, Function, Instance, Node, Spread, Tensor, tensors_in
 from kbetl.errors import UnreadableCode
-
-# Changes with every change of a hash or a reading.
-VERSION = 1
-# Of one module, in order; a chain as long as that is rated high whatever follows.
-MOST_OPERATIONS = 300
 
 # Tuples in tuples that are kept apart in a result.
 _DEEPEST_RESULT = 3

@@ -56,7 +56,7 @@ def call_builtin(
         return found
     if name in ("isinstance", "issubclass", "hasattr", "callable", "print", "type", "repr", "format"):
         return _asked(name, args)
-    if name in ("setattr", "getattr", "vars", "object", "slice", "open", "exec", "eval"):
+    if name in ("setattr", "vars", "object", "slice", "open", "exec", "eval", "any", "all"):
         return UNKNOWN
     return reader.unread_call(name, args, keywords, node)
 
@@ -149,10 +149,6 @@ def _got(reader: Reader, args: Sequence[object]) -> object:
     return UNKNOWN
 
 
-def _truths(reader: Reader, args: Sequence[object]) -> object:
-    return UNKNOWN
-
-
 _BUILTINS = {
     "range": _ranged,
     "sum": _summed,
@@ -162,8 +158,6 @@ _BUILTINS = {
     "len": _length,
     "next": _next,
     "getattr": _got,
-    "any": _truths,
-    "all": _truths,
 }
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from kbetl.dataflow import library
 from kbetl.dataflow.objects import Objects
 from kbetl.dataflow.operators import CONTAINERS, family_of
-from kbetl.dataflow.state import Known
+from kbetl.dataflow.state import MOST_OPERATIONS, Known
 from kbetl.dataflow.values import (
     SIZE,
     UNKNOWN,
@@ -21,6 +20,7 @@ from kbetl.dataflow.values import (
     Launcher,
     Layer,
     Library,
+    Opaque,
     Partial,
     Scope,
     Spread,
@@ -28,9 +28,6 @@ from kbetl.dataflow.values import (
     Unknown,
     tensors_in,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # Calls inside each other, of the source's own functions.
 MOST_CALLS = 60
@@ -69,6 +66,8 @@ class Calls(Objects):
             return self.call(
                 function.function, [*function.args, *args], {**function.keywords, **keywords}, node
             )
+        if isinstance(function, Opaque) and function.name.startswith("triton."):
+            return library.call(self.reader, function.name, args, keywords, node)
         if isinstance(function, Launcher):
             self.launch(function.kernel, args, keywords, node or ast.Pass())
             return UNKNOWN
@@ -97,7 +96,8 @@ class Calls(Objects):
         )
         known = self.known.get((self.writes, self.constructing, key))
         if known is not None:
-            self.operations += known.operations
+            # No more than are read: functions that call another one twice, and so on, double them.
+            self.operations += known.operations[: max(MOST_OPERATIONS - len(self.operations), 0)]
             return known.value
         writes, applied = self.writes, len(self.operations)
         value = self._run(function, args, keywords)

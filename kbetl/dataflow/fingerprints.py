@@ -7,17 +7,17 @@ the same.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 from kbetl import dataflow
-from kbetl.dataflow.source import FunctionNode, Source, parse, unused_modules
+from kbetl.dataflow.source import FunctionNode, Source, imported_names, parse, unused_modules
 from kbetl.dataflow.values import Node
 from kbetl.errors import UnreadableCode
 
 VERSION = 1
-"""Changes with every change of a fingerprint."""
+"""Changes with every change of a fingerprint, so with every change of the reading as well."""
 PART_BYTES = 8
 """Of each part's hash that is kept: 10 million different parts meet by chance once in 300,000 stores."""
 # Modules of one source that could be meant, of which the largest is read.
@@ -61,7 +61,8 @@ def fingerprint(python_code: str) -> Fingerprint:
     try:
         source = parse(python_code)
         result = _largest(source)
-        spelling = _Spelling(source.tree)
+        syntax = list(ast.walk(source.tree))
+        spelling = _Spelling(source.tree, syntax)
     except UnreadableCode as error:
         return Fingerprint(reason=str(error))
     except RecursionError:
@@ -75,7 +76,7 @@ def fingerprint(python_code: str) -> Fingerprint:
         spelling.hash(with_numbers=True),
         spelling.hash(with_numbers=False),
         result.digest.hex() if nodes else None,
-        _settings(source.tree),
+        _settings(syntax),
         len(operators),
         b"".join(parts),
     )
@@ -92,12 +93,10 @@ def _largest(source: Source) -> Node:
     return max((one.result for one in read), key=lambda node: (sum(1 for _ in node.walk()), node.digest))
 
 
-def _settings(tree: ast.Module) -> str:
-    texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+def _settings(syntax: Sequence[ast.AST]) -> str:
+    texts = {id(node.value) for node in syntax if isinstance(node, ast.Expr)}
     values = sorted(
-        repr(node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and id(node) not in texts
+        repr(node.value) for node in syntax if isinstance(node, ast.Constant) and id(node) not in texts
     )
     return _hash("\n".join(values))
 
@@ -109,9 +108,10 @@ def _hash(text: str) -> str:
 class _Spelling:
     """A syntax tree as words. Names that the source chooses begin with `@`, numbers with `#`."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.imports = dict(_imported(tree))
-        self.names, self.attributes = _chosen(tree)
+    def __init__(self, tree: ast.Module, syntax: Sequence[ast.AST]) -> None:
+        imports = (node for node in syntax if isinstance(node, ast.Import | ast.ImportFrom))
+        self.imports = {name: full for node in imports for name, full in imported_names(node)}
+        self.names, self.attributes = _chosen(syntax)
         self.statements = [(statement, self._words_of(statement)) for statement in tree.body]
 
     def hash(self, *, with_numbers: bool) -> str:
@@ -170,7 +170,8 @@ class _Spelling:
         """Names of arguments are chosen by the source only in calls of its own functions."""
         function = node.func
         is_ours = (isinstance(function, ast.Name) and function.id in self.names) or (
-            isinstance(function, ast.Attribute) and function.attr in self.attributes | {"__init__"}
+            isinstance(function, ast.Attribute)
+            and (function.attr in self.attributes or function.attr == "__init__")
         )
         self.spell(function)
         for argument in node.args:
@@ -204,19 +205,6 @@ def _is_about_sizes(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Assign | ast.AnnAssign)
 
 
-def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield (
-                    alias.asname or alias.name.partition(".")[0],
-                    alias.name if alias.asname else alias.name.partition(".")[0],
-                )
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module or ''}.{alias.name}"
-
-
 class _Chosen(NamedTuple):
     """What the source itself gives names to; what PyTorch and Python call by name is not in it."""
 
@@ -225,10 +213,10 @@ class _Chosen(NamedTuple):
     """With methods."""
 
 
-def _chosen(tree: ast.Module) -> _Chosen:
+def _chosen(syntax: Sequence[ast.AST]) -> _Chosen:
     names: set[str] = set()
     attributes: set[str] = set()
-    for node in ast.walk(tree):
+    for node in syntax:
         if isinstance(node, ast.ClassDef):
             names.add(node.name)
             attributes |= {one.name for one in node.body if isinstance(one, FunctionNode)}

@@ -229,7 +229,7 @@ class _Check:
         checker.is_later, checker.steps = True, 0
         later = call_forward(checker, instance, "later")
         checker.found = kept
-        stale = any(one.node.sources & INPUT for one in tensors_in(later))
+        stale = not checker.replays and any(one.node.sources & INPUT for one in tensors_in(later))
         return (checker.stale_line or self._forward_line()) if stale else 0
 
 

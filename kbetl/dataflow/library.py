@@ -101,7 +101,7 @@ def call(
     operation = reader.custom_ops.get(name.removeprefix("torch.ops.").removesuffix(".default"))
     if operation is not None:
         return reader.call(operation, args, keywords, node)
-    if name.startswith(_TORCH):
+    if (name.startswith(_TORCH) and not name.startswith("torch.ops.")) or name.startswith("torch.ops.aten."):
         return _torch(reader, name, args, keywords, node)
     if any(True for _ in _tensors([*args, *keywords.values()])):
         return reader.unread_call(last, args, keywords, node)
@@ -137,6 +137,8 @@ def _triton(reader: Reader, name: str, args: Sequence[object], keywords: Mapping
         kernel.is_kernel = True
     if kernel is not None:
         return kernel
+    for one in _tensors(values):  # a descriptor, or the same memory as another type
+        return one
     return Opaque(f"triton.{name}") if name in ("jit", "autotune", "heuristics") else SIZE
 
 
@@ -157,10 +159,8 @@ def _torch(
         return Layer(last, node if isinstance(node, ast.Call) else None)
     if last in ("_make_subclass", "_make_wrapper_subclass") and args and isinstance(args[0], Class):
         return Instance(args[0])
-    if plain in _EMPTY:
-        return Tensor(Node("parameter" if reader.constructing else "empty", line=getattr(node, "lineno", 0)))
-    if plain in _MADE:
-        return Tensor(Node("parameter" if reader.constructing else "made", line=getattr(node, "lineno", 0)))
+    if plain in _EMPTY | _MADE:
+        return _new(reader, plain, node)
     if plain in _CASTS and held:
         return held[0]
     if last in _FILLS or (last.endswith("_") and ".init." in name):
@@ -175,6 +175,12 @@ def _torch(
     if held:
         return _written_to(reader, reader.unread_call(last, args, keywords, node), keywords)
     return Opaque(name)
+
+
+def _new(reader: Reader, name: str, node: ast.AST | None) -> Tensor:
+    """A tensor that is made without another one, by the name of what makes it."""
+    leaf = "parameter" if reader.constructing else "empty" if name in _EMPTY else "made"
+    return Tensor(Node(leaf, line=getattr(node, "lineno", 0)))
 
 
 def _written_to(reader: Reader, value: object, keywords: Mapping[str, object]) -> object:
@@ -253,9 +259,9 @@ def call_method(
     if isinstance(owner, Class):
         return _class_method(reader, owner, name, args, keywords, node)
     if isinstance(owner, Function) and owner.is_kernel:
-        if name in ("run", "warmup"):
+        if name == "run":
             reader.launch(owner, args, keywords, node or ast.Pass())
-        return UNKNOWN
+        return owner if name == "warmup" else UNKNOWN
     if isinstance(owner, Opaque):
         return call(reader, f"{owner.name}.{name}", args, keywords, node)
     return UNKNOWN
@@ -274,10 +280,8 @@ def _tensor_method(
         return SIZE
     if name in ("item", "tolist"):
         return UNKNOWN
-    if name in _EMPTY:
-        return Tensor(Node("parameter" if reader.constructing else "empty", line=getattr(node, "lineno", 0)))
-    if name in _MADE:
-        return Tensor(Node("parameter" if reader.constructing else "made", line=getattr(node, "lineno", 0)))
+    if name in _EMPTY | _MADE:
+        return _new(reader, name, node)
     if name in _FILLS:
         return _filled(reader, [owner])
     if name in ("copy_", "set_") and args:

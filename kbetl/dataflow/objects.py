@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from kbetl.dataflow.operators import CONTAINERS, words
 from kbetl.dataflow.state import State
@@ -29,9 +28,6 @@ from kbetl.dataflow.values import (
     join,
     tensors_in,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _PARAMETERS = ("weight", "bias", "running_", "in_proj", "alpha", "data")
 _SIZE_ATTRIBUTES = frozenset({"shape", "itemsize", "nbytes"})

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 
 from kbetl.dataflow.expressions import MOST_TURNS, Expressions
+from kbetl.dataflow.source import imported_names
 from kbetl.dataflow.values import (
     UNKNOWN,
     Bound,
@@ -190,14 +191,7 @@ class Reader(Expressions):
         return _NEXT
 
     def _import(self, node: ast.Import | ast.ImportFrom, scope: Scope) -> int:
-        for alias in node.names:
-            if isinstance(node, ast.ImportFrom):
-                full = f"{'.' * node.level}{node.module or ''}.{alias.name}"
-                name = alias.asname or alias.name
-            else:
-                full = alias.name if alias.asname else alias.name.partition(".")[0]
-                name = alias.asname or full
-            scope.names[name] = Library(full)
+        scope.names.update((name, Library(full)) for name, full in imported_names(node))
         return _NEXT
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> int:

@@ -84,6 +84,8 @@ class SolutionReader(Reader):
         self.suppressing = 0
         self.is_later = False
         self.stale_line = 0
+        self.replays = False
+        """Whether a graph is replayed: what it fills again cannot be followed."""
         self.launch_mark = 0
         self.open_branches: dict[int, _Branch] = {}
 
@@ -103,6 +105,9 @@ class SolutionReader(Reader):
             return
         facts = self._kernel(kernel)
         self.launched_kernels.append(facts)
+        if not facts.is_followed:
+            super().launch(kernel, args, keywords, node)
+            return
         bound = self.bound(kernel, args, keywords)
         family: Family = "copy" if facts.only_copies else "other"
         written = []
@@ -118,15 +123,24 @@ class SolutionReader(Reader):
         for tensor, after in written:
             self.write(tensor, after)
 
+    def on_unread(self, name: str, args: Sequence[object], node: ast.AST) -> None:
+        """A launch that is not followed may write to all that it is given, another call to fresh memory."""
+        is_launch = isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)
+        held = [one for value in args for one in tensors_in(value)]
+        written = Node("unread", [one.node for one in held])
+        for one in held:
+            if is_launch or one.node.name == "empty":
+                self.write(one, written)
+
     def _kernel(self, kernel: Function) -> Kernel:
-        if id(kernel.node) not in self.kernels:
-            helpers = {
-                name: value.node
-                for name, value in self.top.names.items()
-                if isinstance(value, Function) and value.is_kernel
-            }
-            self.kernels[id(kernel.node)] = read_kernel(kernel.node, helpers)
-        return self.kernels[id(kernel.node)]
+        if id(kernel.node) in self.kernels:
+            return self.kernels[id(kernel.node)]
+        helpers = {
+            name: value.node
+            for name, value in self.top.names.items()
+            if isinstance(value, Function) and value.is_kernel
+        }
+        return read_kernel(kernel.node, helpers, self.kernels)
 
     def _note_attempts(self, line: int) -> None:
         for attempt in self.attempts:
@@ -186,6 +200,7 @@ class SolutionReader(Reader):
         if name in _HARNESS:
             self.flag("reads_harness", line)
         last = name.rpartition(".")[2]
+        self.replays = self.replays or name.endswith("CUDAGraph.replay")
         if (
             self.reference
             and self.reference in name.split(".")

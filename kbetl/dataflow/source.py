@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from kbetl.errors import UnreadableCode
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+# Far more than a module has. Without a limit a chain of classes is read in the square of its length.
+_MOST_ANCESTORS = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Source:
     def ancestry(self, name: str) -> Iterator[ast.ClassDef]:
         """The class and its bases as far as this source defines them, nearest first."""
         waiting, seen = [name], set[str]()
-        while waiting:
+        while waiting and len(seen) < _MOST_ANCESTORS:
             current = waiting.pop(0)
             if current in seen or current not in self.classes:
                 continue
@@ -124,17 +126,21 @@ def _note(source: Source, node: ast.stmt) -> None:
         source.classes[node.name] = node
     elif isinstance(node, FunctionNode):
         source.functions[node.name] = node
-    elif isinstance(node, ast.Import):
-        for alias in node.names:
-            source.imports[alias.asname or alias.name.partition(".")[0]] = (
-                alias.name if alias.asname else alias.name.partition(".")[0]
-            )
-    elif isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            source.imports[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        source.imports.update(imported_names(node))
     elif isinstance(node, ast.Assign):
         for target in node.targets:
             _note_constant(source, target, node.value)
+
+
+def imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
+    """Each name that an import binds, with the dotted name that it means."""
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom):
+            yield alias.asname or alias.name, f"{'.' * node.level}{node.module or ''}.{alias.name}"
+        else:
+            bound = alias.asname or alias.name.partition(".")[0]
+            yield bound, alias.name if alias.asname else bound
 
 
 def _note_constant(source: Source, target: ast.expr, value: ast.expr) -> None:
@@ -175,16 +181,12 @@ def chosen_class(source: Source, module_name: str) -> str:
 def unused_modules(source: Source) -> list[str]:
     """The modules that no other class mentions; all of them if each is mentioned."""
     modules = [name for name in source.classes if source.is_module(name)]
-    return [name for name in modules if not _is_used(source, name)] or modules
-
-
-def _is_used(source: Source, name: str) -> bool:
-    return any(
-        isinstance(node, ast.Name) and node.id == name
-        for other in source.classes.values()
-        if other.name != name
-        for node in ast.walk(other)
-    )
+    users: dict[str, set[str]] = {}
+    for cls in source.classes.values():
+        for node in ast.walk(cls):
+            if isinstance(node, ast.Name) and node.id in source.classes:
+                users.setdefault(node.id, set()).add(cls.name)
+    return [name for name in modules if not users.get(name, set()) - {name}] or modules
 
 
 _FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)

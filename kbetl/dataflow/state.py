@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Of one reading: statements and expressions. 40,000 need 0.4 s.
 MOST_STEPS = 40_000
+# Of one module, in order; a chain as long as that is rated high whatever follows.
+MOST_OPERATIONS = 300
 
 
 class TooLarge(Exception):

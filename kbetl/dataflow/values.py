@@ -152,11 +152,10 @@ class Class:
     line: int
 
     def ancestry(self) -> Iterator[Class]:
-        """Itself and its bases in the source, nearest first."""
-        yield self
-        for base in self.bases:
-            if isinstance(base, Class):
-                yield from base.ancestry()
+        """Itself and its bases in the source, each once and before its own bases, as Python looks them up."""
+        found: dict[int, Class] = {}
+        _add_with_bases(self, found)
+        return reversed(found.values())
 
     def lookup(self, name: str, after: Class | None = None) -> object:
         """What the class holds under a name, UNKNOWN if nothing; with `after`, in the bases of that class."""
@@ -174,6 +173,14 @@ class Class:
                 if isinstance(base, Library):
                     return base.name
         return ""
+
+
+def _add_with_bases(cls: Class, found: dict[int, Class]) -> None:
+    """Adds a class behind its bases, the last base first; nothing if it is there."""
+    for base in reversed(cls.bases):
+        if isinstance(base, Class) and id(base) not in found:
+            _add_with_bases(base, found)
+    found[id(cls)] = cls
 
 
 @dataclass(eq=False)
@@ -275,7 +282,7 @@ def either(nodes: Sequence[Node]) -> Node:
 
 def join(left: object, right: object, depth: int = 0) -> object:
     """What a name holds after two branches that the source does not choose between."""
-    if left is right:
+    if left is right or (isinstance(left, Library) and left == right):
         return left
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         return Tensor(either([left.node, right.node]))

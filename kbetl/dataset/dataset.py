@@ -165,10 +165,8 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
     check_sources(store, dataset)
     labels = labels_in_use(store, dataset.with_labels)
     ids = source_ids(store, dataset.sources) if dataset.sources else None
-    if dataset.is_decontaminated and not store.rows("benchmarks/benchmarks"):
-        raise ConfigError(
-            "--decontaminated: no benchmark was read yet; `kbetl contamination --against FILE` reads one"
-        )
+    if dataset.is_decontaminated:
+        _check_is_judged(store)
     choice = query_of(dataset.entry, ids, dataset.condition, dataset.by)
     with open_rows(store, choice):
         _split(store, dataset)
@@ -177,6 +175,19 @@ def open_dataset(store: Store, dataset: Dataset) -> Iterator[DatasetRows]:
         why = why_empty(store, dataset)
         notes = [*_notes(store, choice), *label_notes(store, labels)]
         yield DatasetRows(dataset, counts, declared, notes, store, labels, why_empty=why)
+
+
+def _check_is_judged(store: Store) -> None:
+    if not store.rows("benchmarks/benchmarks"):
+        raise ConfigError(
+            "--decontaminated: no benchmark was read yet; `kbetl contamination --against FILE` reads one"
+        )
+    unjudged = store.rows("benchmarks/unjudged_codes")[0][0]
+    if unjudged:
+        raise ConfigError(
+            f"--decontaminated: {unjudged:,} codes are not compared with the benchmarks yet; "
+            "run `kbetl contamination`"
+        )
 
 
 def query_of(

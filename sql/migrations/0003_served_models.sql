@@ -166,7 +166,8 @@ create table fingerprints (
   dataflow_parts integer not null check (dataflow_parts >= 0),  -- operators that are no copies
   settings_hash text,  -- of the numbers and texts, in whatever order
   parts blob not null,  -- first eight bytes of the hash of each part of the dataflow, the whole too, sorted
-  reason text  -- why it cannot be read; null if it was
+  reason text,  -- why it cannot be read; null if it was
+  judged integer not null default 0 check (judged in (0, 1))  -- 1: compared with the benchmarks that are judged
 ) strict, without rowid;
 
 create table benchmarks (
@@ -174,7 +175,8 @@ create table benchmarks (
   name text not null unique,  -- as given by --as, else the file's name
   uri text not null,  -- where it was read
   revision text not null,  -- SHA-256 of its problems
-  read_at text not null  -- UTC, ISO 8601
+  read_at text not null,  -- UTC, ISO 8601
+  judged integer not null default 0 check (judged in (0, 1))  -- 1: compared with the codes that are judged
 ) strict;
 
 create table problems (

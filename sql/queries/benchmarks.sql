@@ -1,14 +1,15 @@
 -- name: add_benchmark
--- A benchmark that is read for the first time, or again. :name :uri :revision :read_at
+-- A benchmark that is read for the first time, or again; it waits to be judged. :name :uri :revision :read_at
 insert into benchmarks (name, uri, revision, read_at)
 values (:name, :uri, :revision, :read_at)
 on conflict (name) do update set
   uri = excluded.uri,
   revision = excluded.revision,
-  read_at = excluded.read_at
+  read_at = excluded.read_at,
+  judged = 0
 
 -- name: add_fingerprint
--- What is known of a code, in place of what an older reading said.
+-- What is known of a code, in place of what an older reading said; it waits to be judged.
 insert into fingerprints (
   code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason
 )
@@ -23,7 +24,8 @@ on conflict (code_hash) do update set
   dataflow_parts = excluded.dataflow_parts,
   settings_hash = excluded.settings_hash,
   parts = excluded.parts,
-  reason = excluded.reason
+  reason = excluded.reason,
+  judged = 0
 
 -- name: add_pair
 -- A module that is like a problem.
@@ -133,6 +135,19 @@ from fingerprints
 where fingerprints.code_hash in (select samples.code_hash from samples indexed by samples_by_hash)
 order by fingerprints.code_hash
 
+-- name: judged_benchmarks
+-- Notes that all benchmarks are compared with all codes of samples.
+update benchmarks
+set judged = 1
+where judged = 0
+
+-- name: judged_codes
+-- Notes that all codes of samples are compared with all benchmarks.
+update fingerprints
+set judged = 1
+where judged = 0
+  and code_hash in (select samples.code_hash from samples indexed by samples_by_hash)
+
 -- name: pairs
 -- Pairs with both codes, strongest first, one of each group of modules with the same dataflow; only those that nobody
 -- judged if :open is 1.   :limit number of pairs
@@ -147,12 +162,7 @@ select
   chosen.problem_code_hash,
   chosen.problem_code,
   samples.row,
-  (
-    select field_maps.map
-    from mapped_samples
-    join field_maps on field_maps.id = mapped_samples.field_map_id
-    where mapped_samples.sample_hash = samples.hash
-  ) as field_map
+  field_maps.map
 from (
   select
     min(contamination_pairs.code_hash) as code_hash,
@@ -201,11 +211,13 @@ join samples on samples.hash = (
     from samples as coded indexed by samples_by_hash
     where coded.code_hash = chosen.code_hash
   )
+left join mapped_samples on mapped_samples.sample_hash = samples.hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 
 -- name: pairs_named
 -- The pairs whose names begin so: eight characters of the module's hash, `@`, benchmark, `:` and problem.
 -- :code_prefix   :problem benchmark and problem, null for all   :limit number of pairs
-select
+select distinct
   contamination_pairs.code_hash,
   problems.code_hash,
   benchmarks.name,
@@ -220,19 +232,31 @@ where substr(contamination_pairs.code_hash, 4, length(:code_prefix)) = :code_pre
 order by contamination_pairs.code_hash, benchmarks.name, problems.problem
 limit :limit
 
+-- name: unjudged_codes
+-- How many codes of samples are not yet compared with all benchmarks.
+select count(distinct samples.code_hash)
+from samples indexed by samples_by_hash
+where samples.code_hash is not null
+  and (
+    exists (select 1 from benchmarks where benchmarks.judged = 0)
+    or not exists (
+      select 1
+      from fingerprints
+      where fingerprints.code_hash = samples.code_hash and fingerprints.judged = 1
+    )
+  )
+
 -- name: unread_codes
--- Codes that wait to be read, each with a row that holds it. :after code hash, '' for the first   :limit number of codes
+-- Codes that wait to be read, each with a row that holds it and the map that the row is read by, null if none.
+-- :after code hash, '' for the first   :limit number of codes
 select
   unread.code_hash,
   samples.row,
-  (
-    select field_maps.map
-    from mapped_samples
-    join field_maps on field_maps.id = mapped_samples.field_map_id
-    where mapped_samples.sample_hash = samples.hash
-  ) as field_map
+  field_maps.map
 from temp.unread_codes as unread
 cross join samples on samples.hash = unread.sample_hash
+left join mapped_samples on mapped_samples.sample_hash = unread.sample_hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 where unread.code_hash > :after
 order by unread.code_hash
 limit :limit
@@ -258,3 +282,13 @@ create temp table unread_codes (
   code_hash text primary key,  -- as in samples
   sample_hash text not null  -- one that has it
 ) strict, without rowid
+
+-- name: unread_problems
+-- Codes of problems that were not read by this version. :version
+select distinct
+  problems.code_hash,
+  problems.code
+from problems
+join fingerprints on fingerprints.code_hash = problems.code_hash
+where fingerprints.version <> :version
+order by problems.code_hash, problems.code

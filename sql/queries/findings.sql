@@ -39,18 +39,14 @@ from findings
 where findings.solution_hash = :solution_hash and findings.version = :version
 
 -- name: unchecked_rollouts
--- Rollouts whose code no checker of this version has read, in the order of their hashes; with the map they are read by.
+-- Rollouts whose code no checker of this version has read, in the order of their hashes, each with the map that its
+-- row is read by, null if none.
 -- :version of the checker   :after sample hash, '' for the first   :limit number of rows
 select
   rollouts.sample_hash,
   rollouts.completion,
   samples.row,
-  (
-    select field_maps.map
-    from mapped_samples
-    join field_maps on field_maps.id = mapped_samples.field_map_id
-    where mapped_samples.sample_hash = samples.hash
-  ) as field_map
+  field_maps.map
 from (
   select known.hash as hash
   from samples as known indexed by samples_by_hash
@@ -67,4 +63,6 @@ from (
 ) as unchecked
 cross join samples on samples.hash = unchecked.hash
 cross join rollouts on rollouts.sample_hash = unchecked.hash
+left join mapped_samples on mapped_samples.sample_hash = unchecked.hash
+left join field_maps on field_maps.id = mapped_samples.field_map_id
 order by rollouts.sample_hash

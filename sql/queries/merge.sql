@@ -423,9 +423,9 @@ where (select findings.version from main.findings where findings.solution_hash =
   > (select findings.version from main.findings where findings.solution_hash = solutions.solution_hash)
 
 -- name: add_their_fingerprints
--- Hashes of modules, by code; those of a newer reading win.
+-- Hashes of modules, by code; those of a newer reading win. They were not compared with the benchmarks that are here.
 insert into main.fingerprints (
-  code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason
+  code_hash, version, renamed_hash, shape_hash, dataflow_hash, dataflow_parts, settings_hash, parts, reason, judged
 )
 select
   theirs.code_hash,
@@ -436,7 +436,8 @@ select
   theirs.dataflow_parts,
   theirs.settings_hash,
   theirs.parts,
-  theirs.reason
+  theirs.reason,
+  0
 from other.fingerprints as theirs
 where true
 on conflict (code_hash) do update set
@@ -447,13 +448,14 @@ on conflict (code_hash) do update set
   dataflow_parts = excluded.dataflow_parts,
   settings_hash = excluded.settings_hash,
   parts = excluded.parts,
-  reason = excluded.reason
+  reason = excluded.reason,
+  judged = excluded.judged
 where excluded.version > fingerprints.version
 
 -- name: add_their_benchmarks
--- Benchmarks of a name that is not here.
-insert into main.benchmarks (name, uri, revision, read_at)
-select theirs.name, theirs.uri, theirs.revision, theirs.read_at
+-- Benchmarks of a name that is not here. They were not compared with the codes that are here.
+insert into main.benchmarks (name, uri, revision, read_at, judged)
+select theirs.name, theirs.uri, theirs.revision, theirs.read_at, 0
 from other.benchmarks as theirs
 where true
 order by theirs.id

@@ -1,6 +1,6 @@
 -- What `--where` and a task's `where` may name: the columns of samples, ratings, rollouts and hacks, each once, and the
 -- labels of each task in use by its name, the fields of a JSON label as NAME_field. contaminated is 1 if the sample is
--- none of `decontaminated`.
+-- none of `decontaminated`, null while its code was not compared with all benchmarks, and while there are none.
 -- reward is the newest known; rating_model is the model that rated. Columns that are not named cost nothing.
 create view selectable as
 select
@@ -31,7 +31,18 @@ select
   (select rollouts.error from rollouts where rollouts.sample_hash = samples.hash) as error,
   (select hacks.flags from hacks where hacks.sample_hash = samples.hash) as flags,
   (select hacks.worst from hacks where hacks.sample_hash = samples.hash) as worst,
-  not exists (select 1 from decontaminated where decontaminated.sample_hash = samples.hash) as contaminated,
+  case
+    when (select min(benchmarks.judged) from benchmarks) = 1
+      and (
+        samples.code_hash is null
+        or exists (
+          select 1
+          from fingerprints
+          where fingerprints.code_hash = samples.code_hash and fingerprints.judged = 1
+        )
+      )
+    then not exists (select 1 from decontaminated where decontaminated.sample_hash = samples.hash)
+  end as contaminated,
   -- labels of the tasks in use
   samples.row as row
 from samples

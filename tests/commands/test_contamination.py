@@ -13,6 +13,9 @@ import pytest
 from evals_rows import evals_row
 
 from kbetl.cli import run
+from kbetl.contamination import find_contamination
+from kbetl.dataflow.fingerprints import PART_BYTES, VERSION, Fingerprint, fingerprint
+from kbetl.store import Store
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 LINEAR = (
@@ -105,7 +108,13 @@ BAD = {
         "bench.jsonl:1: no code in code or python_code; it has name",
     ),
     "one of two": ([{"name": "a"}, PROBLEMS[0]], 3, "bench.jsonl:1: no code"),
-    "no Python": ([{"name": "a", "code": "def f(:"}, PROBLEMS[0]], 3, "problem a: the code does not parse"),
+    "no Python": (
+        [PROBLEMS[0], {"name": "a", "code": "def f(:"}],
+        3,
+        "bench.jsonl:2: problem a: the code does not parse",
+    ),
+    "no Unicode": ([PROBLEMS[0], {"name": "a", "code": "\ud800"}], 3, "bench.jsonl:2: a lone surrogate"),
+    "too deep": ([PROBLEMS[0], {"code": json.loads("[" * 900 + "]" * 900)}], 3, "bench.jsonl:2: "),
 }
 
 
@@ -120,6 +129,110 @@ def test_bad_benchmarks_are_named(
     assert run(["contamination", "--against", "bench.jsonl"]) == status
     captured = capsys.readouterr()
     assert said in captured.err + captured.out
+
+
+def test_a_map_says_where_the_code_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of any columns are judged, and shown, by the code that their map names."""
+    write(
+        "pairs.jsonl", [{"q": "faster", "a": "no", "src": COPY.replace("Gate", "Gatter"), "called": "Gatter"}]
+    )
+    names = [("prompt", "q"), ("completion", "a"), ("python_code", "src"), ("module_name", "called")]
+    maps = [word for name, path in names for word in ("--map", f"{name}={path}")]
+    assert run(["ingest", "pairs.jsonl", "-q", *maps]) == 0
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    assert [row[1:3] for row in rows(PAIRS) if row[0] == "Gatter"] == [("2/7", "renamed")]
+    capsys.readouterr()
+    assert run(["contamination", "review", "--json"]) == 0
+    assert all("class Gat" in one["module_code"] for one in json.loads(capsys.readouterr().out)[:1])
+
+
+def test_a_newer_reading_reads_problems_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes of two versions are never compared: without --against the stored problems are read again."""
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    before = rows(PAIRS)
+    monkeypatch.setattr("kbetl.contamination.VERSION", VERSION + 1)
+    monkeypatch.setattr("kbetl.contamination.fingerprint", lambda code: newer(fingerprint(code)))
+    assert run(["contamination"]) == 0
+    assert rows("select distinct version from fingerprints") == [(VERSION + 1,)]
+    assert rows(PAIRS) == before
+
+
+def newer(known: Fingerprint) -> Fingerprint:
+    """What another version would say: other hashes throughout."""
+    hashes = {
+        name: None if value is None else "f" + value[1:]
+        for name, value in known._asdict().items()
+        if name.endswith("_hash")
+    }
+    parts = bytes(byte | 0xF0 if at % PART_BYTES == 0 else byte for at, byte in enumerate(known.parts))
+    return known._replace(**hashes, parts=parts)
+
+
+def test_what_is_not_compared_yet_is_neither_clean_nor_contaminated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that comes later, and all samples if the comparing of a benchmark was cut off."""
+    export = ["export", "filtered", "-o", "out.jsonl", "--decontaminated"]
+    by_name = "select module_name, contaminated from selectable order by module_name"
+    assert rows("select distinct contaminated from selectable") == [(None,)]
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    write("later.jsonl", [{"module_name": "Model", "python_code": LINEAR}])
+    assert run(["ingest", "later.jsonl", "-q"]) == 0
+    assert rows(by_name) == [("Copy", 1), ("Inside", 1), ("Model", None), ("Other", 0), ("Resized", 1)]
+    capsys.readouterr()
+    assert run(export) == 2
+    assert "1 codes are not compared with the benchmarks yet" in capsys.readouterr().err
+    assert run(["contamination"]) == 0
+    assert ("Model", 1) in rows(by_name)
+
+    with monkeypatch.context() as patch, Store.open(Path("kbetl.db")) as opened:
+        patch.setattr("kbetl.contamination._judge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            find_contamination(opened, Path("bench.jsonl"), "again")
+    assert rows("select distinct contaminated from selectable") == [(None,)]
+    assert run(export) == 2
+    assert run(["contamination"]) == 0
+    assert [row for row in rows(by_name) if row[1] is None] == []
+
+
+def interrupted(*_: object) -> None:
+    """As Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+SAID = {
+    "a note that is none": ('{"pair": "%s", "verdict": "same", "note": [1]}', "line 2: "),
+    "no verdict": ('{"pair": "%s"}', "line 2: "),
+    "a verdict that is none": ('{"pair": "%s", "verdict": "equal"}', "line 2: "),
+    "no JSON": ("%s", "line 2: "),
+    "no such pair": ('{"pair": "ffff%s", "verdict": "same"}', "line 2: no pair is named"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), SAID.values(), ids=SAID)
+def test_many_verdicts_are_stored_together_or_not_at_all(
+    line: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that is wrong is named; a problem that stands twice in its file is one pair."""
+    write("bench.jsonl", [*PROBLEMS, PROBLEMS[0]])
+    assert run(["contamination", "--against", "bench.jsonl"]) == 0
+    capsys.readouterr()
+    assert run(["contamination", "review", "--json"]) == 0
+    pair = json.loads(capsys.readouterr().out)[0]["pair"]
+    good = json.dumps({"pair": pair, "verdict": "same"})
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n{line.replace('%s', pair)}\n"))
+    assert run(["contamination", "verdict", "-"]) == 2
+    assert said in capsys.readouterr().err
+    assert rows("select count(*) from verdicts") == [(0,)]
+    monkeypatch.setattr("sys.stdin", io.StringIO(good))
+    assert run(["contamination", "verdict", "-"]) == 0
+    assert rows("select verdict from verdicts") == [("same",)]
+
+
+def test_options_before_a_subcommand_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would not see them: another store than the one that is named would be written to."""
+    assert run(["contamination", "-d", "other.db", "verdict", "a@b:c", "same"]) == 2
+    assert "--database belongs behind `verdict`" in capsys.readouterr().err
 
 
 def test_without_a_benchmark_it_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:

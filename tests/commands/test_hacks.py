@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from evals_rows import evals_row
 
-from kbetl import dataflow
 from kbetl.cli import run
 from kbetl.dataflow import hacks
 
@@ -108,7 +107,35 @@ def test_a_newer_checker_reads_all_again(store: Path, monkeypatch: pytest.Monkey
     assert run(["hacks", "-q"]) == 0
     versions = "select distinct version from findings"
     assert rows(store, versions) == [(hacks.CHECKER_VERSION + 1,)]
-    assert dataflow.VERSION == 1
+
+
+def test_a_speed_up_is_a_number(store: Path) -> None:
+    """A text is none; without the module 10 is the ceiling, as nothing says how many operators it has."""
+    lines: list[dict[str, Any]] = [
+        {**evals_row(10 + at, "Lone", 0.1, "", **solved(SOLUTION)), "speedup_reward": speedup, "info": None}
+        for at, speedup in enumerate([2.5, 11, "3 times", True])
+    ]
+    Path("lone.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert run(["ingest", "lone.jsonl", "-q"]) == 0
+    assert run(["hacks", "-q"]) == 0
+    checks = "select speedup, ceiling, implausible from reward_checks where operators is null"
+    known = f"{checks} and speedup > 0 order by speedup"
+    assert rows(store, known) == [(2.5, 10, 0), (11, 10, 1)]
+
+
+def test_a_map_says_where_the_module_stands(store: Path) -> None:
+    """A rollout whose map changes is read again: what is known of its module decides flags."""
+    row = {"q": "faster", "a": solved(CHEAT)["completion"][0]["content"], "src": MODULE, "called": "Add"}
+    Path("pairs.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    ingest = ["ingest", "pairs.jsonl", "-q", "--map", "prompt=q", "--map", "completion=a"]
+    mapped = "select flags from hacks join mapped_samples using (sample_hash)"
+    assert run(ingest) == 0
+    assert run(["hacks", "-q"]) == 0
+    assert rows(store, mapped) == [("result_unused",)]
+    assert run([*ingest, "--map", "python_code=src", "--map", "module_name=called"]) == 0
+    assert rows(store, mapped) == [(None,)]
+    assert run(["hacks", "-q"]) == 0
+    assert rows(store, mapped) == [("constant_output,result_unused",)]
 
 
 def test_no_store_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,15 @@ def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
     put(out_ptr, v, i, n)
 
 """
+PLAIN = KERNEL.replace("@triton.jit\n", "")
+STORED_ELSEWHERE = """
+from .tiles import put
+
+@triton.jit
+def add(x_ptr, y_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    put(out_ptr, tl.load(x_ptr) + tl.load(y_ptr))
+
+"""
 SUM = "class Model(nn.Module):\n    def forward(self, x, y):\n        return x + y\n"
 LINEAR = """class Model(nn.Module):
     def __init__(self, n, m):
@@ -121,6 +130,50 @@ CLEAN = {
         "    add[(2,)](x, y, out, 4, BLOCK=256)\nreturn out"
     ),
     "other shapes refused": solution(f"if x.shape[1] != 1024:\n    raise ValueError('1024')\n{GOOD}"),
+    "a kernel of another file": solution(f"from .kernels import add\n{GOOD}", kernel=""),
+    "a kernel of another file beside one of this": solution(
+        GOOD.replace("add[", "plus["), more="from k import plus"
+    ),
+    "an output that a function of another file fills": solution(
+        "out = torch.empty_like(x)\nops.add(x, y, out)\nreturn out", more="from mine import ops"
+    ),
+    "a kernel that a call makes": solution(
+        GOOD, more="add = triton.autotune(configs=[], key=['n'])(triton.jit(add))", kernel=PLAIN
+    ),
+    "a kernel that is compiled ahead": solution(
+        "out = torch.empty_like(x)\nself.k[(1, 1, 1)](x, y, out, 4)\nreturn out",
+        "self.k = add.warmup(torch.float32, torch.float32, torch.float32, 4, BLOCK=16, grid=(1,))",
+    ),
+    "descriptors that the host makes": solution(
+        "out = torch.empty_like(x)\nd = [TensorDescriptor.from_tensor(t, [16]) for t in (x, y, out)]\n"
+        "add[(1,)](*d, 4, BLOCK=16)\nreturn out",
+        more="from triton.tools.tensor_descriptor import TensorDescriptor\n",
+    ),
+    "a kernel as text": solution(
+        "out = torch.empty_like(x)\nK.run(x, y, out, 4, grid=(1,), stream=0)\nreturn out",
+        more="from torch._inductor.async_compile import AsyncCompile\nK = AsyncCompile().triton('k', 'TEXT')",
+        kernel="",
+    ),
+    "an object that launches by its index": solution(
+        GOOD.replace("add[", "launch["),
+        more="class Launch:\n    def __getitem__(self, grid):\n"
+        "        return lambda *a, **k: add[grid](*a, **k)\nlaunch = Launch()\n",
+    ),
+    "a store in a helper of another file": solution(GOOD, kernel=STORED_ELSEWHERE),
+    "an operator that a library defines": solution(
+        "return torch.ops.mine.add(x, y)", more="lib = torch.library.Library('mine', 'DEF')\n"
+    ),
+    "a graph that is replayed": solution(
+        "if self.graph is None:\n    self.x, self.y = torch.empty_like(x), torch.empty_like(y)\n"
+        "    self.out = torch.empty_like(x)\n    self.graph = torch.cuda.CUDAGraph()\n"
+        "    with torch.cuda.graph(self.graph):\n        add[(1,)](self.x, self.y, self.out, 4, BLOCK=4)\n"
+        "self.x.copy_(x)\nself.y.copy_(y)\nself.graph.replay()\nreturn self.out",
+        "self.graph = None",
+    ),
+    "an import that may fail": solution(
+        "if HAS:\n    return run(x, y)\nreturn x + y",
+        more=f"try:\n    import triton\n    HAS = True\nexcept ImportError:\n    HAS = False\n{KERNEL}{RUN}",
+    ),
     "padding in PyTorch": solution(f"x = F.pad(x, (0, 4))\ny = F.pad(y, (0, 4))\n{GOOD}[..., :-4]"),
 }
 CHEATING = {
@@ -282,6 +335,30 @@ TEXTS = {
     "all of it": ("def f():\n    pass\n", "def f():\n    pass\n"),
     "words that begin a line as code does": ("class of problems: def", None),
 }
+
+
+DOUBLING = {
+    "methods that call the next one twice": "class ModelNew(nn.Module):\n"
+    + "".join(
+        f"    def m{i}(self, x):\n        return self.m{i + 1}(x) * self.m{i + 1}(x)\n" for i in range(60)
+    )
+    + "    def m60(self, x):\n        return x\n    def forward(self, x, y):\n        return self.m0(x)\n",
+    "classes with two bases that share theirs": "class A0(nn.Module): pass\nclass B0: pass\n"
+    + "".join(f"class A{i + 1}(A{i}, B{i}): pass\nclass B{i + 1}(A{i}, B{i}): pass\n" for i in range(60))
+    + "class ModelNew(A60, B60):\n    def forward(self, x, y):\n        return x + y + self.w\n",
+    "helpers that call the next one a hundred times": "".join(
+        f"@triton.jit\ndef h{i}(p, q):\n" + f"    h{i + 1}(p, q)\n" * 100 for i in range(6)
+    )
+    + "@triton.jit\ndef h6(p, q):\n    tl.store(p, tl.load(q))\n"
+    + "class ModelNew(nn.Module):\n    def forward(self, x, y):\n        out = torch.empty_like(x)\n"
+    "        h0[(1,)](out, x)\n        return out\n",
+}
+
+
+@pytest.mark.parametrize("code", DOUBLING.values(), ids=DOUBLING)
+def test_what_doubles_at_each_step_is_read_once(code: str) -> None:
+    """Reading ends in a moment, not after 2**60 steps; what the deepest helper stores is seen."""
+    assert flags(HEAD + code, None) <= {"no_kernel", "not_launched"}
 
 
 @pytest.mark.parametrize(("text", "code"), TEXTS.values(), ids=TEXTS)
