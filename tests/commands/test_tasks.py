@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from enrich_case import Case
@@ -133,6 +134,17 @@ def test_test_asks_just_these_and_a_run_pays_for_the_rest_alone(asking):
     assert asking.enrich("--task", "./helpfulness.md", model="m").requests == 4
     assert asking.statuses() == {"ok": 6}
     assert asking.rows("select in_use from tasks") == [(1,)]
+
+
+def test_status_goes_on_with_what_was_tried_out_by_the_same_command(asking):
+    """`tasks test` has no --resume: asked again, it shows what is there."""
+    asking.llm.content = lambda asked: "no answer"
+    words = ("tasks", "test", "./helpfulness.md", "-n", "1", "--ask", "-m", "m", "-b", asking.llm.url)
+    assert asking.kbetl(*words).status == 3
+    (line,) = [each for each in asking.kbetl("status").out.splitlines() if "not finished" in each]
+    shown = shlex.split(line.partition("; ")[2])
+    again = asking.kbetl(*shown[1:])
+    assert (again.status, again.requests, shown[1:]) == (3, 0, list(words))
 
 
 def test_a_task_is_named_by_its_name_in_the_store_too(asking):
