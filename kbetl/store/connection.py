@@ -112,7 +112,7 @@ def attach_other(connection: sqlite3.Connection, path: Path) -> None:
     _check_pages(path)
     open_read_only(path, checks_views=False).close()
     with _named(path):
-        connection.execute("attach database ? as other", (f"file:{quote(str(path))}?mode=ro",))
+        connection.execute("attach database ? as other", (f"file:{quote(os.fsencode(path))}?mode=ro",))
         found = dict(connection.execute(query("merge/their_tables")))
         with contextlib.closing(empty_in_memory()) as own:
             tables = own.execute(query("merge/our_tables")).fetchall()
@@ -291,7 +291,7 @@ def _is_open_here(path: Path) -> bool:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={mode}",
+            f"file:{quote(os.fsencode(path))}?mode={mode}",
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_MS / 1000,

@@ -19,6 +19,7 @@ from kbetl.store import connection
 from kbetl.store.answers import use_first_tasks
 from kbetl.store.lock import all_tasks_lock
 from kbetl.store.store import ReportRow, Store, now
+from kbetl.text import plain_text
 
 # Samples of one transaction: some 50 MB of the widest rows known.
 BATCH_ROWS = 1000
@@ -157,7 +158,7 @@ def merge(path: Path, other: Path, label: str | None = None, *, is_dry_run: bool
         raise ConfigError("--label is empty; name the other store")
     if path.exists() and other.exists() and os.path.samefile(path, other):
         raise StoreError(f"store {other} is the one that it would be merged into; name another")
-    report = MergeReport(other, label or other.stem)
+    report = MergeReport(other, label or plain_text(other.stem))
     with Store.open(path) as store:
         connection.attach_other(store.connection, other)
         with _names_other(other):
