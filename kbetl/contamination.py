@@ -181,7 +181,7 @@ def find_contamination(
     with store.run("contamination", {"against": str(path or ""), "name": name}, counts=lambda: counts) as run:
         if read is not None and path is not None:
             problems, faults = read
-            counts["read"] += _store_benchmark(store, name or path.stem, path, problems, faults)
+            counts["read"] += _store_benchmark(store, name or plain_text(path.stem), path, problems, faults)
         counts["read"] += _read_problems(store) + _read_samples(store)
         if store.rows("benchmarks/unjudged_codes")[0][0]:
             for benchmark in _benchmarks(store):
@@ -214,7 +214,7 @@ def _store_benchmark(
     revision = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     with store.transaction():
         store.execute_many("benchmarks/add_fingerprint", map(_columns, known, known.values()))
-        described = {"name": name, "uri": str(path), "revision": revision, "read_at": now()}
+        described = {"name": name, "uri": plain_text(str(path)), "revision": revision, "read_at": now()}
         store.execute("benchmarks/add_benchmark", described)
         benchmark_id = store.rows("benchmarks/benchmark_named", {"name": name})[0][0]
         store.execute("benchmarks/drop_pairs", {"benchmark_id": benchmark_id})

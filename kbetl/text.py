@@ -19,6 +19,15 @@ def inert_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
+def is_unicode(text: str) -> bool:
+    """Whether the text has no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def plain_text(text: str) -> str:
     """Returns text with control characters, escape codes and lone surrogates escaped."""
     if text.isprintable():

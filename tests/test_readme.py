@@ -12,6 +12,7 @@ import pytest
 from readme_blocks import DOCUMENTS, LEAVES, ROOT, failing_examples, rewritten, run_demo, unmarked
 
 from kbetl.cli.commands import COMMANDS
+from kbetl.resources import topics
 
 TEXTS = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
@@ -42,6 +43,20 @@ def test_every_block_is_run_or_says_why_not(path):
 def test_every_test_and_measurement_that_is_named_exists():
     named = {found for text in TEXTS.values() for found in re.findall(r"\btests/[\w/]+\.py\b", text)}
     assert {found for found in named if not (ROOT / found).is_file()} == set()
+
+
+def test_readme_names_every_command_and_every_topic():
+    """A subcommand has a row of its own, or is named in the row of its command."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\|[^|]*\| `kbetl ([^`]+)` \| (.*) \|$", readme, re.MULTILINE))
+    named = {" ".join(names[:2]) for names in LEAVES}
+    missing = {
+        words
+        for words in named
+        if words not in rows and f"`{words.partition(' ')[2]}`" not in rows.get(words.split()[0], "")
+    }
+    assert missing == set()
+    assert set(re.findall(r"\[`(\w+)`\]\(kbetl/docs/", readme)) == set(topics())
 
 
 def test_every_command_has_a_section_with_its_help():

@@ -14,7 +14,7 @@ from kbetl.errors import BadRow, KbetlError, SourceError, exit_status_for
 from kbetl.inference import Generate, Plan, PreparedRequest
 from kbetl.inference.budget_history import close_reservation
 from kbetl.inference.report import RunProgress
-from kbetl.readers.lines import decompressed, read_lines
+from kbetl.readers.lines import decompressed, printable_path, read_lines
 from kbetl.records import Completion, Outcome, ParsedAnswer, Request, request_from_text
 from kbetl.row_writer import Rejections
 from kbetl.store import Store
@@ -138,7 +138,7 @@ def _check_file(file: Path) -> None:
         with file.open("rb"):
             pass
     except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error.strerror}") from None
+        raise SourceError(f"{printable_path(file)} cannot be read: {error.strerror}") from None
 
 
 def _still_out(store: Store, batch_ids: set[int]) -> dict[str, int]:
@@ -190,7 +190,7 @@ class _Reading:
 
     def read(self, file: Path) -> None:
         """All results of a file."""
-        counts = self.report.files.setdefault(str(file), FileCounts())
+        counts = self.report.files.setdefault(printable_path(file), FileCounts())
         chunk: list[_Line] = []
         size_bytes = 0
         for line in self._lines(file, counts):
@@ -231,7 +231,7 @@ class _Reading:
     def _lines(self, file: Path, counts: FileCounts) -> Iterator[_Line]:
         with file.open("rb") as opened:
             for raw in read_lines(decompressed(opened)):
-                location = f"{file}:{raw.line}"
+                location = f"{printable_path(file)}:{raw.line}"
                 if raw.fault is not None:
                     self._reject(location, raw.fault, counts)
                     continue

@@ -24,6 +24,7 @@ from kbetl.inference.begin import BegunTask, begin_task
 from kbetl.inference.plan import Plan, Say
 from kbetl.inference.report import billed_there_too
 from kbetl.inference.requests import PreparedRequest
+from kbetl.readers.lines import printable_path
 from kbetl.store.answers import InUse
 from kbetl.store.batches import (
     BatchDraft,
@@ -34,6 +35,7 @@ from kbetl.store.batches import (
     reserved_for_file,
 )
 from kbetl.store.reservations import MaxUsage
+from kbetl.text import is_unicode
 
 
 @dataclass
@@ -227,7 +229,12 @@ class _BatchWriter:
             number = len(self._report.files) + 1
             kind = self._plan.command.split()[-1]
             name = f"{kind}-{self._started.run.id}-{number}.jsonl"
-            self._file = BatchFile((self._target.folder / name).absolute(), mode_of(self._store.path))
+            path = (self._target.folder / name).absolute()
+            if not is_unicode(str(path)):
+                raise ConfigError(
+                    f"{printable_path(path)} is not Unicode text, and the store keeps it; name another DIR"
+                )
+            self._file = BatchFile(path, mode_of(self._store.path))
         return self._file
 
     def _end_file(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kbetl.cli.enrich import check_model_meant, given_options, print_lines
+from kbetl.cli.enrich import check_model_meant, given_options
 from kbetl.cli.params import (
     FiniteNumber,
     WholeNumber,
@@ -19,6 +19,7 @@ from kbetl.cli.params import (
     choosing_options,
     common,
     parameter_options,
+    print_lines,
     sample_options,
     say_in_use,
     sayer,

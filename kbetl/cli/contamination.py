@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import common, ignore_broken_pipe, no_options_before_subcommand
-from kbetl.errors import StoreError
+from kbetl.cli.params import WholeNumber, check_store, common, ignore_broken_pipe, refuse_options_before
 
 if TYPE_CHECKING:
     from kbetl.store import Store
@@ -50,7 +49,7 @@ def contamination(
     from kbetl.contamination import find_contamination
 
     if context.invoked_subcommand is not None:
-        no_options_before_subcommand(context)
+        refuse_options_before(context)
         return 0
     with _store(database) as store:
         report = find_contamination(store, against, name, code_column)
@@ -61,7 +60,7 @@ def contamination(
 
 @contamination.command(short_help="Show pairs side by side.")
 @common
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Pairs shown.")
+@click.option("-n", "--limit", type=WholeNumber(min=1), default=10, show_default=True, help="Pairs shown.")
 @click.option("--all", "shows_all", is_flag=True, help="Also those that have a verdict.")
 @click.option("--json", "as_json", is_flag=True, help="One object per pair, with both codes.")
 def review(database: Path, *, limit: int, shows_all: bool, as_json: bool, **_: Any) -> None:
@@ -114,6 +113,5 @@ def verdict_on(database: Path, *, pair: str, verdict: str | None, note: str | No
 def _store(database: Path) -> Store:
     from kbetl.store import Store
 
-    if not database.exists():
-        raise StoreError(f"no store at {database}; `kbetl ingest` makes one, or name another with -d")
+    check_store(database)
     return Store.open(database)

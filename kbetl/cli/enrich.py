@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.params import asking_options, check_store, sayer, typed_again
+from kbetl.cli.params import asking_options, check_store, print_lines, sayer, typed_again
 from kbetl.errors import ConfigError, Interrupted
 
 if TYPE_CHECKING:
@@ -233,9 +233,3 @@ def says_how_to_resume(context: click.Context, tally: RunProgress, command: str,
             f"{stop}: {tally.asked} {what} are done and kept. Go on with: {shlex.join([*words, '--resume'])}",
             stop.exit_status,
         ) from None
-
-
-def print_lines(lines: list[str]) -> None:
-    """Prints data to stdout."""
-    for line in lines:
-        click.echo(line)

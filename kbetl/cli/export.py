@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.params import FormatName, common, names_datasets, task_names, unique_values, with_option
+from kbetl.cli.params import (
+    FormatName,
+    common,
+    names_datasets,
+    print_lines,
+    task_names,
+    unique_values,
+    with_option,
+)
 from kbetl.dataset.registry import DATASETS, NAMES
 from kbetl.errors import ConfigError
 
@@ -24,7 +32,13 @@ OF_COMPLETIONS = {"format_": "rows", "no_reasoning": False}
 @common
 @names_datasets
 @click.argument("dataset", required=False, type=click.Choice(NAMES))
-@click.option("-o", "--output", metavar="FILE|DIR", help=".jsonl, .jsonl.gz, .parquet, .csv, or a folder.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.UNPROCESSED,
+    metavar="FILE|DIR",
+    help=".jsonl, .jsonl.gz, .parquet, .csv, or a folder.",
+)
 @click.option(
     "--format",
     "format_",
@@ -81,7 +95,7 @@ def export(context: click.Context, /, database: Path, dataset: str | None, **giv
     if not given["quiet"]:
         for line in report.remarks():
             click.echo(line, err=True)
-    click.echo(report.as_text())
+    print_lines([report.as_text()])
     return report.exit_status
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbetl import config
-from kbetl.cli.params import WholeNumber, common
+from kbetl.cli.params import WholeNumber, common, print_lines
 from kbetl.cli.progress import progress_of_reading
 from kbetl.errors import ConfigError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Store the rows of files, folders and Hub datasets.")
 @common
-@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]", type=click.UNPROCESSED)
 @click.option("--split", help="Split of a dataset on the Hub.  [default: train]")
 @click.option("--revision", help="Commit, tag or branch of a dataset on the Hub.")
 @click.option("--as", "name", metavar="NAME", help="Name of the source, in place of its path.")
@@ -82,6 +82,6 @@ def _print(reports: Sequence[IngestReport], *, is_quiet: bool) -> None:
             for line in report.remarks():
                 click.echo(line, err=True)
         if report.error is None:
-            click.echo(report.as_text())
+            print_lines([report.as_text()])
         else:
             click.echo(f"kbetl: {report.error}", err=True)

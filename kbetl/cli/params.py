@@ -20,6 +20,7 @@ from kbetl import config
 from kbetl.dataset.registry import NAMES
 from kbetl.errors import ConfigError, StoreError
 from kbetl.json_codec import LARGEST_INTEGER
+from kbetl.text import is_unicode, plain_text
 
 if TYPE_CHECKING:
     from kbetl.store.answers import InUse
@@ -44,6 +45,7 @@ def _as_command(function: Decorated) -> Decorated:
         context = click.get_current_context()
         if isinstance(context.obj, ConfigError) and context.info_name not in _WITHOUT_CONFIGURATION:
             raise context.obj
+        _refuse_other_than_text(context)
         began_s = time.monotonic(), time.process_time()
         for line in _beginning(options["database"]) if options["verbose"] else ():
             click.echo(f"kbetl: {line}", err=True)
@@ -57,6 +59,37 @@ def _as_command(function: Decorated) -> Decorated:
                 click.echo(f"kbetl: {context.info_name} took {wall_s:.2f} s, {cpu_s:.2f} s of CPU", err=True)
 
     return cast(Decorated, command)
+
+
+def _refuse_other_than_text(context: click.Context) -> None:
+    """Raises ConfigError for text that is no Unicode; what names a file may have any bytes."""
+    for parameter in context.command.params:
+        if parameter.type is click.UNPROCESSED:
+            continue
+        name = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.human_readable_name
+        for text in _texts_in(context.params[parameter.name or ""]):
+            if not is_unicode(text):
+                raise ConfigError(f"{name} is not Unicode text: '{plain_text(text)}'")
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts of an option's or argument's value, which may be repeated or a pair."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _texts_in(each)
+
+
+def refuse_options_before(context: click.Context) -> None:
+    """Raises UsageError for options of a group before its subcommand, which would do nothing there."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            own = f"{context.command_path} {context.invoked_subcommand}"
+            raise click.UsageError(
+                f"{parameter.opts[0]} stands before {context.invoked_subcommand}; write {own} ..."
+            )
 
 
 def _words_to_go_on(context: click.Context) -> list[str]:
@@ -107,15 +140,6 @@ def common(function: Decorated) -> Decorated:
     ):
         function = option(function)
     return function
-
-
-def no_options_before_subcommand(context: click.Context) -> None:
-    """Raises UsageError for options of a group that runs alone: its subcommand would not see them."""
-    for param in context.command.params:
-        if context.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"{max(param.opts, key=len)} belongs behind `{context.invoked_subcommand}`, if it has it"
-            )
 
 
 def say_in_use(tasks: Iterable[InUse], *, is_quiet: bool) -> None:
@@ -198,6 +222,13 @@ def ignore_broken_pipe() -> Iterator[None]:
     except BrokenPipeError:
         # what is still in the buffer would fail again when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints data to stdout; what was done stands, also if nobody reads it."""
+    with ignore_broken_pipe():
+        for line in lines:
+            click.echo(line)
 
 
 def sample_options(function: Decorated) -> Decorated:

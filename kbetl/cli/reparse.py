@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import check_store, common, say_in_use
+from kbetl.cli.params import check_store, common, print_lines, say_in_use
 
 if TYPE_CHECKING:
     from kbetl.reparse import Reread
@@ -54,6 +54,5 @@ def reparse(task: str | None, dry_run: bool, yes: bool, database: Path, quiet: b
 
 def _show(read: list[Reread]) -> list[str]:
     lines = [line for each in read for line in each.lines()]
-    for line in lines:
-        click.echo(line)
+    print_lines(lines)
     return lines

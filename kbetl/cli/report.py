@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from kbetl.cli.params import common
+from kbetl.text import plain_text
 
 
 @click.command(short_help="Write one HTML file with the figures of the store.")
@@ -33,4 +34,4 @@ def report(database: Path, *, output: Path, quiet: bool, **_: Any) -> None:
 
     size_bytes = write_report(database, output)
     if not quiet:
-        click.echo(f"report: {size_bytes:,} bytes to {output}", err=True)
+        click.echo(f"report: {size_bytes:,} bytes to {plain_text(str(output))}", err=True)

@@ -61,7 +61,7 @@ def show(database: Path, *, name: str | None, raw: bool, as_json: bool, **given:
         elif as_json:
             click.echo(json.dumps(shown.as_json(), indent=2, ensure_ascii=True))
         else:
-            _print(shown)
+            click.echo(_page(shown), nl=False)
 
 
 def _check_usage(name: str | None, given: dict[str, Any], *, raw: bool, as_json: bool) -> None:
@@ -76,7 +76,7 @@ def _check_usage(name: str | None, given: dict[str, Any], *, raw: bool, as_json:
         raise click.UsageError("--where chooses a sample; with a HASH or NAME it needs --next")
 
 
-def _print(shown: Shown) -> None:
+def _page(shown: Shown) -> str:
     """In a terminal with colours; lines are as long as they are, so that what is copied is whole."""
     page = _Page()
     page.line(shown.sample["module_name"] or "(no name)", "bold")
@@ -104,15 +104,21 @@ def _print(shown: Shown) -> None:
     page.heading("of the same name", shown.others)
     for line in shown.other_lines():
         page.line(line)
+    return page.text()
 
 
 class _Page:
-    """Prints inert text with rich's colours; in a file or pipe it is plain."""
+    """Lays out inert text with rich's colours; for a file or pipe it is plain."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        self._console.begin_capture()
+
+    def text(self) -> str:
+        """All that was laid out."""
+        return self._console.end_capture()
 
     def line(self, text: str, style: str = "") -> None:
         """One line."""

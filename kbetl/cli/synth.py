@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbetl.cli.params import FiniteNumber, common
+from kbetl.cli.params import FiniteNumber, common, print_lines
 from kbetl.cli.progress import progress_of_reading
 from kbetl.cli.synth_run import synth_run
 from kbetl.cli.synth_score import synth_score
@@ -31,7 +31,7 @@ def synth() -> None:
 
 @synth.command(short_help="Record the rollouts of runs.")
 @common
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.UNPROCESSED)
 @click.option("--as", "name", metavar="NAME", help="Name of the source, in place of the run's path.")
 @click.option("--model", metavar="MODEL", help="The model, where the files do not say it.")
 @click.option("--env", "environment", metavar="ENV", help="The environment, where the files do not say it.")
@@ -86,7 +86,7 @@ def _print(reports: Sequence[IngestReport], *, is_quiet: bool) -> None:
         if not is_quiet:
             for line in report.remarks():
                 click.echo(line, err=True)
-        click.echo(report.as_text())
+        print_lines([report.as_text()])
 
 
 synth.add_command(synth_run)

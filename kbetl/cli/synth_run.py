@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kbetl import config
-from kbetl.cli.enrich import options_on_command_line, print_lines, says_how_to_resume, shared_options
+from kbetl.cli.enrich import options_on_command_line, says_how_to_resume, shared_options
 from kbetl.cli.params import (
     WholeNumber,
     again_options,
@@ -20,6 +20,7 @@ from kbetl.cli.params import (
     key_options,
     pace_options,
     parameter_options,
+    print_lines,
     sample_options,
     sayer,
 )

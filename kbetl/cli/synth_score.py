@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kbetl.cli.params import check_store, common
+from kbetl.cli.params import check_store, common, print_lines
 
 
 @click.command("score", short_help="Add rewards to rollouts that are there.")
@@ -35,6 +35,5 @@ def synth_score(file: Path, database: Path, source: str | None, quiet: bool, ver
     if not quiet:
         for line in report.remarks():
             click.echo(line, err=True)
-    for line in report.lines():
-        click.echo(line)
+    print_lines(report.lines())
     return report.exit_status

@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from kbetl import config
-from kbetl.cli.enrich import given_options, print_lines
+from kbetl.cli.enrich import given_options
 from kbetl.cli.params import (
     WholeNumber,
     budget_options,
     common,
-    no_options_before_subcommand,
     parameter_options,
+    print_lines,
+    refuse_options_before,
     sample_options,
     server_options,
 )
@@ -37,7 +38,7 @@ def tasks(context: click.Context, /, database: Path, **_: Any) -> None:
       kbetl tasks test ./helpfulness.md -n 2    # needs the file
     """
     if context.invoked_subcommand is not None:
-        no_options_before_subcommand(context)
+        refuse_options_before(context)
         return
     from kbetl.inference.find_task import builtin_rows, task_rows
     from kbetl.store import Store

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kbetl.cli.params import common
+from kbetl.cli.params import common, print_lines
 
 
 @click.command(short_help="Choose which labels the datasets use.")
@@ -50,4 +50,4 @@ def use(
             lines += use_task(store, task_name(task), model, task_hash)
         for line in warnings(store):
             click.echo(f"kbetl: {line}", err=True)
-    click.echo("\n".join(lines))
+    print_lines(lines)

@@ -236,7 +236,7 @@ def _key(variable: str) -> str:
     if key is None:
         raise KbetlError(
             f"no key: {variable} is not set. Put {variable}=... into .env or the environment, name another "
-            "variable with -k, or try the offline model: -m offline"
+            "variable with -k, or try the offline model, which answers difficulty and prompts: -m offline"
         )
     return key
 

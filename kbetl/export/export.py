@@ -29,6 +29,7 @@ from kbetl.export.target import (
 )
 from kbetl.export.writers import FileWriter
 from kbetl.json_codec import json_bytes
+from kbetl.readers.lines import printable_path
 from kbetl.store import Store, read_only_query
 from kbetl.store.datasets import Split, longest_rows
 
@@ -78,7 +79,7 @@ class ExportReport:
         out = sum(self.left_out.values())
         return (
             f"{self.name}: wrote {sum(self.rows.values()):,} rows{f' ({sides})' if sides else ''}, "
-            f"left out {out:,}, to {', '.join(map(str, self.files))} ({self.size_bytes:,} bytes)"
+            f"left out {out:,}, to {', '.join(map(printable_path, self.files))} ({self.size_bytes:,} bytes)"
         )
 
 

@@ -12,6 +12,8 @@ from kbetl import resources
 from kbetl.report.markup import Markup, details, join, paragraph, tag
 from kbetl.store import ReportRow, Store
 
+DOCTYPE = b"<!doctype html>"
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -64,7 +66,7 @@ def document(title: str, head: Markup, sections: Sequence[Section]) -> bytes:
     )
     body = tag("main", head, tag("nav", *links, aria_label="Sections"), *parts)
     page = tag("html", tag("head", top), "\n", tag("body", body), lang="en")
-    return f"<!doctype html>\n{page}\n".encode()
+    return DOCTYPE + f"\n{page}\n".encode()
 
 
 def queries_used(asked: ReportRow) -> Markup:

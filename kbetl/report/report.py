@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 
 from kbetl.atomic_files import atomic_file
 from kbetl.config import command_line
-from kbetl.errors import ExportFailed
+from kbetl.errors import ConfigError, ExportFailed
 from kbetl.report import sections
 from kbetl.report.markup import Markup, cut, details, inert, join, paragraph, table, tag
-from kbetl.report.page import Figures, Section, document, queries_used
+from kbetl.report.page import DOCTYPE, Figures, Section, document, queries_used
 from kbetl.show import Shown, short_hash
 from kbetl.status import Status, read_status
 from kbetl.store import Store
@@ -37,15 +37,28 @@ class Light(NamedTuple):
 def write_report(database: Path, output: Path) -> int:
     """Writes the report on a store to a file, whole or not at all; returns its size in bytes.
 
-    Raises StoreError if there is no store to read, ExportFailed if the file cannot be written.
+    Raises ConfigError if `output` is anything but a new file or a report, StoreError if there is no store
+    to read, ExportFailed if the file cannot be written.
     """
-    page = make_report(database)
     try:
-        with atomic_file(output) as file:
+        _refuse_all_but_reports(output)
+        page = make_report(database)
+        with atomic_file(output.resolve()) as file:
             file.write(page)
     except OSError as error:
         raise ExportFailed(f"{output} cannot be written: {error.strerror or error}") from error
     return len(page)
+
+
+def _refuse_all_but_reports(output: Path) -> None:
+    """Raises ConfigError for a store, rows, a device: the report would replace them."""
+    if not output.exists():
+        return
+    if output.is_file():
+        with output.open("rb") as file:
+            if file.read(len(DOCTYPE)) in (b"", DOCTYPE):
+                return
+    raise ConfigError(f"-o {output} is there and is no report; name another file")
 
 
 def make_report(database: Path) -> bytes:

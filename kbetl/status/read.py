@@ -18,6 +18,7 @@ from kbetl.store.reservations import OrphanedReservations, orphaned_reservations
 from kbetl.store.selection import PARKED_AFTER
 
 RESUME = "--resume"
+_RESUMABLE = frozenset(("enrich", "prompts", "synth run"))
 _COMMANDS = {"difficulty": ("enrich",), "prompts": ("prompts",), "kernels": ("synth", "run")}
 
 
@@ -42,7 +43,7 @@ class _Run(NamedTuple):
             options = json.loads(self.options)
             model = None if resumes else options.get("model")  # --resume knows model, server and parameters
             words = _words_of(options.get("task") or self.task or "", model, self.command)
-        return (*words, RESUME) if resumes else words
+        return (*words, RESUME) if resumes and self.command in _RESUMABLE else words
 
     @property
     def is_first_choice(self) -> bool:

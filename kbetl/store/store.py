@@ -36,7 +36,11 @@ SETTINGS = ("min_reward", "split_by", "split_seed", "split_share")
 
 def _as_typed(words: Iterable[str]) -> str:
     """The words as a command line; bytes of an argument that are no UTF-8 are spelled out."""
-    return shlex.join(("kbetl", *words)).encode(errors="backslashreplace").decode()
+    return _storable(shlex.join(("kbetl", *words)))
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def now() -> str:
@@ -251,7 +255,8 @@ class Store:
                 "store/begin_run",
                 {
                     "command": command,
-                    "options": json.dumps(options, ensure_ascii=False, sort_keys=True),
+                    # bytes of a path that are no UTF-8 are escapes in JSON, which reads them back
+                    "options": _storable(json.dumps(options, ensure_ascii=False, sort_keys=True)),
                     "task": task,
                     "task_hash": task_hash,
                     "started_at": now(),
@@ -271,7 +276,7 @@ class Store:
                     "run_id": run_id,
                     "status": status,
                     "ended_at": now(),
-                    "counts": json.dumps(counts, ensure_ascii=False),
+                    "counts": _storable(json.dumps(counts, ensure_ascii=False)),
                     "cost_usd": cost_usd,
                 },
             )

@@ -12,7 +12,7 @@ from typing import Any
 from kbetl.errors import BadRow, ConfigError, SourceError, exit_status_for
 from kbetl.json_codec import LARGEST_INTEGER, read_json
 from kbetl.readers import rows_of_file, rows_of_pipe, rows_of_stream
-from kbetl.readers.lines import RawRow
+from kbetl.readers.lines import RawRow, printable_path
 from kbetl.row_writer import Rejections
 from kbetl.samples.fields import meant_words, type_name
 from kbetl.store import Store, now
@@ -67,7 +67,7 @@ def score(store: Store, path: Path, source: str | None = None) -> ScoreReport:
     SourceError where nothing of the file can be read, ConfigError for an unknown source.
     """
     _check_source(store, source)
-    report = ScoreReport("stdin" if str(path) == STDIN else str(path))
+    report = ScoreReport("stdin" if str(path) == STDIN else printable_path(path))
     names = ("read", "new", "known", "refused")
     given = {"file": report.name, "source": source}
     with store.run(

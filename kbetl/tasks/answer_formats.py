@@ -12,7 +12,7 @@ from kbetl.errors import BadRow, ConfigError
 from kbetl.json_codec import LARGEST_INTEGER, canonical_json, read_json
 from kbetl.records import MOST_FIELDS, schema_fields
 from kbetl.samples.messages import THOUGHT_TAGS
-from kbetl.text import on_one_line
+from kbetl.text import is_unicode, on_one_line
 
 _TAG_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _MARK = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -318,15 +318,6 @@ def check_unicode(text: str, path: str) -> None:
     """Raises ConfigError for a lone surrogate (an argument not in UTF-8), which no request can have."""
     if not is_unicode(text):
         raise ConfigError(f"{path} is not Unicode text: {shown(text)}")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text has no lone surrogate."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def type_name(value: Any) -> str:

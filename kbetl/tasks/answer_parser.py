@@ -22,12 +22,11 @@ from kbetl.tasks.answer_formats import (
     Pattern,
     Text,
     format_spec,
-    is_unicode,
     normal_label,
     shown,
     undecorated,
 )
-from kbetl.text import on_one_line
+from kbetl.text import is_unicode, on_one_line
 
 PARSER_VERSION = "2"
 """Version of the code here and in `samples.messages`: raised if it may read a stored answer otherwise."""

@@ -16,8 +16,8 @@ from kbetl.records import Completion, Kind, ParsedAnswer, content_hash
 from kbetl.samples import fields
 from kbetl.samples.reading import FieldMap, Reading, read_row
 from kbetl.tasks import answer_formats, answer_parser
-from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_unicode, is_unicode
-from kbetl.text import listed, on_one_line
+from kbetl.tasks.answer_formats import AnswerFormat, check_json_value, check_unicode
+from kbetl.text import is_unicode, listed, on_one_line
 
 RESERVED = ("model", "messages", "stream", "n")
 """Request parameters that a task cannot set, because `kbetl` does."""

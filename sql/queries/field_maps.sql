@@ -92,11 +92,6 @@ select sources.field_map
 from sources
 where sources.name = :name
 
--- name: drop_solution
--- Takes back which solution a rollout holds, so that it is read again. :sample_hash
-delete from solutions
-where sample_hash = :sample_hash
-
 -- name: map_id
 -- The id of a map. :map its one spelling
 select field_maps.id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import click
 import pytest
 from conftest import clean_environment
 from fill_disk import Filling
@@ -139,6 +141,14 @@ def test_help_names_every_command(capfd):
         (["query", "select 1", "--what"], 2, "No such option"),
         (["query", "select 1"], 1, "no store at kbetl.db"),
         (["query", "select 1", "-d"], 2, "requires an argument"),
+        (["contamination", "-d", "other.db", "review"], 2, "-d stands before review"),
+        (
+            ["contamination", "--against", "b.jsonl", "verdict", "a", "same"],
+            2,
+            "--against stands before verdict",
+        ),
+        (["contamination", "review", "-n", str(2**63)], 2, f"{2**63} is larger than"),
+        (["tasks", "-q", "show", "difficulty"], 2, "-q stands before show"),
     ],
 )
 def test_errors_are_lines_and_statuses(capfd, arguments, status, words):
@@ -147,6 +157,68 @@ def test_errors_are_lines_and_statuses(capfd, arguments, status, words):
     assert out == ""
     assert words in err
     assert "Traceback" not in err
+
+
+def _given(parameter: click.Parameter, last: str) -> list[str]:
+    """The words that give a parameter a value."""
+    option = [parameter.opts[0]] if isinstance(parameter, click.Option) else []
+    return [*option, *["x"] * (parameter.nargs - 1), last]
+
+
+@pytest.mark.parametrize("names", LEAVES, ids=" ".join)
+def test_text_that_is_no_unicode_is_one_line_before_anything_is_done(names, capfd, folder):
+    """Every option and argument but numbers, choices and what names a file."""
+    command = cli
+    for name in names:
+        command = command.commands[name]
+    for parameter in command.params:
+        is_text = parameter.type.name in ("text", "<text text>") and parameter.type is not click.UNPROCESSED
+        if not is_text or getattr(parameter, "is_flag", False):
+            continue
+        words = [*names]
+        for other in command.params:
+            words += _given(other, "x") if other.required and other is not parameter else []
+        words += _given(parameter, "x\udcff")
+        assert run(words) == 2, words
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1), (words, err)
+        assert err.endswith(" is not Unicode text: 'x\\udcff'\n")
+    assert list(folder.iterdir()) == []
+
+
+CODE = "class A(nn.Module):\n    def forward(self, x):\n        return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ingest", "rows.jsonl"],
+        ["enrich", "-m", "offline"],
+        ["reparse"],
+        ["show"],
+        ["status"],
+        ["export", "evals", "-o", "x.jsonl"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_reader_that_is_gone_changes_no_status(folder, arguments):
+    """What was done stands; who reads the counts, or the first line of them, is no matter of the command."""
+    rows = [{"module_name": "A", "python_code": CODE, "completion": "x", "reward": 1}]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["ingest", "rows.jsonl", "-q"]) == 0
+    assert run(["enrich", "-m", "offline", "-q"]) == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "kbetl", *arguments, "-q"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -229,12 +229,6 @@ def test_many_verdicts_are_stored_together_or_not_at_all(
     assert rows("select verdict from verdicts") == [("same",)]
 
 
-def test_options_before_a_subcommand_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """It would not see them: another store than the one that is named would be written to."""
-    assert run(["contamination", "-d", "other.db", "verdict", "a@b:c", "same"]) == 2
-    assert "--database belongs behind `verdict`" in capsys.readouterr().err
-
-
 def test_without_a_benchmark_it_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
     """There is nothing to compare with."""
     assert run(["contamination"]) == 2

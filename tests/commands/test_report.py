@@ -7,6 +7,7 @@ import hashlib
 import html
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -220,6 +221,33 @@ def test_stores_that_are_empty_old_locked_or_missing(folder, run: Run, tmp_path)
     done = run("report", "-d", "empty.db", "-o", "empty.html/x.html")
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("what", ["store", "rows", "pipe", "folder", "link to the store"])
+def test_what_is_no_report_is_not_replaced(run: Run, tmp_path, what):
+    """A new file, an empty one and an older report are; a link stays one."""
+    store, output = tmp_path / "kbetl.db", tmp_path / "x.html"
+    with Store.open(store):
+        pass
+    before = store.read_bytes()
+    if what == "pipe":
+        os.mkfifo(output)
+    elif what == "folder":
+        output.mkdir()
+    elif what == "rows":
+        output.write_text("{}\n")
+    else:
+        output.symlink_to(store)
+    done = run("report", "-o", store if what == "store" else output)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is there and is no report" in done.stderr or "is a directory" in done.stderr
+    assert store.read_bytes() == before
+    assert what != "rows" or output.read_text() == "{}\n"
+    (tmp_path / "empty.html").touch()
+    (tmp_path / "link.html").symlink_to("empty.html")
+    for name in ("empty.html", "link.html"):
+        assert run("report", "-o", name).returncode == 0
+    assert (tmp_path / "link.html").is_symlink()
 
 
 def test_a_store_that_another_process_writes_is_read_as_it_was(folder, monkeypatch):

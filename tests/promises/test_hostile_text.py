@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,31 @@ def test_a_where_clause_of_a_hostile_name_reads_and_writes_nothing_else(case):
         assert "Traceback" not in run.text
     assert not (case.folder / "x.db").exists()
     check_whole(case, before)
+
+
+BYTES = os.fsdecode(b"x\xff")
+IN_BYTES = {
+    "ingest": (["ingest", "rows.jsonl", "-d", f"{BYTES}.db"], 0),
+    "query": (["query", "select count(*) from samples", "-r", "-d", f"{BYTES}.db"], 0),
+    "check": (["check", "-d", f"{BYTES}.db"], 0),
+    "merge": (["merge", f"{BYTES}.db"], 0),
+    "contamination": (["contamination", "--against", f"{BYTES}.jsonl"], 3),
+    "synth score": (["synth", "score", f"{BYTES}.jsonl"], 3),
+    "export": (["export", "evals", "-o", f"{BYTES}2.jsonl"], 0),
+    "report": (["report", "-o", f"{BYTES}.html"], 0),
+    "batch read": (["batch", "read", f"{BYTES}.jsonl"], 3),
+    "batch write": (["batch", "write", "enrich", BYTES, "-m", "m"], 2),
+}
+
+
+def test_a_file_may_have_any_bytes_in_its_name(case):
+    """It is read or written as it is, and spelled out where it is shown; the store keeps text alone."""
+    case.ingest(rollouts(2))
+    Path(case.folder / f"{BYTES}.jsonl").write_bytes((case.folder / "rows.jsonl").read_bytes())
+    for name, (arguments, status) in IN_BYTES.items():
+        done = case.kbetl(*arguments)
+        assert (name, done.status) == (name, status), done.text
+        if status:
+            assert "\\xff" in done.text or "\\udcff" in done.text, done.text
+    assert case.rows("select name from benchmarks") == [("x\\udcff",)]
+    assert not (case.folder / BYTES).exists()
