@@ -43,7 +43,7 @@ def ingest_into(
 ) -> list[IngestReport]:
     """`ingest` into the store at a path; if no source can be read, no store is made.
 
-    Raises ConfigError as `check_paths` and `with_maps` do, before anything is stored.
+    Raises ConfigError and LockHeld as `check_paths` and `with_maps` do, before anything is stored.
     """
     sources = check_paths(sources, options)
     if any(isinstance(source, Source) for source in sources):
@@ -64,9 +64,11 @@ def ingest(
     fails; what was committed stays, and the sources that were not finished have the rows they had.
     """
     reports: list[IngestReport] = []
-    sources = with_maps(store, sources, options)
-    with store.run("ingest", _described(sources, options), counts=lambda: counts_of(reports)) as run:
-        for source in sources:
+    with (
+        with_maps(store, sources, options) as mapped,
+        store.run("ingest", _described(mapped, options), counts=lambda: counts_of(reports)) as run,
+    ):
+        for source in mapped:
             reports.append(IngestReport(""))
             _ingest_one(store, source, run.id, reports[-1], _Bounds(options.limit, tally or ReadProgress()))
         run.status = exit_status(reports)

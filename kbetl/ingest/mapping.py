@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 from collections import Counter
@@ -9,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from kbetl.errors import BadRow, ConfigError, SourceError
+from kbetl.errors import BadRow, ConfigError, LockHeld, SourceError
 from kbetl.ingest.source import IngestOptions, Part, Source
 from kbetl.json_codec import read_json
 from kbetl.readers.lines import RawRow
 from kbetl.records import sample_hash
 from kbetl.samples.reading import at_path, map_text
-from kbetl.store import Store
+from kbetl.store import Store, task_lock
 from kbetl.store.field_maps import any_read_otherwise, kept_map, stored_reading
 
 Found = Source | SourceError
@@ -47,31 +48,50 @@ def check_paths(sources: Sequence[Found], options: IngestOptions) -> list[Found]
     return found
 
 
-def with_maps(store: Store, sources: Sequence[Found], options: IngestOptions) -> list[Found]:
+@contextlib.contextmanager
+def with_maps(store: Store, sources: Sequence[Found], options: IngestOptions) -> Iterator[list[Found]]:
     """The sources with the map that each is read by: the one that is given, else the one it was read by.
 
-    Raises ConfigError if samples of another source are stored by another map.
+    If stored samples are read otherwise by it, no task is asked meanwhile: an answer about the old reading
+    would become a label of the new one. Raises LockHeld while one is, and ConfigError if samples of another
+    source are stored by another map.
     """
-    return [_with_map(store, each, options) if isinstance(each, Source) else each for each in sources]
+    found = [
+        _with_map(store, each, options) if isinstance(each, Source) else (each, False) for each in sources
+    ]
+    with contextlib.ExitStack() as locks:
+        if any(reads_anew for _, reads_anew in found):
+            for (name,) in store.rows("field_maps/names_of_tasks"):
+                try:
+                    locks.enter_context(task_lock(store.path, name))
+                except LockHeld as error:
+                    why = f"{error}, and stored samples would be read anew; wait for it, or end it"
+                    raise LockHeld(why, error.process) from None
+        yield [each for each, _ in found]
 
 
-def _with_map(store: Store, source: Source, options: IngestOptions) -> Source:
+def _with_map(store: Store, source: Source, options: IngestOptions) -> tuple[Source, bool]:
+    """The source with its map, and whether stored samples are read otherwise by it."""
     is_given = options.field_map is not None
     map_ = map_text(options.field_map) if is_given else kept_map(store, source.origin.name)
     mapped = replace(source, origin=replace(source.origin, field_map=map_))
     if any_read_otherwise(store, map_):
         mapped = _readable_again(mapped)
-        _check_readings(store, mapped, options.limit)
-    return mapped
+        return mapped, _reads_anew(store, mapped, options.limit)
+    return mapped, False
 
 
-def _check_readings(store: Store, source: Source, limit: int | None) -> None:
+def _reads_anew(store: Store, source: Source, limit: int | None) -> bool:
+    reads_anew = False
     name, map_ = source.origin.name, source.origin.field_map
     others: Counter[tuple[str, str | None]] = Counter()
     for raw in _rows(source, limit):
         identity = None if raw.fault is not None else _sample_of(raw)
         stored = None if identity is None else stored_reading(store, identity, name)
-        if stored is not None and stored.map != map_ and stored.other_source is not None:
+        if stored is None or stored.map == map_:
+            continue
+        reads_anew = True
+        if stored.other_source is not None:
             others[(stored.other_source, stored.map)] += 1
     if others:
         (other, theirs), rows = others.most_common(1)[0]
@@ -80,6 +100,7 @@ def _check_readings(store: Store, source: Source, limit: int | None) -> None:
             f"not by {map_ or 'no map'}; a sample has one reading: give both the same --map, or name another "
             "store with -d"
         )
+    return reads_anew
 
 
 def _sample_of(raw: RawRow) -> str | None:

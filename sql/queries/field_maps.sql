@@ -115,6 +115,12 @@ where known_lines.line_hash = :line_hash
     where mapped_samples.sample_hash = known_lines.sample_hash
   ) is :field_map_id
 
+-- name: names_of_tasks
+-- The names of the stored tasks.
+select distinct tasks.name
+from tasks
+order by tasks.name
+
 -- name: stored_reading
 -- By which map a stored sample is read, and another source that holds it, if any. :sample_hash   :source its name
 select

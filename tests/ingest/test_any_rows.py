@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from batch_case import answer_file, completion, openai_result
-from enrich_case import Case, write_rows
+from enrich_case import Case, ended, started, until, write_rows
 from fake_llm import Asked
 
 from kbetl.errors import BadRow, ConfigError
@@ -245,6 +246,33 @@ def test_what_a_batch_file_asked_before_is_no_label_of_the_new_reading(case):
     pairs(case, *QUESTION_MAP)
     assert case.enrich("--task", asks, model="m").requests == 0
     assert case.rows("select value, count(*) from task_helpfulness group by 1") == [(3, 10)]
+
+
+def test_no_sample_is_read_anew_while_a_task_is_asked(case):
+    """Its answer would be a label of the new reading: exit 1. What is read as before comes in."""
+    answers = threading.Event()
+    case.llm.content = lambda asked: rate(asked) if answers.wait(20) else ""
+    pairs(case, *QUESTION_MAP)
+    asks = task(case, "rollout", BOTH)
+    with started(case.folder, "enrich", "--task", asks, "-m", "m", "-b", case.llm.url) as process:
+        until(lambda: case.llm.requests)
+        refused = pairs(case, "--map", "prompt=question", "--map", "completion=note")
+        beside = pairs(case, *QUESTION_MAP)
+        answers.set()
+        assert ended(process).status == 0
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err == (
+        "kbetl: another process is asking about helpfulness in kbetl.db, and stored samples would be read "
+        "anew; wait for it, or end it\n"
+    )
+    assert (beside.status, beside.out.split(": ")[1]) == (
+        0,
+        "read 10, new 0, known 10, rejected 0 (rollouts 10)\n",
+    )
+    assert case.rows(
+        "select count(*) from rollouts join task_helpfulness using (sample_hash) "
+        "where completion like 'It is%'"
+    ) == [(10,)]
 
 
 @pytest.mark.parametrize("field", ["env_id", "info"])
