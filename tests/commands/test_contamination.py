@@ -188,7 +188,7 @@ def test_what_is_not_compared_yet_is_neither_clean_nor_contaminated(
     with monkeypatch.context() as patch, Store.open(Path("kbetl.db")) as opened:
         patch.setattr("kbetl.contamination._judge", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            find_contamination(opened, Path("bench.jsonl"), "again")
+            find_contamination(opened, Path("bench.jsonl"), None)
     assert rows("select distinct contaminated from selectable") == [(None,)]
     assert run(export) == 2
     assert run(["contamination"]) == 0

@@ -157,6 +157,13 @@ def test_hashes_are_the_same_on_every_python() -> None:
     assert digest(DIFFERENT[7]).hex() == "126b440afaf379581cb83cb70f10bcf4"
 
 
+def test_a_function_that_is_called_again_applies_its_operators_again() -> None:
+    """It is read once; its operators count for each call."""
+    code = module("return self.f(x) + self.f(x)\n\n    def f(self, x):\n        return torch.relu(x)")
+    operations = dataflow.read_module(parse(code), "M").operations
+    assert [one.name for one in operations] == ["relu", "relu", "addition"]
+
+
 FORWARD = f"{HEAD}class M(nn.Module):\n    def forward(self, x):\n"
 TOO_LARGE = {
     "five megabytes": "x = 1\n" * 900_000,
