@@ -797,9 +797,10 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
     checked(store)
     unprintable = os.fsdecode(b"\xff.db")
     shutil.copy(good, unprintable)
-    assert run(["merge", unprintable, "-d", "new.db", "-q", "--label", unprintable]) == 0
+    assert run(["merge", unprintable, "-d", "new.db", "-q", "--label", unprintable]) == 2
+    assert run(["merge", unprintable, "-d", "new.db", "-q"]) == 0
     with closing(sqlite3.connect("new.db")) as connection:
-        assert set(connection.execute("select origin from runs").fetchall()) == {(None,), (r"\udcff.db",)}
+        assert set(connection.execute("select origin from runs").fetchall()) == {(None,), (r"\udcff",)}
 
 
 def test_nobody_pays_while_it_merges(folder, shards, capfd):
