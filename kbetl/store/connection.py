@@ -108,6 +108,7 @@ def attach_other(connection: sqlite3.Connection, path: Path) -> None:
 
     Raises StoreError for what is no store of this schema, or has a table that is not as kbetl makes it.
     """
+    path = real_path(path)
     _inspect(path)
     _check_pages(path)
     open_read_only(path, checks_views=False).close()

@@ -218,7 +218,8 @@ def test_benchmarks_come_by_name_and_revision(ours, theirs):
             side.add("fingerprints", code_hash=code, version=1, dataflow_parts=0, parts=b"")
         for name, revision in benchmarks.items():
             benchmark = side.add("benchmarks", name=name, uri="u", revision=revision, read_at=EARLY)
-            for position, code in enumerate(codes):
+            further = codes[:1] if revision == "r2" else []
+            for position, code in enumerate([*codes, *further]):
                 at = {"benchmark_id": benchmark, "position": position}
                 side.add("problems", **at, problem=str(position), code_hash=code, code=revision)
                 if side is theirs and position:
@@ -739,6 +740,8 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
     (folder / "text.db").write_text("no database, but long enough to have a header" * 9)
     with closing(sqlite3.connect(folder / "foreign.db")) as connection, connection:
         connection.execute("create table a (b)")
+    dangling = folder / "dangling.db"
+    dangling.symlink_to("nowhere.db")
     damaged = folder / "damaged.db"
     damaged.write_bytes(good.read_bytes()[:40_000])
     refused = {
@@ -747,6 +750,7 @@ def test_what_cannot_be_merged_is_refused_in_a_line(folder, shards, capfd):
         str(damaged): "damaged",
         str(store): "is the one that it would be merged into",
         str(folder / "none.db"): "no store at",
+        str(dangling): "is a symbolic link to",
         crafted("older", "pragma user_version = 2"): "Any writing command migrates it",
         crafted("newer", "pragma user_version = 99"): "Upgrade kbetl",
         crafted(
