@@ -101,7 +101,9 @@ def call(
     operation = reader.custom_ops.get(name.removeprefix("torch.ops.").removesuffix(".default"))
     if operation is not None:
         return reader.call(operation, args, keywords, node)
-    if (name.startswith(_TORCH) and not name.startswith("torch.ops.")) or name.startswith("torch.ops.aten."):
+    if name.startswith("torch.ops.aten."):
+        return _torch(reader, f"torch.{name.split('.')[3]}", args, keywords, node)
+    if name.startswith(_TORCH) and not name.startswith("torch.ops."):
         return _torch(reader, name, args, keywords, node)
     if any(True for _ in _tensors([*args, *keywords.values()])):
         return reader.unread_call(last, args, keywords, node)

@@ -181,6 +181,8 @@ def chosen_class(source: Source, module_name: str) -> str:
 def unused_modules(source: Source) -> list[str]:
     """The modules that no other class mentions; all of them if each is mentioned."""
     modules = [name for name in source.classes if source.is_module(name)]
+    if len(modules) < 2:
+        return modules
     users: dict[str, set[str]] = {}
     for cls in source.classes.values():
         for node in ast.walk(cls):

@@ -242,6 +242,10 @@ CHEATING = {
             "x = x + y\nout = torch.empty_like(x)\nadd[(1,)](x, y, out, 4, BLOCK=4)\nreturn out", kernel=COPY
         ),
     ),
+    "an operator of PyTorch by its overload": (
+        "torch_instead",
+        solution("return torch.ops.aten.add.Tensor(x, y)"),
+    ),
     "compiled": (
         "no_kernel",
         solution("return self.f(x, y)", "self.f = torch.compile(lambda a, b: a + b)", kernel=""),
